@@ -1,0 +1,57 @@
+#include "cli/answer.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "cli/interrupt.h"
+
+namespace sirocco {
+namespace {
+
+double per_second(std::uint32_t tokens, std::uint64_t microseconds) {
+  return microseconds == 0 ? 0 : tokens * 1e6 / static_cast<double>(microseconds);
+}
+
+}  // namespace
+
+ClientResult<Answer> ask(Client& client, const wire::Generate& request,
+                         const std::function<void(std::string_view)>& on_text) {
+  Answer answer;
+  const Interrupt::Cancels cancels(client);
+  auto done = client.generate(request, {.batch = [&](const wire::TokenBatch& batch) {
+                                answer.ids.insert(answer.ids.end(), batch.ids.begin(), batch.ids.end());
+                                answer.text += batch.text;
+                                on_text(batch.text);
+                                return true;
+                              }});
+  if (!done) return tl::unexpected<ClientError>(std::move(done.error()));
+  answer.done = *std::move(done);
+  return answer;
+}
+
+nlohmann::ordered_json answer_json(const Answer& answer) {
+  const wire::Done& done = answer.done;
+  nlohmann::ordered_json document = {
+      {"text", answer.text},
+      {"ids", answer.ids},
+      {"reason", wire::done_reason_name(done.reason)},
+      {"usage", {{"prompt_tokens", done.prompt_tokens}, {"generated_tokens", done.generated_tokens}}},
+      {"timings",
+       {{"queued_us", done.queued_us},
+        {"prefill_us", done.prefill_us},
+        {"decode_us", done.decode_us},
+        {"prefill_tokens_per_s", per_second(done.prompt_tokens, done.prefill_us)},
+        {"decode_tokens_per_s", per_second(done.generated_tokens, done.decode_us)}}}};
+  if (done.reason == wire::DoneReason::stop_string) document["stop_string"] = done.stop_string;
+  return document;
+}
+
+std::string answer_speed(const wire::Done& done) {
+  return fmt::format("{} tokens of prompt, {} of answer; {:.1f} and {:.1f} tokens/s", done.prompt_tokens,
+                     done.generated_tokens, per_second(done.prompt_tokens, done.prefill_us),
+                     per_second(done.generated_tokens, done.decode_us));
+}
+
+}  // namespace sirocco

@@ -1,0 +1,55 @@
+#include "cli/app.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <exception>
+
+#include "cli/client_commands.h"
+#include "cli/command.h"
+#include "cli/file_commands.h"
+#include "cli/model_commands.h"
+#include "cli/output.h"
+
+namespace sirocco {
+namespace {
+
+int parse_and_run(int argc, const char* const* argv) {
+  CommandContext context;
+  CLI::App app("Sirocco keeps a Mixture-of-Experts language model ready; this is its command line.", "sirocco");
+  app.set_version_flag("--version", std::string("sirocco ") + SIROCCO_VERSION);
+  app.require_subcommand(1);
+  app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage. `sirocco COMMAND --help` says more.");
+  add_chat_command(app, context);
+  add_generate_command(app, context);
+  add_status_commands(app, context);
+  add_model_commands(app, context);
+  add_tokenize_command(app, context);
+  add_logits_command(app, context);
+  add_bench_command(app, context);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;  // --help and --version come this way, too
+  }
+  return context.exit_code;
+}
+
+}  // namespace
+
+int run_app(int argc, const char* const* argv) {
+  int code = 1;
+  try {
+    code = parse_and_run(argc, argv);
+  } catch (const std::exception& error) {
+    return report_failure(error.what());
+  }
+  // What was buffered may still meet a full disk.
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+    return report_failure(fmt::format("standard output: {}", errno_message(errno)));
+  return code;
+}
+
+}  // namespace sirocco

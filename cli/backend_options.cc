@@ -1,0 +1,16 @@
+#include "cli/backend_options.h"
+
+#include <vector>
+
+#include "engine/backend/backend.h"
+
+namespace sirocco {
+
+void add_backend_options(CLI::App& command, std::string& backend, std::size_t& threads) {
+  std::vector<std::string> choices = {"auto"};
+  for (const std::string_view name : backend_names()) choices.emplace_back(name);
+  command.add_option("--backend", backend, "What computes")->check(CLI::IsMember(choices))->capture_default_str();
+  command.add_option("--threads", threads, "0: one for each CPU that may be used")->capture_default_str();
+}
+
+}  // namespace sirocco

@@ -1,0 +1,217 @@
+// sirocco bench: tokens/s of prompts and answers on a model file, beside the bound that memory bandwidth sets.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "cli/backend_options.h"
+#include "cli/bandwidth.h"
+#include "cli/file_commands.h"
+#include "cli/output.h"
+#include "engine/engine.h"
+#include "engine/experts/mapped_experts.h"
+#include "engine/gguf/mapping_guard.h"
+
+namespace sirocco {
+namespace {
+
+struct BenchOptions {
+  std::string model;
+  std::uint32_t prompt = 512;
+  std::uint32_t generate = 128;
+  std::uint32_t batch = 1;
+  std::uint32_t repeat = 5;
+  std::string memory;
+  bool json = false;
+  EngineOptions engine;
+};
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const std::size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+// Sequences of made-up tokens on a backend, without a scheduler: what the hardware and the kernels give.
+class BenchRun {
+ public:
+  static Result<BenchRun> create(const std::shared_ptr<const Model>& model, const BenchOptions& options,
+                                 const BackendOptions& backend) {
+    BenchRun run;
+    run.experts_ = std::make_unique<MappedExperts>(model);
+    SIROCCO_TRY(run.backend_, make_backend(options.engine.backend, model, *run.experts_, backend));
+    run.options_ = options;
+    run.rows_per_step_ = backend.limits.rows;
+    run.vocabulary_ = model->spec().vocabulary;
+    run.logits_.resize(std::size_t{options.batch} * run.vocabulary_);
+    const std::uint32_t blocks = backend.kv_blocks / options.batch;
+    for (std::uint32_t sequence = 0; sequence < options.batch; ++sequence) {
+      run.tables_.emplace_back(blocks);
+      std::iota(run.tables_.back().begin(), run.tables_.back().end(), sequence * blocks);
+    }
+    run.tokens_.resize(std::max(options.prompt, 1U));
+    // Spread over the vocabulary, the same in every run and in tests/bench/peers.
+    for (std::size_t i = 0; i < run.tokens_.size(); ++i)
+      run.tokens_[i] = static_cast<TokenId>((1000 + 7919 * i) % run.vocabulary_);
+    return run;
+  }
+
+  struct Speed {
+    double prefill = 0;  // tokens/s of all sequences together
+    double decode = 0;
+  };
+
+  Result<Speed> measure() {
+    const auto begin = std::chrono::steady_clock::now();
+    for (const std::vector<BlockId>& table : tables_) SIROCCO_CHECK(prefill(table));
+    const double prefill_seconds = seconds_since(begin);
+    const auto middle = std::chrono::steady_clock::now();
+    for (std::uint32_t i = 0; i < options_.generate; ++i) SIROCCO_CHECK(decode(options_.prompt + i));
+    if (const auto lost = lost_mapping()) return fail(ErrorCode::io, "{}", *lost);
+    return Speed{.prefill = options_.batch * options_.prompt / prefill_seconds,
+                 .decode = options_.batch * options_.generate / seconds_since(middle)};
+  }
+
+  const Backend& backend() const { return *backend_; }
+
+ private:
+  BenchRun() = default;
+
+  Result<void> prefill(const std::vector<BlockId>& table) {
+    for (std::uint32_t position = 0; position < options_.prompt; position += rows_per_step_) {
+      const std::uint32_t rows = std::min(rows_per_step_, options_.prompt - position);
+      const bool last = position + rows == options_.prompt;
+      const StepSequence sequence = {.tokens = std::span(tokens_).subspan(position, rows),
+                                     .position = position,
+                                     .block_table = table,
+                                     .logits = last ? WantLogits::last : WantLogits::none};
+      const Step step = {.sequences = std::span(&sequence, 1)};
+      SIROCCO_CHECK(backend_->step(step, std::span(logits_).first(step.logit_rows() * vocabulary_)));
+    }
+    return {};
+  }
+
+  Result<void> decode(std::uint32_t position) {
+    const std::span<const TokenId> token(&tokens_[position % tokens_.size()], 1);
+    std::vector<StepSequence> sequences;
+    for (const std::vector<BlockId>& table : tables_)
+      sequences.push_back({.tokens = token, .position = position, .block_table = table, .logits = WantLogits::last});
+    return backend_->step({.sequences = sequences}, logits_);
+  }
+
+  BenchOptions options_;
+  std::unique_ptr<ExpertSource> experts_;
+  std::unique_ptr<Backend> backend_;
+  std::vector<std::vector<BlockId>> tables_;  // of each sequence
+  std::vector<TokenId> tokens_;               // [prompt]
+  std::vector<float> logits_;                 // [batch, vocabulary]
+  std::uint32_t rows_per_step_ = 0;
+  std::size_t vocabulary_ = 0;
+};
+
+std::uint64_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");  // sizes in pages: all, resident, …
+  std::uint64_t all = 0;
+  std::uint64_t resident = 0;
+  statm >> all >> resident;
+  return resident * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+Result<nlohmann::ordered_json> bench(BenchOptions& options) {
+  if (!options.memory.empty()) {
+    SIROCCO_TRY(options.engine.memory_budget, parse_bytes(options.memory));
+  }
+  SIROCCO_TRY(const auto model, Model::open(options.model));
+  options.engine.context = options.prompt + options.generate;
+  options.engine.max_running = options.batch;
+  const std::uint32_t block = BackendOptions().kv_block_tokens;  // each sequence has whole blocks of its own
+  options.engine.kv_tokens = std::uint64_t{options.batch} * ((options.engine.context + block - 1) / block * block);
+  SIROCCO_TRY(const EnginePlan plan, plan_engine(*model, options.engine));
+  SIROCCO_TRY(BenchRun run, BenchRun::create(model, options, plan.backend));
+
+  std::vector<double> prefill;
+  std::vector<double> decode;
+  const bool terminal = isatty(STDERR_FILENO) != 0;
+  for (std::uint32_t i = 0; i <= options.repeat; ++i) {
+    if (terminal) fmt::print(stderr, "\r{} of {} ", i, options.repeat);
+    SIROCCO_TRY(const BenchRun::Speed speed, run.measure());
+    if (i == 0) continue;  // the first run maps pages in and starts threads
+    prefill.push_back(speed.prefill);
+    decode.push_back(speed.decode);
+  }
+  if (terminal) fmt::print(stderr, "\r\033[K");
+
+  const double memory = memory_bandwidth(options.engine.threads);
+  const auto disk = disk_bandwidth(options.model);
+  const auto bytes_per_token = static_cast<double>(model->bytes_per_token());
+  using Json = nlohmann::ordered_json;
+  return Json{{"model", options.model},
+              {"backend", run.backend().name()},
+              {"threads", run.backend().threads()},
+              {"batch", options.batch},
+              {"prefill", {{"tokens", options.prompt}, {"tokens_per_s", median(prefill)}, {"runs", prefill}}},
+              {"decode",
+               {{"tokens", options.generate},
+                {"tokens_per_s", median(decode)},
+                {"runs", decode},
+                {"bytes_per_token", model->bytes_per_token()}}},
+              {"bandwidth", {{"memory_gb_s", memory / 1e9}, {"disk_gb_s", disk ? Json(*disk / 1e9) : Json(nullptr)}}},
+              // Experts are used where they are mapped: nothing of ours can miss.
+              {"experts", {{"hit_rate", 1.0}, {"bound_tokens_per_s", memory / bytes_per_token}}},
+              {"resident_bytes", resident_bytes()}};
+}
+
+void print_text(const nlohmann::ordered_json& report) {
+  const double decode = report["decode"]["tokens_per_s"];
+  const double bound = report["experts"]["bound_tokens_per_s"];
+  fmt::print("prompts  {:.1f} tokens/s ({} tokens, batch {})\n", report["prefill"]["tokens_per_s"].get<double>(),
+             report["prefill"]["tokens"].get<int>(), report["batch"].get<int>());
+  fmt::print("answers  {:.1f} tokens/s, {} read for each token\n", decode,
+             format_bytes(report["decode"]["bytes_per_token"].get<std::uint64_t>()));
+  fmt::print("bound    {:.1f} tokens/s of one sequence at {:.1f} GB/s from memory\n", bound,
+             report["bandwidth"]["memory_gb_s"].get<double>());
+  fmt::print("resident {}\n", format_bytes(report["resident_bytes"].get<std::uint64_t>()));
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app, CommandContext& context) {
+  CLI::App* command = app.add_subcommand("bench", "Measure tokens/s on a model file, without a daemon");
+  const auto options = std::make_shared<BenchOptions>();
+  const CLI::Range tokens(1U, 1U << 20, "number");
+  command->add_option("--model", options->model, "GGUF file")->required();
+  command->add_option("--prompt", options->prompt, "Tokens of the prompt")->check(tokens)->capture_default_str();
+  command->add_option("--generate", options->generate, "Tokens of the answer")->check(tokens)->capture_default_str();
+  command->add_option("--batch", options->batch, "Sequences at once")
+      ->check(CLI::Range(1U, 64U))
+      ->capture_default_str();
+  command->add_option("--memory", options->memory, "Memory budget, as 6GiB; what is free if not given");
+  add_backend_options(*command, options->engine.backend, options->engine.threads);
+  command->add_option("--repeat", options->repeat, "Runs that count; one goes before them")
+      ->check(CLI::Range(1U, 1000U))
+      ->capture_default_str();
+  command->add_flag("--json", options->json, "Print one JSON document");
+  command->callback([options, &context] {
+    const Result<nlohmann::ordered_json> report = bench(*options);
+    if (!report) {
+      context.exit_code = report_failure(report.error());
+    } else if (options->json) {
+      print_json(*report);
+    } else {
+      print_text(*report);
+    }
+  });
+}
+
+}  // namespace sirocco

@@ -1,0 +1,14 @@
+// The commands that talk to a daemon: chat, generate, status and top.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "cli/command.h"
+
+namespace sirocco {
+
+void add_chat_command(CLI::App& app, CommandContext& context);
+void add_generate_command(CLI::App& app, CommandContext& context);
+void add_status_commands(CLI::App& app, CommandContext& context);
+
+}  // namespace sirocco

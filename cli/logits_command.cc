@@ -1,0 +1,87 @@
+// sirocco logits: what the model says comes after given tokens. The yardstick of tests.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cli/backend_options.h"
+#include "cli/file_commands.h"
+#include "cli/output.h"
+#include "engine/evaluate.h"
+
+namespace sirocco {
+namespace {
+
+struct LogitsOptions {
+  std::string model;
+  std::vector<TokenId> tokens;
+  bool all = false;
+  bool json = false;
+  std::string kv = "f32";
+  EvaluateOptions evaluate;
+};
+
+// Written row by row: all logits of a long text would not fit in memory as a JSON document.
+void print_row(bool first, std::uint32_t position, std::span<const float> logits) {
+  fmt::memory_buffer out;
+  fmt::format_to(std::back_inserter(out), "{}{{\"position\": {}, \"logits\": [", first ? "" : ", ", position);
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    if (i > 0) out.append(std::string_view(", "));
+    // The shortest digits that read back as the same float; JSON knows no NaN.
+    if (std::isfinite(logits[i]))
+      fmt::format_to(std::back_inserter(out), "{}", logits[i]);
+    else
+      out.append(std::string_view("null"));
+  }
+  out.append(std::string_view("]}"));
+  fmt::print("{}", std::string_view(out.data(), out.size()));
+}
+
+Result<void> logits(LogitsOptions& options) {
+  SIROCCO_TRY(const auto model, Model::open(options.model));
+  options.evaluate.context = static_cast<std::uint32_t>(options.tokens.size());
+  options.evaluate.kv_type = options.kv == "f16" ? TensorType::f16 : TensorType::f32;
+  SIROCCO_TRY(Evaluation evaluation, Evaluation::create(model, options.evaluate));
+
+  // Nothing is printed before the first row: an error on the way there leaves standard output empty.
+  bool first = true;
+  SIROCCO_CHECK(evaluation.extend(options.tokens, options.all, [&](std::uint32_t position, std::span<const float> row) {
+    if (first && options.json) fmt::print("{{\"vocab\": {}, \"rows\": [", row.size());
+    if (options.json) {
+      print_row(first, position, row);
+    } else {
+      const auto best = std::max_element(row.begin(), row.end());
+      fmt::print("position {}: token {} is the likeliest, logit {}\n", position, best - row.begin(), *best);
+    }
+    first = false;
+  }));
+  if (options.json) fmt::print("]}}\n");
+  return {};
+}
+
+}  // namespace
+
+void add_logits_command(CLI::App& app, CommandContext& context) {
+  CLI::App* command = app.add_subcommand("logits", "Compute the logits after given tokens, without a daemon");
+  const auto options = std::make_shared<LogitsOptions>();
+  command->add_option("--model", options->model, "GGUF file")->required();
+  command->add_option("--tokens", options->tokens, "Ids, separated by commas; no BOS is added")
+      ->delimiter(',')
+      ->required();
+  command->add_flag("--all", options->all, "The logits of every position, not of the last alone");
+  add_backend_options(*command, options->evaluate.backend, options->evaluate.threads);
+  command->add_option("--kv", options->kv, "Type of the KV cache")
+      ->check(CLI::IsMember({"f32", "f16"}))
+      ->capture_default_str();
+  command->add_flag("--json", options->json, R"(Print {"vocab": V, "rows": [{"position": P, "logits": [...]}]})");
+  command->callback([options, &context] {
+    if (const Result<void> done = logits(*options); !done) context.exit_code = report_failure(done.error());
+  });
+}
+
+}  // namespace sirocco

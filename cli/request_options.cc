@@ -1,0 +1,53 @@
+#include "cli/request_options.h"
+
+#include <map>
+#include <utility>
+
+namespace sirocco {
+
+void add_request_options(CLI::App& command, RequestOptions& options) {
+  command.add_option("--max-tokens", options.max_tokens, "Most tokens to generate; 0: as many as the context holds")
+      ->capture_default_str();
+  command.add_option("--temperature", options.sampling.temperature, "0: always the most likely token")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--top-k", options.sampling.top_k, "Only the K most likely tokens; 0: all")->capture_default_str();
+  command.add_option("--top-p", options.sampling.top_p, "Only the most likely tokens that together reach P; 1: all")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command
+      .add_option("--min-p", options.sampling.min_p, "Only tokens at least P times as likely as the likeliest; 0: all")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command.add_option("--seed", options.sampling.seed, "The same seed and request give the same answer")
+      ->capture_default_str();
+  command.add_option("--stop", options.stop, "End before this text; may be given several times")
+      ->allow_extra_args(false);
+  static const std::map<std::string, wire::Priority> kPriorities = {{"background", wire::Priority::background},
+                                                                    {"normal", wire::Priority::normal},
+                                                                    {"interactive", wire::Priority::interactive}};
+  command.add_option("--priority", options.priority, "background, normal or interactive")
+      ->transform(CLI::CheckedTransformer(kPriorities).description(""));
+  command.add_option("--deadline-ms", options.deadline_ms, "Milliseconds after which the answer is useless; 0: none")
+      ->capture_default_str();
+  command.add_option("--session", options.session, "Name of a lasting conversation to continue");
+}
+
+wire::Generate make_request(const RequestOptions& options, wire::Prompt prompt) {
+  wire::Generate request;
+  request.prompt = std::move(prompt);
+  request.sampling = options.sampling;
+  request.stop = options.stop;
+  request.max_tokens = options.max_tokens;
+  request.priority = options.priority;
+  request.deadline_ms = options.deadline_ms;
+  request.session = options.session;
+  return request;
+}
+
+void add_socket_option(CLI::App& command, std::string& socket) {
+  socket = "/run/sirocco/sirocco.sock";
+  command.add_option("--socket", socket, "The daemon's socket")->envname("SIROCCO_SOCKET")->capture_default_str();
+}
+
+}  // namespace sirocco

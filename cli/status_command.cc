@@ -1,0 +1,70 @@
+// sirocco status and sirocco top: how the daemon is.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+
+#include "cli/client_commands.h"
+#include "cli/output.h"
+#include "cli/request_options.h"
+#include "cli/status_text.h"
+
+namespace sirocco {
+namespace {
+
+struct StatusOptions {
+  std::string socket;
+  bool json = false;
+  bool check = false;
+};
+
+int status(const StatusOptions& options) {
+  auto client = Client::connect(options.socket);
+  if (!client) return report_failure(client.error().message);
+  const ClientResult<wire::StatusReport> report = client->status();
+  if (!report) return report_failure(report.error().message);
+  if (options.json) {
+    print_json(status_json(*report));
+  } else {
+    fmt::print("{}", status_text(*report));
+  }
+  return options.check && report->state != wire::State::ready ? 1 : 0;
+}
+
+// Until the daemon goes away, or Ctrl-C.
+int top(const std::string& socket) {
+  auto client = Client::connect(socket);
+  if (!client) return report_failure(client.error().message);
+  for (;;) {
+    const ClientResult<wire::StatusReport> report = client->status();
+    if (!report) return report_failure(report.error().message);
+    // Home, the new screen, and away with what is left of the old one.
+    if (isatty(STDOUT_FILENO) != 0) fmt::print("\033[H\033[2J");
+    fmt::print("{}", status_text(*report));
+    std::fflush(stdout);
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+}
+
+}  // namespace
+
+void add_status_commands(CLI::App& app, CommandContext& context) {
+  const auto options = std::make_shared<StatusOptions>();
+  CLI::App* command = app.add_subcommand("status", "Show the model, the memory plan, speed and requests");
+  add_socket_option(*command, options->socket);
+  command->add_flag("--json", options->json, "Print one JSON document");
+  command->add_flag("--check", options->check, "Exit with 0 only if the daemon is READY");
+  command->callback([options, &context] { context.exit_code = status(*options); });
+
+  const auto socket = std::make_shared<std::string>();
+  CLI::App* top_command = app.add_subcommand("top", "Show the status again each second, until Ctrl-C");
+  add_socket_option(*top_command, *socket);
+  top_command->callback([socket, &context] { context.exit_code = top(*socket); });
+}
+
+}  // namespace sirocco

@@ -1,0 +1,134 @@
+#include "cli/status_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "engine/base/bytes.h"
+
+namespace sirocco {
+namespace {
+
+// Names come out of model files: an escape sequence in one must not reach the terminal.
+std::string plain(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
+  return text;
+}
+
+std::string duration(std::uint64_t milliseconds) {
+  const std::uint64_t seconds = milliseconds / 1000;
+  if (seconds < 60) return fmt::format("{} s", seconds);
+  if (seconds < 3600) return fmt::format("{} min {} s", seconds / 60, seconds % 60);
+  if (seconds < 86400) return fmt::format("{} h {} min", seconds / 3600, seconds % 3600 / 60);
+  return fmt::format("{} d {} h", seconds / 86400, seconds % 86400 / 3600);
+}
+
+// 134515008 -> "135 M"
+std::string count(std::uint64_t number) {
+  const auto value = static_cast<double>(number);
+  if (value >= 1e9) return fmt::format("{:.3g} G", value / 1e9);
+  if (value >= 1e6) return fmt::format("{:.3g} M", value / 1e6);
+  return fmt::format("{}", number);
+}
+
+std::string model_text(const wire::ModelCard& model) {
+  std::string text = fmt::format("model      {}\n", plain(model.name));
+  text += fmt::format("           {}, {} parameters, {}, {}\n", plain(model.architecture), count(model.parameters),
+                      plain(model.quantisation), format_bytes(model.file_bytes));
+  if (model.experts > 0)
+    text += fmt::format("           {} experts, {} used for each token\n", model.experts, model.experts_used);
+  text +=
+      fmt::format("           context {} tokens, chat format {}, tokenizer {}\n", model.context,
+                  model.chat_format.empty() ? "none (--raw only)" : plain(model.chat_format), plain(model.tokenizer));
+  return text;
+}
+
+std::string memory_text(const std::vector<wire::MemoryItem>& memory) {
+  std::size_t width = 0;
+  for (const wire::MemoryItem& item : memory) width = std::max(width, item.name.size());
+  std::string text = "\nmemory plan\n";
+  for (const wire::MemoryItem& item : memory)
+    text += fmt::format("  {:<{}}  {:>9}  {}\n", plain(item.name), width, format_bytes(item.bytes), plain(item.note));
+  return text;
+}
+
+std::string requests_text(const wire::StatusReport& report) {
+  std::string text =
+      fmt::format("\nrequests   {} running, {} queued, {} done, {} failed; {} connections\n", report.requests_running,
+                  report.requests_queued, report.requests_done, report.requests_failed, report.connections);
+  if (report.active.empty()) return text;
+  text += fmt::format("  {:>8}  {:>6}  {:>8}  {:<8}  {:>7}  {:>9}\n", "request", "uid", "pid", "state", "prompt",
+                      "generated");
+  for (const wire::ActiveRequest& request : report.active)
+    text += fmt::format("  {:>8}  {:>6}  {:>8}  {:<8}  {:>7}  {:>9}\n", request.id, request.uid, request.pid,
+                        wire::request_state_name(request.state), request.prompt_tokens, request.generated);
+  return text;
+}
+
+}  // namespace
+
+std::string status_text(const wire::StatusReport& report) {
+  std::string text = fmt::format("siroccod {}: {}, up {}\n", plain(report.daemon_version),
+                                 wire::state_name(report.state), duration(report.uptime_ms));
+  for (const std::string& reason : report.reasons) text += fmt::format("  {}\n", plain(reason));
+  text += '\n';
+  text += report.model ? model_text(*report.model) : "model      none\n";
+  text += fmt::format("backend    {} ({}), {} threads\n", plain(report.backend), plain(report.isa), report.threads);
+  text += fmt::format("speed      prompts {:.1f} tokens/s, answers {:.1f} tokens/s\n", report.prefill_tokens_per_s,
+                      report.decode_tokens_per_s);
+  text += fmt::format("tokens     {} read, {} generated\n", report.tokens_prefilled, report.tokens_generated);
+  if (!report.memory.empty()) text += memory_text(report.memory);
+  return text + requests_text(report);
+}
+
+nlohmann::ordered_json status_json(const wire::StatusReport& report) {
+  using Json = nlohmann::ordered_json;
+  Json model = nullptr;
+  if (report.model) {
+    const wire::ModelCard& card = *report.model;
+    model = {{"name", card.name},
+             {"architecture", card.architecture},
+             {"parameters", card.parameters},
+             {"context", card.context},
+             {"chat_format", card.chat_format},
+             {"tokenizer", card.tokenizer},
+             {"experts", card.experts},
+             {"experts_used", card.experts_used},
+             {"quantisation", card.quantisation},
+             {"file_bytes", card.file_bytes}};
+  }
+  Json memory = Json::array();
+  for (const wire::MemoryItem& item : report.memory)
+    memory.push_back({{"name", item.name}, {"bytes", item.bytes}, {"note", item.note}});
+  Json active = Json::array();
+  for (const wire::ActiveRequest& request : report.active)
+    active.push_back({{"id", request.id},
+                      {"uid", request.uid},
+                      {"pid", request.pid},
+                      {"state", wire::request_state_name(request.state)},
+                      {"prompt_tokens", request.prompt_tokens},
+                      {"generated", request.generated}});
+  return {{"daemon_version", report.daemon_version},
+          {"state", wire::state_name(report.state)},
+          {"reasons", report.reasons},
+          {"model", std::move(model)},
+          {"memory", std::move(memory)},
+          {"requests_running", report.requests_running},
+          {"requests_queued", report.requests_queued},
+          {"requests_done", report.requests_done},
+          {"requests_failed", report.requests_failed},
+          {"tokens_prefilled", report.tokens_prefilled},
+          {"tokens_generated", report.tokens_generated},
+          {"prefill_tokens_per_s", report.prefill_tokens_per_s},
+          {"decode_tokens_per_s", report.decode_tokens_per_s},
+          {"uptime_ms", report.uptime_ms},
+          {"backend", report.backend},
+          {"isa", report.isa},
+          {"threads", report.threads},
+          {"connections", report.connections},
+          {"active", std::move(active)}};
+}
+
+}  // namespace sirocco

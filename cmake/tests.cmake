@@ -1,0 +1,43 @@
+# tests/unit/<room>/*_test.cc is one GoogleTest program, <room>_test, one ctest entry each.
+find_package(GTest REQUIRED)
+
+add_library(sirocco_test_support STATIC tests/support/source_dir.cc)
+target_include_directories(sirocco_test_support PUBLIC ${PROJECT_SOURCE_DIR})
+target_compile_definitions(sirocco_test_support PRIVATE SIROCCO_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
+                           SIROCCO_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+target_link_libraries(sirocco_test_support PUBLIC GTest::gtest GTest::gmock)
+
+# sirocco_test(NAME DIR LINK lib... [LABELS label...])
+function(sirocco_test NAME DIR)
+  cmake_parse_arguments(TEST "" "TIMEOUT" "LINK;LABELS" ${ARGN})
+  sirocco_sources(sources ${DIR})
+  if(NOT sources)
+    return()
+  endif()
+  add_executable(${NAME} ${sources})
+  set_target_properties(${NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  target_link_libraries(${NAME} PRIVATE ${TEST_LINK} sirocco_test_support GTest::gtest_main)
+  add_test(NAME ${NAME} COMMAND ${NAME})
+  if(NOT TEST_TIMEOUT)
+    set(TEST_TIMEOUT 300)
+  endif()
+  set_tests_properties(${NAME} PROPERTIES TIMEOUT ${TEST_TIMEOUT} LABELS "unit;${TEST_LABELS}")
+endfunction()
+
+sirocco_test(kernels_test tests/unit/kernels LINK sirocco_base)
+sirocco_test(base_test tests/unit/base LINK sirocco_base LABELS tsan)
+sirocco_test(gguf_test tests/unit/gguf LINK sirocco_gguf rapidcheck)
+sirocco_test(text_test tests/unit/text LINK sirocco_text nlohmann_json rapidcheck)
+sirocco_test(model_test tests/unit/model LINK sirocco_sched nlohmann_json)
+sirocco_test(sample_test tests/unit/sample LINK sirocco_sample nlohmann_json)
+sirocco_test(sched_test tests/unit/sched LINK sirocco_sched)
+sirocco_test(engine_test tests/unit/engine LINK sirocco_engine nlohmann_json LABELS tsan)
+sirocco_test(wire_test tests/unit/wire LINK sirocco_wire rapidcheck)
+sirocco_test(server_test tests/unit/server LINK sirocco_server sirocco_client LABELS tsan)
+sirocco_test(daemon_test tests/unit/daemon LINK sirocco_daemon)
+sirocco_test(cli_test tests/unit/cli LINK sirocco_cli)
+
+# Benchmarks are programs to run by hand or by `./dev bench`, not tests.
+find_package(benchmark REQUIRED)
+add_executable(kernels_bench tests/bench/kernels_bench.cc)
+target_link_libraries(kernels_bench PRIVATE sirocco_kernels benchmark::benchmark)

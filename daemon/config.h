@@ -1,0 +1,85 @@
+// The daemon's configuration: one YAML file becomes one validated value, or a list of everything that is wrong with it.
+// Strict: an unknown key, a wrong type, an impossible value and a key given twice are errors. config/siroccod.yaml
+// documents every key and holds the defaults. Read once at start, on the main thread; immutable after that.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "engine/base/bytes.h"
+#include "engine/base/result.h"
+
+namespace sirocco::daemon {
+
+enum class KvType : std::uint8_t { f16, f32 };
+enum class LogLevel : std::uint8_t { trace, debug, info, warning, error };
+
+struct ModelConfig {
+  std::string path;           // empty: none
+  std::uint32_t context = 0;  // tokens; 0: the model's own
+  bool operator==(const ModelConfig&) const = default;
+};
+
+struct EngineConfig {
+  std::string backend = "auto";
+  std::uint32_t threads = 0;  // 0: all that the process may use
+  std::uint32_t max_rows_per_step = 64;
+  std::uint32_t max_running = 16;  // sequences in a step, at most max_rows_per_step
+  std::uint32_t max_queued = 64;   // requests
+  bool operator==(const EngineConfig&) const = default;
+};
+
+struct MemoryConfig {
+  std::optional<std::uint64_t> budget;  // bytes; none: from the cgroup and the free memory
+  std::uint64_t headroom = 512 * MiB;
+  KvType kv_type = KvType::f16;
+  std::uint64_t kv_tokens = 0;  // of all sequences; 0: from the budget
+  bool operator==(const MemoryConfig&) const = default;
+};
+
+struct LimitsConfig {
+  std::uint32_t connections = 1024;
+  std::uint32_t connections_per_uid = 64;
+  std::uint32_t in_flight = 8;           // requests of one connection
+  std::uint64_t queued_bytes = 1 * MiB;  // unsent, of one connection
+  std::uint32_t hello_timeout_ms = 5000;
+  std::uint32_t frame_timeout_ms = 10'000;
+  std::uint32_t flush_timeout_ms = 1000;
+  bool operator==(const LimitsConfig&) const = default;
+};
+
+struct ServerConfig {
+  std::string socket = "/run/sirocco/sirocco.sock";
+  std::uint32_t mode = 0660;
+  std::string group;  // empty: the daemon's own
+  LimitsConfig limits;
+  bool operator==(const ServerConfig&) const = default;
+};
+
+struct LogConfig {
+  LogLevel level = LogLevel::info;
+  std::string file;  // empty: standard error
+  bool prompts = false;
+  bool operator==(const LogConfig&) const = default;
+};
+
+struct Config {
+  ModelConfig model;
+  EngineConfig engine;
+  MemoryConfig memory;
+  ServerConfig server;
+  LogConfig log;
+  bool operator==(const Config&) const = default;
+};
+
+// `name` stands before each error, one a line: "NAME:LINE:COLUMN: key: what; allowed: ...". `backends` are those of
+// this build; "auto" is always allowed. Error: invalid_argument.
+Result<Config> parse_config(std::string_view text, std::string_view name, std::span<const std::string_view> backends);
+
+// Also fails if the file cannot be read or has more than 1 MiB.
+Result<Config> load_config(const std::string& path, std::span<const std::string_view> backends);
+
+}  // namespace sirocco::daemon

@@ -1,0 +1,19 @@
+// The engine's values as messages, and the other way round. Pure functions.
+#pragma once
+
+#include "engine/engine.h"
+#include "ipc/wire/messages.h"
+
+namespace sirocco::daemon {
+
+wire::Error to_wire(const Error& error);
+wire::Done to_wire(const DoneEvent& done);
+wire::ModelCard model_card(const EngineParts& parts);
+
+// Error UNSUPPORTED: what the protocol knows and this version does not do yet. Nothing is ignored silently.
+Result<GenerateRequest> from_wire(wire::Generate&& generate);
+
+// The counters, plan and requests of an engine; who asked for what is filled in by the caller.
+void fill_status(const Engine& engine, wire::StatusReport& report);
+
+}  // namespace sirocco::daemon

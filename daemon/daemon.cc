@@ -1,0 +1,94 @@
+#include "daemon/daemon.h"
+
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+
+#include "daemon/log.h"
+#include "daemon/service.h"
+#include "daemon/supervisor.h"
+#include "engine/engine.h"
+#include "ipc/server/server.h"
+
+namespace sirocco::daemon {
+namespace {
+
+EngineOptions engine_options(const Config& config) {
+  EngineOptions options;
+  options.model = config.model.path;
+  options.backend = config.engine.backend;
+  options.threads = config.engine.threads;
+  options.context = config.model.context;
+  options.max_rows_per_step = config.engine.max_rows_per_step;
+  options.max_running = config.engine.max_running;
+  options.max_queued = config.engine.max_queued;
+  options.kv_tokens = config.memory.kv_tokens;
+  options.kv_type = config.memory.kv_type == KvType::f32 ? TensorType::f32 : TensorType::f16;
+  options.memory_budget = config.memory.budget.value_or(0);
+  options.memory_headroom = config.memory.headroom;
+  return options;
+}
+
+ServerLimits server_limits(const LimitsConfig& config) {
+  using std::chrono::milliseconds;
+  return {.connections = config.connections,
+          .connections_per_uid = config.connections_per_uid,
+          .in_flight = config.in_flight,
+          .queued_bytes = config.queued_bytes,
+          .hello_timeout = milliseconds(config.hello_timeout_ms),
+          .frame_timeout = milliseconds(config.frame_timeout_ms),
+          .flush_timeout = milliseconds(config.flush_timeout_ms)};
+}
+
+void log_plan(const Engine& engine) {
+  const EngineParts& parts = engine.parts();
+  const ModelSpec& spec = parts.model->spec();
+  spdlog::info("model: {} ({}), {} layers, {} parameters, tokenizer {}, chat format {}", spec.name, spec.architecture,
+               spec.layers, parts.model->sizes().parameters, parts.tokenizer->kind(),
+               parts.chat ? parts.chat->name() : "none");
+  if (!parts.chat) spdlog::warn("only raw prompts can be answered: {}", parts.chat_error->message());
+  spdlog::info("backend: {} ({}), {} threads", parts.backend->name(), parts.backend->isa(), parts.backend->threads());
+  spdlog::info("memory budget: {}", format_bytes(parts.plan.budget));
+  for (const MemoryPlan::Line& line : parts.plan.lines)
+    spdlog::info("  {}{}: {} ({})", line.charged ? "* " : "  ", line.name, format_bytes(line.bytes), line.note);
+}
+
+}  // namespace
+
+Result<void> run(const Config& config) {
+  SIROCCO_CHECK(open_log(config.log));
+  SIROCCO_TRY(Supervisor supervisor, Supervisor::create());
+  std::string failure;
+  Service service([&](const std::string& reason) {
+    failure = reason;
+    supervisor.fail(reason);
+  });
+
+  // The socket is claimed before the model is read: a second daemon finds out at once.
+  auto socket = ListeningSocket::bind(
+      {.path = config.server.socket, .mode = static_cast<mode_t>(config.server.mode), .group = config.server.group});
+  if (!socket) return fail(ErrorCode::io, "{}", socket.error());
+  std::unique_ptr<Engine> engine;
+  if (!config.model.path.empty()) {
+    notify_systemd("STATUS=Loading " + config.model.path);
+    SIROCCO_TRY(engine, Engine::open(engine_options(config), service.sink()));
+    log_plan(*engine);
+  }
+  Server server(*std::move(socket), server_limits(config.server.limits), service);
+  service.connect(engine.get(), &server);
+  server.start();
+  const std::string ready =
+      engine ? "Ready: " + engine->parts().model->spec().name : "No model is configured (model.path)";
+  spdlog::info("serving {}; {}", config.server.socket, ready);
+  notify_systemd("READY=1\nSTATUS=" + ready);
+
+  const bool asked = supervisor.wait([&] { reopen_log(config.log); });
+  notify_systemd("STOPPING=1");
+  server.stop();  // every request in flight gets SHUTTING_DOWN
+  if (engine) engine->close();
+  if (!asked) return fail(ErrorCode::io, "{}", failure);
+  spdlog::info("stopped");
+  return {};
+}
+
+}  // namespace sirocco::daemon

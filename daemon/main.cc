@@ -1,0 +1,44 @@
+// siroccod: the daemon, in the foreground. Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+
+#include "daemon/config.h"
+#include "daemon/daemon.h"
+#include "engine/backend/backend.h"
+
+int main(int argc, char** argv) {
+  using namespace sirocco;
+  CLI::App app("The Sirocco daemon: keeps one language model ready and serves local programs over a Unix socket.",
+               "siroccod");
+  std::string config_file;
+  std::string socket;
+  std::string model;
+  app.add_option("--config", config_file, "configuration file (YAML; config/siroccod.yaml documents every key)")
+      ->type_name("FILE");
+  app.add_option("--socket", socket, "Unix socket to serve, instead of server.socket")->type_name("PATH");
+  app.add_option("--model", model, "GGUF file to serve, instead of model.path")->type_name("FILE");
+  app.set_version_flag("--version", "siroccod " SIROCCO_VERSION);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+
+  daemon::Config config;
+  if (!config_file.empty()) {
+    auto loaded = daemon::load_config(config_file, backend_names());
+    if (!loaded) {
+      std::fprintf(stderr, "%s\n", loaded.error().message().c_str());
+      return 2;
+    }
+    config = *std::move(loaded);
+  }
+  if (!socket.empty()) config.server.socket = socket;
+  if (!model.empty()) config.model.path = model;
+
+  const auto ended = daemon::run(config);
+  if (ended) return 0;
+  std::fprintf(stderr, "siroccod: %s\n", ended.error().message().c_str());
+  return 1;
+}

@@ -1,0 +1,66 @@
+#include "daemon/supervisor.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <spdlog/spdlog.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <utility>
+
+namespace sirocco::daemon {
+
+Result<Supervisor> Supervisor::create() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+  const int signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  const int failure = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (signals < 0 || failure < 0) return sirocco::fail(ErrorCode::io, "signalfd or eventfd: {}", errno_message(errno));
+  return Supervisor(signals, failure);
+}
+
+Supervisor::Supervisor(Supervisor&& other) noexcept
+    : signals_(std::exchange(other.signals_, -1)), failure_(std::exchange(other.failure_, -1)) {}
+
+Supervisor::~Supervisor() {
+  if (signals_ >= 0) close(signals_);
+  if (failure_ >= 0) close(failure_);
+}
+
+void Supervisor::fail(const std::string& reason) {
+  spdlog::error("{}", reason);
+  notify_systemd("STATUS=Failed: " + reason);
+  eventfd_write(failure_, 1);
+}
+
+bool Supervisor::wait(const std::function<void()>& reopen_logs) {
+  for (;;) {
+    std::array<pollfd, 2> watched = {
+        {{.fd = signals_, .events = POLLIN, .revents = 0}, {.fd = failure_, .events = POLLIN, .revents = 0}}};
+    if (poll(watched.data(), watched.size(), -1) < 0) continue;
+    signalfd_siginfo signal = {};
+    while (read(signals_, &signal, sizeof signal) == sizeof signal) {
+      if (signal.ssi_signo == SIGHUP) {
+        reopen_logs();
+        continue;
+      }
+      spdlog::info("{} from pid {}: stopping", signal.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT", signal.ssi_pid);
+      return true;
+    }
+    if ((watched[1].revents & POLLIN) != 0) return false;
+  }
+}
+
+void notify_systemd(const std::string& state) {
+  sd_notify(0, state.c_str());
+}
+
+}  // namespace sirocco::daemon

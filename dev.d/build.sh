@@ -1,0 +1,25 @@
+# Configuring and building with the presets of CMakePresets.json.
+
+# configure PRESET: quiet where all is well.
+configure() {
+  mkdir -p build
+  cmake --preset "$1" >"build/configure-$1.log" 2>&1 || die_with_log "build/configure-$1.log" "cmake --preset $1 failed"
+}
+
+# The programs, and nothing of the tests.
+build_programs() {
+  install_packages "${BUILD_PACKAGES[@]}"
+  configure release
+  say "building siroccod and sirocco (build/release)"
+  cmake --build build/release --target siroccod sirocco
+}
+
+# Every C++ file of the repository, separated by zero bytes.
+cpp_sources() {
+  git ls-files -z --cached --others --exclude-standard '*.cc' '*.h'
+}
+
+# python_venv FOLDER: an empty virtual environment, made once.
+python_venv() {
+  [[ -x $1/bin/pip ]] || python3 -m venv --clear "$1" || die "python3 -m venv $1 failed (package python3-venv)"
+}

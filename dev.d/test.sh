@@ -1,0 +1,151 @@
+# `./dev test`: every phase runs even after another failed, each test is counted, and the last line is the result.
+
+passed=0 failed=0 skipped=0
+failures=()
+fuzz_seconds=${fuzz_seconds:-60}
+
+# count_one NAME STATUS LOG
+count_one() {
+  if [[ $2 -eq 0 ]]; then
+    passed=$((passed + 1))
+    printf '    passed  %s\n' "$1"
+  else
+    failed=$((failed + 1))
+    failures+=("$1: $3")
+    printf '    FAILED  %s  (%s)\n' "$1" "$3"
+  fi
+}
+
+# run_one NAME COMMAND...: one test with its own log.
+run_one() {
+  local name=$1 log status=0
+  shift
+  log=build/test/${name//\//_}.log
+  "$@" >"$log" 2>&1 </dev/null || status=$?
+  count_one "$name" "$status" "$log"
+}
+
+# build_targets PRESET TARGET...: counted only when it fails; what can be built is built all the same.
+build_targets() {
+  local log=build/test/build-$1.log
+  say "building for $1"
+  if ! { cmake --preset "$1" && cmake --build "build/$1" --target "${@:2}" -- -k 0; } >"$log" 2>&1; then
+    tail -n 30 "$log"
+    count_one "build $1" 1 "$log"
+  fi
+}
+
+# Sanitizers of gcc 12 and clang 14 need the address layout of older kernels: without it some runs die at start.
+without_aslr() {
+  if setarch --addr-no-randomize true 2>/dev/null; then setarch --addr-no-randomize "$@"; else "$@"; fi
+}
+
+# run_ctest PRESET [CTEST OPTION...]: one test is one program of tests/unit.
+run_ctest() {
+  local log=build/test/ctest-$1.log line name
+  say "ctest ($1)"
+  without_aslr ctest --test-dir "build/$1" --output-on-failure -j"$(nproc)" "${@:2}" >"$log" 2>&1 </dev/null || true
+  local before=$((passed + failed + skipped))
+  while read -r line; do
+    name=$(sed -E 's/.*: ([^ ]+) .*/\1/' <<<"$line")
+    case $line in
+      *Passed*) count_one "$1/$name" 0 "$log" ;;
+      *Skipped*) skipped=$((skipped + 1)) ;;
+      *) count_one "$1/$name" 1 "$log" ;;
+    esac
+  done < <(grep -E '^ *[0-9]+/[0-9]+ Test +#' "$log")
+  if [[ $before -eq $((passed + failed + skipped)) ]]; then count_one "$1/ctest found no tests" 1 "$log"; fi
+}
+
+phase_release() {
+  build_targets release all
+  run_ctest release
+}
+
+phase_tidy() {
+  say "style and structure"
+  [[ -d build/release ]] || configure release
+  local script
+  for script in tests/tidy/*.py; do run_one "$script" python3 "$script"; done
+}
+
+phase_asan() {
+  build_targets asan all
+  # A leak is a failure, and so is any arithmetic that C++ leaves undefined (flags.cmake: no recovery).
+  run_ctest asan
+}
+
+phase_tsan() {
+  local targets
+  ( configure tsan ) || true
+  # One test of ctest is one target of the same name.
+  mapfile -t targets < <(ctest --test-dir build/tsan -N -L tsan 2>/dev/null | sed -nE 's/^ *Test +#[0-9]+: //p')
+  build_targets tsan "${targets[@]}"
+  run_ctest tsan -L tsan
+}
+
+# fuzz_one NAME_fuzz: works on a copy of the corpus, so that a run does not change the repository.
+fuzz_one() {
+  local corpus=build/test/corpus/$1
+  mkdir -p "$corpus" build/test/crashes
+  cp -n tests/fuzz/corpus/"${1%_fuzz}"/* "$corpus/"
+  without_aslr "build/fuzz/bin/$1" -max_total_time="$fuzz_seconds" -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 \
+    -artifact_prefix="build/test/crashes/$1-" "$corpus" >"build/test/$1.log" 2>&1 </dev/null
+}
+
+phase_fuzz() {
+  local name index status names=() running=()
+  for name in tests/fuzz/*_fuzz.cc; do names+=("$(basename "$name" .cc)"); done
+  build_targets fuzz "${names[@]}"
+  say "fuzzing, $fuzz_seconds s each, two at a time"
+  for ((index = 0; index < ${#names[@]}; index += 2)); do
+    running=()
+    for name in "${names[@]:index:2}"; do
+      fuzz_one "$name" &
+      running+=("$!:$name")
+    done
+    for name in "${running[@]}"; do
+      status=0
+      wait "${name%%:*}" || status=$?
+      count_one "fuzz/${name#*:}" "$status" "build/test/${name#*:}.log"
+    done
+  done
+}
+
+phase_system() {
+  [[ -x build/release/bin/siroccod ]] || build_targets release all
+  say "system tests"
+  ( make_demo_model ) || count_one "demo model" 1 "see above"
+  local script
+  for script in tests/system/*_test.{py,sh}; do
+    [[ -f $script ]] || continue
+    if [[ $script == *.py ]]; then
+      run_one "$script" python3 "$script"
+    else
+      run_one "$script" bash "$script"
+    fi
+  done
+}
+
+run_tests() {
+  local phase phases=()
+  for phase in "$@"; do
+    case $phase in
+      all) phases+=(release tidy system asan tsan fuzz) ;;
+      quick) phases+=(release) ;;
+      asan | tsan | fuzz | system | tidy) phases+=("$phase") ;;
+      *) die "no test phase \"$phase\"; there are: quick, asan, tsan, fuzz, system, tidy" ;;
+    esac
+  done
+  install_packages "${BUILD_PACKAGES[@]}" "${TOOL_PACKAGES[@]}"
+  mkdir -p build/test
+  for phase in "${phases[@]}"; do "phase_$phase"; done
+
+  say "summary after $((SECONDS / 60)) min $((SECONDS % 60)) s (logs: build/test/)"
+  local failure
+  for failure in "${failures[@]}"; do printf '    FAILED  %s\n' "$failure"; done
+  local line="$passed passed, $failed failed"
+  if [[ $skipped -gt 0 ]]; then line+=", $skipped skipped"; fi
+  echo "$line"
+  [[ $failed -eq 0 ]]
+}

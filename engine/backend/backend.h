@@ -1,0 +1,49 @@
+// What takes steps: a forward pass on some device, with the KV cache's memory beside it. Blocks are numbered here and
+// handed out by engine/kv. Owned by the Engine, called from the engine thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/base/memory_plan.h"
+#include "engine/model/expert_source.h"
+#include "engine/model/forward.h"
+#include "engine/model/step.h"
+
+namespace sirocco {
+
+struct BackendOptions {
+  std::size_t threads = 0;  // 0: ThreadPool::default_threads()
+  StepLimits limits;
+  std::uint32_t kv_blocks = 0;
+  std::uint32_t kv_block_tokens = 32;
+  TensorType kv_type = TensorType::f16;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string_view name() const = 0;  // "ref"
+  virtual std::string_view isa() const = 0;   // the instructions it uses: "portable"
+  virtual std::size_t threads() const = 0;
+
+  // logits: [step.logit_rows(), vocabulary] f32, in order of sequences and rows.
+  virtual Result<void> step(const Step& step, std::span<float> logits) = 0;
+};
+
+// What a backend of these options will allocate, for the plan.
+void plan_backend(const ModelSpec& spec, const BackendOptions& options, MemoryPlan& plan);
+
+// The backends of this build, best first: what "auto" chooses from.
+std::vector<std::string_view> backend_names();
+
+// Error: an unknown name, or memory that cannot be had. `experts` outlives the backend.
+Result<std::unique_ptr<Backend>> make_backend(std::string_view name, std::shared_ptr<const Model> model,
+                                              ExpertSource& experts, const BackendOptions& options);
+
+}  // namespace sirocco

@@ -1,0 +1,44 @@
+// Workers that join the engine thread inside a step. Work is handed out in chunks, so that no thread waits for a slower
+// one's fixed share; between the parts of a step a worker spins for a moment and then parks.
+//
+// run() is called from one thread at a time (the engine thread), which takes part in the work.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <type_traits>
+
+namespace sirocco {
+
+class ThreadPool {
+ public:
+  // `threads` counts the caller of run(): 1 starts no worker. 0 means default_threads().
+  explicit ThreadPool(std::size_t threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  std::size_t threads() const;
+
+  // Calls work(chunk, thread) for every chunk in [0, chunks), thread in [0, threads()), and returns when all are done.
+  // What a chunk computes must not depend on which thread takes it. `work` does not throw.
+  template <class Work>
+  void run(std::size_t chunks, Work&& work) {
+    using W = std::remove_reference_t<Work>;
+    run_chunks(
+        chunks, [](void* w, std::size_t chunk, std::size_t thread) { (*static_cast<W*>(w))(chunk, thread); },
+        const_cast<void*>(static_cast<const void*>(&work)));
+  }
+
+  // The CPUs this process may use: affinity mask and cgroup v1/v2 quota taken into account, at least 1.
+  static std::size_t default_threads();
+
+ private:
+  using Function = void (*)(void* work, std::size_t chunk, std::size_t thread);
+  void run_chunks(std::size_t chunks, Function function, void* work);
+
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace sirocco

@@ -1,0 +1,319 @@
+#include "engine/engine.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <unordered_set>
+
+#include "engine/experts/mapped_experts.h"
+#include "engine/gguf/mapping_guard.h"
+#include "engine/running_request.h"
+#include "engine/sched/scheduler.h"
+
+namespace sirocco {
+
+// Everything under `mutex` is shared; the rest belongs to the engine thread. The lock is never held during a step.
+struct Engine::State {
+  EngineParts parts;
+  EventSink sink;
+
+  mutable std::mutex mutex;
+  std::condition_variable wake;
+  std::deque<std::unique_ptr<RunningRequest>> queued;  // submitted, not yet running
+  std::unordered_set<RequestId> cancelled;             // asked for since the last step
+  bool closing = false;
+  RequestId next_id = 1;
+  EngineStatus shown;  // as of the last step
+
+  BlockPool blocks;
+  std::vector<std::unique_ptr<RunningRequest>> running;  // in order of arrival
+  EngineStatus counters;                                 // copied to `shown` after each step
+  std::vector<SequenceState> states;
+  std::vector<StepShare> shares;
+  std::vector<StepSequence> sequences;
+  std::vector<float> logits;  // [max_running, vocabulary]
+  std::thread thread;
+
+  State(EngineParts p, EventSink s)
+      : parts(std::move(p)),
+        sink(std::move(s)),
+        blocks(parts.kv_blocks, parts.kv_block_tokens),
+        logits(std::size_t{parts.max_running} * parts.tokenizer->vocabulary_size()) {
+    states.reserve(parts.max_running);
+    shares.reserve(parts.max_running);
+    sequences.reserve(parts.max_running);
+    counters.kv_blocks = blocks.total();
+    counters.kv_blocks_free = blocks.available();
+    shown = counters;
+  }
+
+  void loop();
+  bool wait_for_work();
+  void admit();
+  void drop_cancelled();
+  Result<void> take_step();
+  void after_row(RunningRequest& request, std::span<float> row);
+  void end(RunningRequest& request, Event&& event);
+  void end_all(const Error& error);
+  void publish();
+};
+
+Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Engine::~Engine() {
+  close();
+}
+
+Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, EventSink sink) {
+  EngineParts parts;
+  SIROCCO_TRY(parts.model, Model::open(options.model));
+  const Model& model = *parts.model;
+  const std::string where = options.model.filename().string();
+  auto tokenizer = Tokenizer::from_metadata(model.file().metadata());
+  if (!tokenizer) return fail(tokenizer.error().at(where));
+  parts.tokenizer = *std::move(tokenizer);
+  if (parts.tokenizer->vocabulary_size() != model.spec().vocabulary)
+    return fail(ErrorCode::corrupt, "{}: the tokenizer has {} tokens, token_embd.weight {} rows", where,
+                parts.tokenizer->vocabulary_size(), model.spec().vocabulary);
+  auto chat = ChatFormat::from_metadata(model.file().metadata(), parts.tokenizer);
+  if (chat) {
+    parts.chat = *std::move(chat);
+  } else {
+    parts.chat_error = chat.error().at(where);
+  }
+  SIROCCO_TRY(EnginePlan plan, plan_engine(model, options));
+  parts.plan = std::move(plan.memory);
+  parts.experts = std::make_unique<MappedExperts>(parts.model);
+  SIROCCO_TRY(parts.backend, make_backend(options.backend, parts.model, *parts.experts, plan.backend));
+  parts.context = plan.backend.limits.context;
+  parts.kv_blocks = plan.backend.kv_blocks;
+  parts.kv_block_tokens = plan.backend.kv_block_tokens;
+  parts.max_rows_per_step = plan.backend.limits.rows;
+  parts.max_running = options.max_running;
+  parts.max_queued = options.max_queued;
+  return start(std::move(parts), std::move(sink));
+}
+
+std::unique_ptr<Engine> Engine::start(EngineParts parts, EventSink sink) {
+  auto state = std::make_unique<State>(std::move(parts), std::move(sink));
+  state->thread = std::thread([s = state.get()] {
+    pthread_setname_np(pthread_self(), "engine");
+    s->loop();
+  });
+  return std::unique_ptr<Engine>(new Engine(std::move(state)));
+}
+
+Result<std::vector<TokenId>> Engine::tokenize(const Prompt& prompt) const {
+  const EngineParts& parts = state_->parts;
+  if (const auto* conversation = std::get_if<Conversation>(&prompt)) {
+    if (!parts.chat) return fail(*parts.chat_error);
+    return parts.chat->encode(conversation->messages, conversation->tools);
+  }
+  if (const auto* text = std::get_if<TextPrompt>(&prompt)) {
+    std::vector<TokenId> ids = parts.tokenizer->encode(text->text, text->special);
+    if (parts.tokenizer->add_bos() && parts.tokenizer->bos()) ids.insert(ids.begin(), *parts.tokenizer->bos());
+    return ids;
+  }
+  const auto& ids = std::get<std::vector<TokenId>>(prompt);
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    if (ids[i] < 0 || static_cast<std::size_t>(ids[i]) >= parts.tokenizer->vocabulary_size())
+      return fail(ErrorCode::invalid_argument, "token {} at position {} is not in the vocabulary of {}", ids[i], i,
+                  parts.tokenizer->vocabulary_size());
+  return ids;
+}
+
+Result<Submitted> Engine::submit(const GenerateRequest& request,
+                                 const std::function<void(const Submitted&)>& announce) {
+  State& s = *state_;
+  const EngineParts& parts = s.parts;
+  SIROCCO_CHECK(request.sampling.validate(parts.tokenizer->vocabulary_size()));
+  SIROCCO_TRY(std::vector<TokenId> prompt, tokenize(request.prompt));
+  if (prompt.empty()) return fail(ErrorCode::invalid_argument, "the prompt is empty");
+  if (prompt.size() >= parts.context)
+    return fail(ErrorCode::context_overflow, "the prompt has {} tokens, the context holds {} with the answer",
+                prompt.size(), parts.context);
+  auto entry = std::make_unique<RunningRequest>(parts, request, std::move(prompt));
+  if (s.blocks.blocks_for(entry->longest()) > s.blocks.total())
+    return fail(ErrorCode::context_overflow, "prompt and answer may need {} tokens, the KV cache holds {}",
+                entry->longest(), s.blocks.total() * s.blocks.block_tokens());
+
+  const std::lock_guard lock(s.mutex);
+  if (s.closing) return fail(ErrorCode::shutting_down, "the engine is shutting down");
+  if (s.shown.failure) return fail(ErrorCode::internal, "{}", *s.shown.failure);
+  if (s.queued.size() >= parts.max_queued)
+    return fail(ErrorCode::busy, "{} requests are waiting, the most that may (engine.max_queued); try again later",
+                s.queued.size());
+  entry->id = s.next_id++;
+  const Submitted submitted = {.id = entry->id,
+                               .prompt_tokens = entry->prompt_tokens(),
+                               .queue_position = static_cast<std::uint32_t>(s.queued.size())};
+  if (announce) announce(submitted);
+  s.queued.push_back(std::move(entry));
+  s.wake.notify_one();
+  return submitted;
+}
+
+void Engine::cancel(RequestId id) {
+  const std::lock_guard lock(state_->mutex);
+  state_->cancelled.insert(id);
+  state_->wake.notify_one();
+}
+
+void Engine::close() {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->closing = true;
+    state_->wake.notify_one();
+  }
+  if (state_->thread.joinable()) state_->thread.join();
+}
+
+EngineStatus Engine::status() const {
+  const std::lock_guard lock(state_->mutex);
+  EngineStatus status = state_->shown;
+  for (const auto& request : state_->queued) status.requests.push_back(request->status(false));
+  return status;
+}
+
+const EngineParts& Engine::parts() const {
+  return state_->parts;
+}
+
+void Engine::State::loop() {
+  while (wait_for_work()) {
+    drop_cancelled();
+    admit();
+    if (running.empty()) {
+      publish();
+      continue;
+    }
+    const auto stepped = take_step();
+    if (const auto lost = lost_mapping()) {
+      // Zeros stand where weights were: whatever was computed since is void.
+      counters.failure = *lost;
+      end_all(Error(ErrorCode::io, *lost));
+    } else if (!stepped) {
+      end_all(stepped.error());
+    }
+    publish();
+  }
+  end_all(Error(ErrorCode::shutting_down, "the daemon is shutting down"));
+  publish();
+}
+
+// False when the engine is to stop.
+bool Engine::State::wait_for_work() {
+  std::unique_lock lock(mutex);
+  wake.wait(lock, [this] { return closing || !cancelled.empty() || !queued.empty() || !running.empty(); });
+  return !closing;
+}
+
+void Engine::State::drop_cancelled() {
+  std::unordered_set<RequestId> asked;
+  std::vector<std::unique_ptr<RunningRequest>> dropped;
+  {
+    const std::lock_guard lock(mutex);
+    asked.swap(cancelled);
+    if (asked.empty()) return;
+    for (auto& request : queued)
+      if (asked.contains(request->id)) dropped.push_back(std::move(request));
+    std::erase(queued, nullptr);
+  }
+  for (auto& request : running)
+    if (asked.contains(request->id)) dropped.push_back(std::move(request));
+  std::erase(running, nullptr);
+  for (const auto& request : dropped) end(*request, request->done(FinishReason::cancelled, {}));
+}
+
+// Waiting requests start in order of arrival as soon as there is a place and there are blocks for the longest they can
+// get.
+void Engine::State::admit() {
+  const std::lock_guard lock(mutex);
+  while (!queued.empty() && running.size() < parts.max_running) {
+    auto taken = blocks.take(queued.front()->longest());
+    if (!taken) return;
+    queued.front()->start(*std::move(taken));
+    running.push_back(std::move(queued.front()));
+    queued.pop_front();
+  }
+}
+
+Result<void> Engine::State::take_step() {
+  states.clear();
+  for (const auto& request : running) states.push_back(request->state());
+  plan_step(states, parts.max_rows_per_step, shares);
+  sequences.clear();
+  std::uint32_t prompt_rows = 0;
+  std::uint32_t rows = 0;
+  for (const StepShare& share : shares) {
+    sequences.push_back(running[share.sequence]->rows(share.rows));
+    rows += share.rows;
+    prompt_rows += states[share.sequence].decoding ? 0 : share.rows;
+  }
+  const Step step = {.sequences = sequences};
+  const std::size_t vocabulary = parts.tokenizer->vocabulary_size();
+  const auto began = Clock::now();
+  SIROCCO_CHECK(parts.backend->step(step, std::span(logits).first(step.logit_rows() * vocabulary)));
+  if (lost_mapping()) return {};
+  const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
+  counters.steps += 1;
+  counters.prefill_tokens += prompt_rows;
+  counters.decode_tokens += rows - prompt_rows;
+  counters.prefill_seconds += seconds * prompt_rows / rows;
+  counters.decode_seconds += seconds * (rows - prompt_rows) / rows;
+
+  std::size_t row = 0;
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    RunningRequest& request = *running[shares[i].sequence];
+    request.advance(shares[i].rows);
+    if (sequences[i].logits == WantLogits::none) continue;
+    after_row(request, std::span(logits).subspan(row++ * vocabulary, vocabulary));
+  }
+  std::erase_if(running, [](const auto& request) { return request->ended; });
+  return {};
+}
+
+void Engine::State::after_row(RunningRequest& request, std::span<float> row) {
+  Result<RunningRequest::Output> output = request.sample(row);
+  if (!output) return end(request, output.error());
+  if (!output->tokens.text.empty() || !output->tokens.ids.empty()) sink(request.id, std::move(output->tokens));
+  if (output->done) end(request, *std::move(output->done));
+}
+
+void Engine::State::end(RunningRequest& request, Event&& event) {
+  const auto* done = std::get_if<DoneEvent>(&event);
+  (done == nullptr                           ? counters.failed
+   : done->reason == FinishReason::cancelled ? counters.cancelled
+                                             : counters.done) += 1;
+  blocks.give_back(request.take_blocks());
+  request.ended = true;
+  sink(request.id, std::move(event));
+}
+
+void Engine::State::end_all(const Error& error) {
+  std::deque<std::unique_ptr<RunningRequest>> waiting;
+  {
+    const std::lock_guard lock(mutex);
+    // A step that failed ends the requests that were in it; those that wait go on, unless the engine cannot.
+    if (closing || counters.failure) waiting.swap(queued);
+    shown.failure = counters.failure;
+  }
+  for (const auto& request : running)
+    if (!request->ended) end(*request, error);
+  running.clear();
+  for (const auto& request : waiting) end(*request, error);
+}
+
+void Engine::State::publish() {
+  counters.kv_blocks_free = blocks.available();
+  const std::lock_guard lock(mutex);
+  shown = counters;
+  for (const auto& request : running) shown.requests.push_back(request->status(true));
+}
+
+}  // namespace sirocco

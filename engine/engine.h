@@ -1,0 +1,157 @@
+// The one face of the engine: open a model, submit requests, cancel them, observe. The Engine owns the engine thread,
+// which takes steps over the rows of all running requests. What happens to a request is told to the EventSink, on the
+// engine thread: it must not wait, and it may be called until close() or the destructor returns.
+//
+// submit, cancel, status and close may be called from any thread.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "engine/backend/backend.h"
+#include "engine/base/ids.h"
+#include "engine/base/memory_plan.h"
+#include "engine/base/result.h"
+#include "engine/model/model.h"
+#include "engine/sample/sampler.h"
+#include "engine/text/chat_format.h"
+#include "engine/text/tokenizer.h"
+
+namespace sirocco {
+
+struct EngineOptions {
+  std::filesystem::path model;
+  std::string backend = "auto";
+  std::size_t threads = 0;    // 0: every CPU this process may use
+  std::uint32_t context = 0;  // tokens of one sequence; 0: the model's own
+  std::uint32_t max_rows_per_step = 64;
+  std::uint32_t max_running = 16;        // sequences in a step
+  std::uint32_t max_queued = 64;         // requests waiting; more are refused with BUSY
+  std::uint64_t kv_tokens = 0;           // of all sequences together; 0: up to four contexts in a quarter of the budget
+  TensorType kv_type = TensorType::f16;  // or f32
+  std::uint64_t memory_budget = 0;       // bytes; 0: what is free, less the headroom
+  std::uint64_t memory_headroom = 512 * MiB;
+};
+
+struct TextPrompt {
+  std::string text;
+  bool special = false;  // control tokens in the text are control tokens
+};
+using Prompt = std::variant<TextPrompt, Conversation, std::vector<TokenId>>;
+
+struct GenerateRequest {
+  Prompt prompt;
+  SamplingParameters sampling;
+  std::uint32_t max_tokens = 0;  // 0: kDefaultMaxTokens
+  std::vector<std::string> stops;
+};
+inline constexpr std::uint32_t kDefaultMaxTokens = 1024;
+
+enum class FinishReason : std::uint8_t { end_token, stop_string, max_tokens, context_full, cancelled };
+
+struct TokensEvent {
+  std::vector<TokenId> ids;
+  std::string text;  // what has become certain; may lag behind the ids
+};
+struct DoneEvent {
+  FinishReason reason = FinishReason::end_token;
+  std::string stop;  // the stop string reached
+  std::uint32_t prompt_tokens = 0;
+  std::uint32_t generated_tokens = 0;
+  std::uint64_t queued_us = 0;   // from submit to the first step
+  std::uint64_t prefill_us = 0;  // from there to the first token
+  std::uint64_t decode_us = 0;   // from there to the end
+};
+// Exactly one ending: DoneEvent or Error.
+using Event = std::variant<TokensEvent, DoneEvent, Error>;
+using EventSink = std::function<void(RequestId, Event&&)>;
+
+struct Submitted {
+  RequestId id = 0;
+  std::uint32_t prompt_tokens = 0;
+  std::uint32_t queue_position = 0;  // requests in front of it
+};
+
+struct EngineStatus {
+  struct Request {
+    RequestId id = 0;
+    bool running = false;
+    std::uint32_t prompt_tokens = 0;
+    std::uint32_t prefilled_tokens = 0;
+    std::uint32_t generated_tokens = 0;
+  };
+  std::vector<Request> requests;
+  std::uint64_t done = 0;
+  std::uint64_t failed = 0;  // ended by an error of ours
+  std::uint64_t cancelled = 0;
+  std::uint64_t steps = 0;
+  std::uint64_t prefill_tokens = 0;
+  std::uint64_t decode_tokens = 0;
+  double prefill_seconds = 0;  // in steps with rows of prompts; a mixed step is shared by rows
+  double decode_seconds = 0;
+  std::uint32_t kv_blocks = 0;
+  std::uint32_t kv_blocks_free = 0;
+  std::optional<std::string> failure;  // the engine stopped: why
+};
+
+// What an Engine is made of; tests bring their own backend.
+struct EngineParts {
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::shared_ptr<const ChatFormat> chat;  // null: the file's template is not recognised
+  std::optional<Error> chat_error;         // why
+  std::shared_ptr<const Model> model;      // null with a fake backend
+  std::unique_ptr<ExpertSource> experts;
+  std::unique_ptr<Backend> backend;
+  MemoryPlan plan;
+  std::uint32_t context = 0;
+  std::uint32_t kv_blocks = 0;
+  std::uint32_t kv_block_tokens = 32;
+  std::uint32_t max_rows_per_step = 64;
+  std::uint32_t max_running = 16;
+  std::uint32_t max_queued = 64;
+};
+
+class Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> open(const EngineOptions& options, EventSink sink);
+  static std::unique_ptr<Engine> start(EngineParts parts, EventSink sink);
+  ~Engine();  // close()
+
+  // Checks and tokenises on the calling thread. Errors: an impossible request, CONTEXT_OVERFLOW, BUSY, SHUTTING_DOWN.
+  // Events may arrive before submit returns: `announce` is called first, with the queue locked, so that the caller
+  // knows the id.
+  Result<Submitted> submit(const GenerateRequest& request, const std::function<void(const Submitted&)>& announce = {});
+
+  // Ends the request within one step, with what it has: DoneEvent, cancelled. Unknown or ended ids are ignored.
+  void cancel(RequestId id);
+
+  // Ends all requests with SHUTTING_DOWN, takes no new ones and stops the engine thread. Idempotent.
+  void close();
+
+  Result<std::vector<TokenId>> tokenize(const Prompt& prompt) const;
+
+  EngineStatus status() const;
+  const EngineParts& parts() const;
+
+ private:
+  struct State;
+  explicit Engine(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+// Plans the memory and the backend's options for a model, without allocating. Error: OUT_OF_MEMORY with the smallest
+// workable budget.
+struct EnginePlan {
+  BackendOptions backend;
+  MemoryPlan memory;
+};
+Result<EnginePlan> plan_engine(const Model& model, const EngineOptions& options);
+
+}  // namespace sirocco

@@ -1,0 +1,74 @@
+// The forward pass on host memory: embed, then for each layer norm, q k v, rope, KV write, attention, output, norm, and
+// a dense FFN or routed experts; then norm and logits. A row's result depends on nothing but its own sequence: not on
+// the other rows of the step, on how a prompt was cut, nor on the number of threads.
+//
+// Owned by a Backend, called from the engine thread. All scratch is allocated by create().
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/base/thread_pool.h"
+#include "engine/model/expert_source.h"
+#include "engine/model/model.h"
+#include "engine/model/step.h"
+#include "kernels/ref/attention.h"
+
+namespace sirocco {
+
+// The blocks of the KV cache in host memory: for each layer all keys, then all values.
+struct KvMemory {
+  std::byte* base = nullptr;
+  std::uint32_t blocks = 0;
+  std::uint32_t block_tokens = 0;
+  TensorType type = TensorType::f16;
+
+  std::size_t block_bytes(const ModelSpec& spec) const {  // of one layer's keys or values
+    return std::size_t{block_tokens} * row_bytes(type, spec.kv_width());
+  }
+  std::size_t bytes(const ModelSpec& spec) const { return std::size_t{2} * spec.layers * blocks * block_bytes(spec); }
+  ref::KvView view(const ModelSpec& spec, std::uint32_t layer, std::span<const BlockId> table) const;
+};
+
+struct StepLimits {
+  std::uint32_t rows = 0;        // in a step
+  std::uint32_t logit_rows = 0;  // of them, that want logits
+  std::uint32_t context = 0;     // positions of a sequence
+};
+
+class Forward {
+ public:
+  Forward(std::shared_ptr<const Model> model, const StepLimits& limits, ThreadPool& pool, ExpertSource& experts);
+  ~Forward();
+
+  // Writes the logits of the rows that want them, in order of sequences and rows.
+  //
+  //   logits  [step.logit_rows(), vocabulary] f32
+  //
+  // Error: an expert could not be had. Nothing is left behind but KV entries that the next try overwrites.
+  Result<void> run(const Step& step, const KvMemory& kv, std::span<float> logits);
+
+  static std::uint64_t scratch_bytes(const ModelSpec& spec, const StepLimits& limits, std::size_t threads);
+
+ private:
+  struct LinearTask;
+  struct Scratch;
+
+  void attention_part(const Step& step, const KvMemory& kv, std::uint32_t layer, std::size_t rows);
+  void dense_part(const LayerWeights& weights, std::size_t rows);
+  Result<void> expert_part(std::uint32_t layer, std::size_t rows);
+  void group_by_expert(std::size_t rows);
+  void norm(std::span<const float> x, const std::vector<float>& weight, std::span<float> y);
+  void linear(std::span<const LinearTask> tasks);
+  void output_part(const Step& step, std::span<float> logits);
+
+  std::shared_ptr<const Model> model_;
+  const ModelSpec& spec_;
+  StepLimits limits_;
+  ThreadPool& pool_;
+  ExpertSource& experts_;
+  std::unique_ptr<Scratch> scratch_;
+};
+
+}  // namespace sirocco

@@ -1,0 +1,77 @@
+#include "engine/model/model.h"
+
+#include "engine/model/architecture.h"
+
+namespace sirocco {
+namespace {
+
+std::uint64_t matrix_bytes(const Matrix& m) {
+  return m.data == nullptr ? 0 : m.outputs * row_bytes(m.type, m.inputs);
+}
+std::uint64_t expert_bytes(const ExpertWeights& e) {
+  return matrix_bytes(e.gate) + matrix_bytes(e.up) + matrix_bytes(e.down);
+}
+std::uint64_t expert_parameters(const ExpertWeights& e) {
+  return e.gate.inputs * e.gate.outputs + e.up.inputs * e.up.outputs + e.down.inputs * e.down.outputs;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const Model>> Model::open(const std::filesystem::path& path) {
+  SIROCCO_TRY(auto file, GgufFile::open(path));
+  return bind(std::move(file));
+}
+
+Result<std::shared_ptr<const Model>> Model::bind(std::shared_ptr<const GgufFile> file) {
+  const std::string where = file->path().filename().string();
+  const auto name = file->metadata().string("general.architecture");
+  if (!name) return fail(name.error().at(where));
+  const Architecture* architecture = find_architecture(*name);
+  if (architecture == nullptr)
+    return fail(ErrorCode::unsupported, "{}: architecture \"{}\" is not one this build computes ({})", where, *name,
+                fmt::join(architecture_names(), ", "));
+  auto spec = architecture->read_spec(*file);
+  if (!spec) return fail(spec.error().at(where));
+
+  const std::shared_ptr<Model> model(new Model());
+  model->spec_ = *std::move(spec);
+  ModelWeights& weights = model->weights_;
+  TensorTable table(*file);
+  const std::uint64_t width = model->spec_.width;
+  table.need("token_embd.weight", {width, model->spec_.vocabulary}, weights.embedding);
+  weights.output = weights.embedding;  // tied, unless the file has its own
+  table.optional("output.weight", {width, model->spec_.vocabulary}, weights.output);
+  table.need("output_norm.weight", width, weights.output_norm);
+  table.optional("rope_freqs.weight", model->spec_.rope.rotated / 2, weights.rope_factors);
+  weights.layers.resize(model->spec_.layers);
+  for (std::uint32_t layer = 0; layer < model->spec_.layers; ++layer)
+    architecture->bind_layer(model->spec_, layer, table, weights.layers[layer]);
+  if (const auto bound = table.finish(); !bound) return fail(bound.error().at(where));
+  model->file_ = std::move(file);
+  model->measure();
+  return model;
+}
+
+void Model::measure() {
+  for (const GgufTensor& tensor : file_->tensors()) {
+    sizes_.dense_bytes += tensor.bytes;
+    sizes_.parameters += tensor.elements();
+  }
+  sizes_.active_parameters = sizes_.parameters;
+  if (!spec_.moe) return;
+  for (const LayerWeights& layer : weights_.layers) {
+    for (const ExpertWeights& expert : layer.experts) sizes_.expert_bytes += expert_bytes(expert);
+    sizes_.active_parameters -= (spec_.moe->experts - spec_.moe->used) * expert_parameters(layer.experts.front());
+  }
+  sizes_.dense_bytes -= sizes_.expert_bytes;
+}
+
+std::uint64_t Model::bytes_per_token() const {
+  std::uint64_t bytes = sizes_.dense_bytes;
+  // Of an untied embedding one row is read, of a tied one all of it, as the output matrix.
+  if (weights_.embedding.data != weights_.output.data) bytes -= matrix_bytes(weights_.embedding);
+  if (spec_.moe) bytes += sizes_.expert_bytes / spec_.moe->experts * spec_.moe->used;
+  return bytes;
+}
+
+}  // namespace sirocco

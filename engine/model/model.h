@@ -1,0 +1,45 @@
+// A model file, understood: its spec and its weights bound by name, with everything missing or misshapen reported
+// together before anything is computed. Immutable after open(); shared by std::shared_ptr.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+
+#include "engine/gguf/gguf_file.h"
+#include "engine/model/model_spec.h"
+#include "engine/model/weights.h"
+
+namespace sirocco {
+
+class Model {
+ public:
+  static Result<std::shared_ptr<const Model>> open(const std::filesystem::path& path);
+  static Result<std::shared_ptr<const Model>> bind(std::shared_ptr<const GgufFile> file);
+
+  const GgufFile& file() const { return *file_; }
+  const ModelSpec& spec() const { return spec_; }
+  const ModelWeights& weights() const { return weights_; }
+
+  // Sums over the tensors of the file.
+  struct Sizes {
+    std::uint64_t dense_bytes = 0;   // everything but the experts
+    std::uint64_t expert_bytes = 0;  // all of them
+    std::uint64_t parameters = 0;
+    std::uint64_t active_parameters = 0;  // that one row passes through
+  };
+  const Sizes& sizes() const { return sizes_; }
+
+  // Bytes that the weights of one decoded token are read from: dense layers, its experts and the output matrix.
+  std::uint64_t bytes_per_token() const;
+
+ private:
+  Model() = default;
+  void measure();
+  std::shared_ptr<const GgufFile> file_;
+  ModelSpec spec_;
+  ModelWeights weights_;
+  Sizes sizes_;
+};
+
+}  // namespace sirocco

@@ -1,0 +1,38 @@
+// One forward pass over rows of several sequences: what goes in. Plain values and views of the caller's memory.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "engine/base/ids.h"
+
+namespace sirocco {
+
+enum class WantLogits : std::uint8_t { none, last, all };
+
+// Consecutive tokens of one sequence. The keys and values of all earlier positions are in the blocks already; those of
+// these rows are written by the step.
+struct StepSequence {
+  std::span<const TokenId> tokens;       // [rows], each within the vocabulary
+  std::uint32_t position = 0;            // of the first
+  std::span<const BlockId> block_table;  // covers positions 0 to position + rows - 1
+  WantLogits logits = WantLogits::last;
+};
+
+struct Step {
+  std::span<const StepSequence> sequences;
+
+  std::size_t rows() const {
+    std::size_t sum = 0;
+    for (const StepSequence& s : sequences) sum += s.tokens.size();
+    return sum;
+  }
+  std::size_t logit_rows() const {
+    std::size_t sum = 0;
+    for (const StepSequence& s : sequences)
+      sum += s.logits == WantLogits::none ? 0 : s.logits == WantLogits::last ? 1 : s.tokens.size();
+    return sum;
+  }
+};
+
+}  // namespace sirocco

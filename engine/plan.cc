@@ -1,0 +1,75 @@
+// The memory plan: what the budget buys, before anything is allocated.
+#include <algorithm>
+
+#include "engine/base/cgroup.h"
+#include "engine/engine.h"
+
+namespace sirocco {
+namespace {
+
+constexpr std::uint32_t kBlockTokens = 32;
+constexpr std::uint32_t kContexts = 4;  // full contexts that the KV cache holds when nothing else is said
+
+std::uint64_t budget_of(const EngineOptions& options) {
+  if (options.memory_budget != 0) return options.memory_budget;
+  const std::uint64_t free = memory_status().free();
+  return free - std::min(free, options.memory_headroom);
+}
+
+std::uint32_t blocks_for(std::uint64_t tokens) {
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>((tokens + kBlockTokens - 1) / kBlockTokens, 1U << 26));
+}
+
+void plan_weights(const Model& model, MemoryPlan& plan) {
+  const Model::Sizes& sizes = model.sizes();
+  const std::uint64_t charged = plan.charged();
+  const bool fits = charged + sizes.dense_bytes + sizes.expert_bytes <= plan.budget;
+  const std::string note =
+      fits ? "mapped from the file" : "mapped from the file; larger than the budget, paged in from disk";
+  plan.lines.push_back({.name = "dense weights", .bytes = sizes.dense_bytes, .note = note, .charged = false});
+  if (sizes.expert_bytes > 0)
+    plan.lines.push_back({.name = "experts", .bytes = sizes.expert_bytes, .note = note, .charged = false});
+}
+
+}  // namespace
+
+Result<EnginePlan> plan_engine(const Model& model, const EngineOptions& options) {
+  const ModelSpec& spec = model.spec();
+  if (options.context > spec.context)
+    return fail(ErrorCode::invalid_argument, "a context of {} tokens was asked for, the model was made for {}",
+                options.context, spec.context);
+  EnginePlan plan;
+  plan.memory.budget = budget_of(options);
+  BackendOptions& backend = plan.backend;
+  const std::uint32_t context = options.context != 0 ? options.context : spec.context;
+  backend.threads = options.threads;
+  backend.kv_type = options.kv_type;
+  backend.kv_block_tokens = kBlockTokens;
+  backend.limits = {.rows = std::max(options.max_rows_per_step, options.max_running),
+                    .logit_rows = options.max_running,
+                    .context = context};
+
+  if (options.kv_tokens != 0) {
+    backend.kv_blocks = blocks_for(options.kv_tokens);
+  } else {
+    const std::uint64_t token_bytes = 2ULL * spec.layers * row_bytes(options.kv_type, spec.kv_width());
+    const std::uint64_t affordable = plan.memory.budget / 4 / token_bytes;
+    const std::uint64_t wanted = std::uint64_t{context} * std::min(kContexts, options.max_running);
+    backend.kv_blocks = std::max(blocks_for(std::min(wanted, affordable)), 1U);
+    // One sequence cannot be longer than the cache.
+    backend.limits.context = std::min(context, backend.kv_blocks * kBlockTokens);
+  }
+  plan_backend(spec, backend, plan.memory);
+  plan.memory.lines.push_back({.name = "logits",
+                               .bytes = std::uint64_t{options.max_running} * spec.vocabulary * sizeof(float),
+                               .note = fmt::format("{} sequences", options.max_running)});
+  if (plan.memory.charged() > plan.memory.budget)
+    return fail(ErrorCode::out_of_memory,
+                "the memory budget is {}, the KV cache and scratch need {}: raise memory.budget to that, or lower "
+                "memory.kv_tokens, engine.max_rows_per_step or engine.max_running",
+                format_bytes(plan.memory.budget), format_bytes(plan.memory.charged()));
+  plan_weights(model, plan.memory);
+  return plan;
+}
+
+}  // namespace sirocco

@@ -1,0 +1,92 @@
+#include "engine/running_request.h"
+
+#include <algorithm>
+
+namespace sirocco {
+namespace {
+
+std::uint64_t microseconds(Clock::time_point from, Clock::time_point to) {
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(to - from).count());
+}
+
+}  // namespace
+
+RunningRequest::RunningRequest(const EngineParts& parts, const GenerateRequest& request, std::vector<TokenId> prompt)
+    : tokens_(std::move(prompt)),
+      prompt_tokens_(static_cast<std::uint32_t>(tokens_.size())),
+      longest_(0),
+      max_tokens_(request.max_tokens == 0 ? kDefaultMaxTokens : request.max_tokens),
+      tokenizer_(parts.tokenizer),
+      sampler_(request.sampling, tokens_, parts.tokenizer->vocabulary_size()),
+      detokenizer_(parts.tokenizer),
+      stops_(request.stops) {
+  longest_ = prompt_tokens_ + std::min(max_tokens_, parts.context - prompt_tokens_);
+  tokens_.reserve(longest_ + 1);
+  if (parts.chat && std::holds_alternative<Conversation>(request.prompt)) end_tokens_ = parts.chat->end_tokens();
+}
+
+void RunningRequest::start(std::vector<BlockId> blocks) {
+  blocks_ = std::move(blocks);
+  started_ = Clock::now();
+}
+
+StepSequence RunningRequest::rows(std::uint32_t count) const {
+  const bool last = cached_ + count == tokens_.size();
+  return {.tokens = std::span(tokens_).subspan(cached_, count),
+          .position = cached_,
+          .block_table = blocks_,
+          .logits = last ? WantLogits::last : WantLogits::none};
+}
+
+Result<RunningRequest::Output> RunningRequest::sample(std::span<float> logits) {
+  SIROCCO_TRY(const TokenId token, sampler_.sample(logits));
+  if (generated() == 0) first_token_ = Clock::now();
+  tokens_.push_back(token);
+  Output output;
+  std::string text;
+  std::optional<FinishReason> reason;
+  if (tokenizer_->is_end(token) || std::find(end_tokens_.begin(), end_tokens_.end(), token) != end_tokens_.end()) {
+    reason = FinishReason::end_token;
+  } else {
+    output.tokens.ids.push_back(token);
+    text = detokenizer_.push(token);
+    if (generated() >= max_tokens_) {
+      reason = FinishReason::max_tokens;
+    } else if (tokens_.size() >= longest_) {
+      reason = FinishReason::context_full;
+    }
+  }
+  if (reason) text += detokenizer_.flush();
+  StopStrings::Output shown = stops_.push(text);
+  output.tokens.text = std::move(shown.text);
+  if (shown.stopped) {
+    output.done = done(FinishReason::stop_string, std::move(shown.matched));
+  } else if (reason) {
+    output.tokens.text += stops_.flush();
+    output.done = done(*reason, {});
+  }
+  return output;
+}
+
+DoneEvent RunningRequest::done(FinishReason reason, std::string stop) const {
+  const Clock::time_point now = Clock::now();
+  const Clock::time_point started = started_.value_or(now);
+  const Clock::time_point first_token = first_token_.value_or(now);
+  return {.reason = reason,
+          .stop = std::move(stop),
+          .prompt_tokens = prompt_tokens_,
+          .generated_tokens = generated(),
+          .queued_us = microseconds(submitted_, started),
+          .prefill_us = microseconds(started, first_token),
+          .decode_us = microseconds(first_token, now)};
+}
+
+EngineStatus::Request RunningRequest::status(bool running) const {
+  return {.id = id,
+          .running = running,
+          .prompt_tokens = prompt_tokens_,
+          .prefilled_tokens = std::min(cached_, prompt_tokens_),
+          .generated_tokens = generated()};
+}
+
+}  // namespace sirocco

@@ -1,0 +1,69 @@
+// One request from its first row to its ending: its tokens, its place in the KV cache, its sampler and its text. Made
+// by submit(), then owned by the engine thread. Part of engine.cc; nobody else includes it.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/kv/block_pool.h"
+#include "engine/sample/stop_strings.h"
+#include "engine/sched/scheduler.h"
+#include "engine/text/detokenizer.h"
+
+namespace sirocco {
+
+using Clock = std::chrono::steady_clock;
+
+class RunningRequest {
+ public:
+  RunningRequest(const EngineParts& parts, const GenerateRequest& request, std::vector<TokenId> prompt);
+
+  RequestId id = 0;
+  bool ended = false;
+
+  std::uint32_t prompt_tokens() const { return prompt_tokens_; }
+  std::uint32_t longest() const { return longest_; }  // tokens in the cache at most
+
+  void start(std::vector<BlockId> blocks);
+  std::vector<BlockId> take_blocks() { return std::exchange(blocks_, {}); }
+
+  SequenceState state() const {
+    return {.pending = static_cast<std::uint32_t>(tokens_.size()) - cached_, .decoding = cached_ >= prompt_tokens_};
+  }
+  // The next `count` pending tokens as a part of a step; logits of the last are wanted if no token pends after it.
+  StepSequence rows(std::uint32_t count) const;
+  void advance(std::uint32_t count) { cached_ += count; }
+
+  // Chooses the next token, and what may be shown because of it.
+  struct Output {
+    TokensEvent tokens;
+    std::optional<DoneEvent> done;
+  };
+  Result<Output> sample(std::span<float> logits);
+
+  DoneEvent done(FinishReason reason, std::string stop) const;
+  EngineStatus::Request status(bool running) const;
+
+ private:
+  std::uint32_t generated() const { return static_cast<std::uint32_t>(tokens_.size()) - prompt_tokens_; }
+
+  std::vector<TokenId> tokens_;  // prompt and answer
+  std::uint32_t prompt_tokens_;
+  std::uint32_t longest_;
+  std::uint32_t max_tokens_;
+  std::uint32_t cached_ = 0;  // tokens whose keys and values are in the cache
+  std::vector<BlockId> blocks_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::vector<TokenId> end_tokens_;  // of the chat format
+  Sampler sampler_;
+  Detokenizer detokenizer_;
+  StopStrings stops_;
+  Clock::time_point submitted_ = Clock::now();
+  std::optional<Clock::time_point> started_;
+  std::optional<Clock::time_point> first_token_;
+};
+
+}  // namespace sirocco

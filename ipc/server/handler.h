@@ -1,0 +1,54 @@
+// What the daemon implements to serve requests. All of it is called on the server's I/O thread, which must not wait: an
+// implementation notes what is asked, and answers with Server::send, at once or later from any thread.
+//
+// Every request that is handed over gets exactly one ending, which the server enforces: Done or Error for Generate, the
+// answer or Error for the others. Whatever is sent after the ending, or after the client has gone, is dropped.
+#pragma once
+
+#include <sys/types.h>
+
+#include <compare>
+#include <cstdint>
+
+#include "ipc/wire/messages.h"
+
+namespace sirocco {
+
+using ConnectionId = std::uint64_t;  // unique for the life of a Server
+
+// One request: the ids of different clients may be the same number.
+struct RequestKey {
+  ConnectionId connection = 0;
+  std::uint64_t request_id = 0;
+
+  auto operator<=>(const RequestKey&) const = default;
+};
+
+// Who is at the other end, from SO_PEERCRED: the kernel vouches for it.
+struct Peer {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  pid_t pid = 0;
+};
+
+class Handler {
+ public:
+  virtual ~Handler() = default;
+
+  // Only what the server does not know is filled in: version and limits are the server's.
+  virtual wire::Welcome on_hello(const Peer& peer, const wire::Hello& hello) = 0;
+
+  virtual void on_generate(RequestKey key, const Peer& peer, wire::Generate generate) = 0;
+  virtual void on_tokenize(RequestKey key, const Peer& peer, wire::Tokenize tokenize) = 0;
+  virtual void on_detokenize(RequestKey key, const Peer& peer, wire::Detokenize detokenize) = 0;
+  virtual void on_status(RequestKey key, const Peer& peer) = 0;
+
+  // The client wants this Generate to end (the answer to it is Done with the reason cancelled), or the server has ended
+  // it (SLOW_CONSUMER). May come more than once, and may cross the ending.
+  virtual void on_cancel(RequestKey key) = 0;
+
+  // The client has gone: none of its requests needs an answer any more. Once for each connection that said Hello.
+  virtual void on_disconnect(ConnectionId connection) = 0;
+};
+
+}  // namespace sirocco

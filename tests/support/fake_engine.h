@@ -1,0 +1,182 @@
+// An Engine without a model: a vocabulary of 32 tokens whose text is one letter each, and a backend whose logits follow
+// from the tokens of the sequence alone, so that what a request must answer is known.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+
+#include "engine/engine.h"
+
+namespace sirocco::test {
+
+inline constexpr std::size_t kVocabulary = 32;
+inline constexpr TokenId kEnd = 2;  // the end token
+
+// Tokens 0 to 25 are "a" to "z" except for kEnd, the rest "A" to "F".
+class FakeTokenizer final : public Tokenizer {
+ public:
+  FakeTokenizer() {
+    for (std::size_t i = 0; i < kVocabulary; ++i) {
+      tokens_.emplace_back(1, static_cast<char>(i < 26 ? 'a' + i : 'A' + i - 26));
+      kinds_.push_back(static_cast<TokenId>(i) == kEnd ? TokenKind::control : TokenKind::normal);
+    }
+    ends_ = {kEnd};
+  }
+  std::vector<TokenId> encode(std::string_view text, bool) const override {
+    std::vector<TokenId> ids;
+    for (const char c : text) ids.push_back(c >= 'a' ? c - 'a' : c - 'A' + 26);
+    return ids;
+  }
+  std::string_view piece(TokenId id, bool special) const override { return id == kEnd && !special ? "" : token(id); }
+  bool strips_leading_space() const override { return false; }
+  std::string_view kind() const override { return "fake"; }
+};
+
+// The token that follows: a function of the last one. kEnd follows 'y', which follows nothing.
+inline TokenId next_token(TokenId last) {
+  if (last == 'y' - 'a') return kEnd;
+  const TokenId next = (last * 7 + 3) % static_cast<TokenId>(kVocabulary);
+  return next == kEnd || next == 'y' - 'a' ? next + 1 : next;
+}
+
+class FakeBackend final : public Backend {
+ public:
+  // Called at the start of each step, on the engine thread; may wait, fail or spoil.
+  std::function<Result<void>(const Step&)> before;
+  std::function<void(std::span<float>)> spoil;
+
+  std::string_view name() const override { return "fake"; }
+  std::string_view isa() const override { return "none"; }
+  std::size_t threads() const override { return 1; }
+
+  Result<void> step(const Step& step, std::span<float> logits) override {
+    if (before) SIROCCO_CHECK(before(step));
+    std::size_t row = 0;
+    for (const StepSequence& s : step.sequences) {
+      for (std::size_t i = 0; i < s.tokens.size(); ++i) {
+        const auto position = s.position + static_cast<std::uint32_t>(i);
+        // What is written to the cache must be what was there for this position's block: blocks are never shared.
+        cache_[{s.block_table[position / 4], position % 4}] = s.tokens[i];
+      }
+      if (s.logits == WantLogits::none) continue;
+      const std::span<float> out = logits.subspan(row++ * kVocabulary, kVocabulary);
+      std::fill(out.begin(), out.end(), 0.0F);
+      const auto last = s.position + static_cast<std::uint32_t>(s.tokens.size()) - 1;
+      out[static_cast<std::size_t>(next_token(cache_.at({s.block_table[last / 4], last % 4})))] = 1;
+    }
+    if (spoil) spoil(logits);
+    return {};
+  }
+
+ private:
+  std::map<std::pair<BlockId, std::uint32_t>, TokenId> cache_;
+};
+
+// Collects what the engine says; wait() returns when a request has ended.
+class Events {
+ public:
+  struct Answer {
+    std::vector<TokenId> ids;
+    std::string text;
+    std::optional<DoneEvent> done;
+    std::optional<Error> error;
+    int endings = 0;
+  };
+
+  EventSink sink() {
+    return [this](RequestId id, Event&& event) {
+      const std::lock_guard lock(mutex_);
+      Answer& answer = answers_[id];
+      if (auto* tokens = std::get_if<TokensEvent>(&event)) {
+        answer.ids.insert(answer.ids.end(), tokens->ids.begin(), tokens->ids.end());
+        answer.text += tokens->text;
+      } else {
+        ++answer.endings;
+        if (auto* done = std::get_if<DoneEvent>(&event)) answer.done = *done;
+        if (auto* error = std::get_if<Error>(&event)) answer.error = *error;
+        ended_.notify_all();
+      }
+    };
+  }
+  Answer wait(RequestId id) {
+    std::unique_lock lock(mutex_);
+    ended_.wait(lock, [&] { return answers_[id].endings > 0; });
+    return answers_[id];
+  }
+  Answer now(RequestId id) {
+    const std::lock_guard lock(mutex_);
+    return answers_[id];
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  std::map<RequestId, Answer> answers_;
+};
+
+struct FakeEngine {
+  Events events;
+  FakeBackend* backend = nullptr;  // owned by the engine; set its hooks before the first submit
+  std::unique_ptr<Engine> engine;
+
+  explicit FakeEngine(const std::function<void(EngineParts&)>& change = {}) {
+    EngineParts parts;
+    parts.tokenizer = std::make_shared<FakeTokenizer>();
+    parts.chat_error = Error(ErrorCode::unsupported, "the fake model has no chat format");
+    auto fake = std::make_unique<FakeBackend>();
+    backend = fake.get();
+    parts.backend = std::move(fake);
+    parts.context = 64;
+    parts.kv_blocks = 64;
+    parts.kv_block_tokens = 4;
+    parts.max_rows_per_step = 8;
+    parts.max_running = 4;
+    parts.max_queued = 8;
+    if (change) change(parts);
+    engine = Engine::start(std::move(parts), events.sink());
+  }
+};
+
+// A gate that the engine thread passes only when told: steps are taken one at a time.
+class Gate {
+ public:
+  void pass() {
+    std::unique_lock lock(mutex_);
+    ++waiting_;
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return open_ || tickets_ > 0; });
+    if (!open_) --tickets_;
+    ++passed_;
+    changed_.notify_all();
+  }
+  void let_through(int steps) {
+    const std::lock_guard lock(mutex_);
+    tickets_ += steps;
+    changed_.notify_all();
+  }
+  void open() {
+    const std::lock_guard lock(mutex_);
+    open_ = true;
+    changed_.notify_all();
+  }
+  void wait_for_arrivals(int count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return waiting_ >= count; });
+  }
+  int arrivals() {
+    const std::lock_guard lock(mutex_);
+    return waiting_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int tickets_ = 0;
+  int waiting_ = 0;
+  int passed_ = 0;
+  bool open_ = false;
+};
+
+}  // namespace sirocco::test

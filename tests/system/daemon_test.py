@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""The daemon and its clients as real processes, on a tiny model of random weights."""
+import json
+import os
+import random
+import signal
+import socket
+import stat
+import subprocess
+import unittest
+
+from programs import BIN, PATIENCE_S, TestWithFolder, wait_until
+
+RAW = ("generate", "--raw", "--prompt", "hello", "--max-tokens", 40)
+
+
+class Answers(TestWithFolder):
+    def setUp(self):
+        super().setUp()
+        self.served = self.daemon(self.synth())
+
+    def test_json_streamed_and_piped_answers_are_the_same(self):
+        document = json.loads(self.served.sirocco(*RAW, "--json").stdout)
+        self.assertEqual(document["reason"], "MAX_TOKENS")
+        self.assertEqual(len(document["ids"]), 40)
+        self.assertEqual(document["usage"]["generated_tokens"], 40)
+        self.assertGreater(document["timings"]["decode_us"], 0)
+        streamed = self.served.sirocco(*RAW)
+        self.assertEqual(streamed.returncode, 0)
+        self.assertEqual(streamed.stdout.decode().removesuffix("\n"), document["text"].removesuffix("\n"))
+        piped = self.served.sirocco("generate", "--raw", "--max-tokens", 40, "--json", stdin=b"hello")
+        self.assertEqual(json.loads(piped.stdout)["ids"], document["ids"])
+
+    def test_an_answer_is_the_same_alone_and_among_others(self):
+        sampled = (*RAW, "--temperature", "1", "--seed", "7", "--json")
+        alone = json.loads(self.served.sirocco(*sampled).stdout)["ids"]
+        crowd = [self.served.start_sirocco("generate", "--raw", "--prompt", f"other {i}", "--max-tokens", 300) for i in range(3)]
+        among = [self.served.start_sirocco(*sampled) for _ in range(3)]
+        for process in among:
+            self.assertEqual(json.loads(process.communicate(timeout=PATIENCE_S)[0])["ids"], alone)
+        for process in crowd:
+            process.communicate(timeout=PATIENCE_S)
+            self.assertEqual(process.returncode, 0)
+
+    def test_status_shows_model_plan_and_counts(self):
+        self.served.sirocco(*RAW)
+        status = self.served.status()
+        self.assertEqual(status["state"], "READY")
+        self.assertEqual(status["model"]["experts_used"], 2)
+        self.assertEqual(status["requests_done"], 1)
+        self.assertGreater(status["tokens_generated"], 0)
+        self.assertTrue(any("KV cache" in item["name"] and item["bytes"] > 0 for item in status["memory"]))
+        text = self.served.sirocco("status").stdout.decode()
+        self.assertIn("memory plan", text)
+        self.assertIn("READY", text)
+
+    def test_what_cannot_be_done_is_an_error_that_says_so(self):
+        for arguments, expected in (
+            (("generate", "--raw", "--prompt", "a " * 5000), "CONTEXT_OVERFLOW"),
+            (("generate", "--raw", "--prompt", "x", "--session", "s"), "UNSUPPORTED"),
+            (("generate", "--prompt", "x"), "--raw"),  # the model has no chat format
+        ):
+            result = self.served.sirocco(*arguments)
+            self.assertEqual(result.returncode, 1, arguments)
+            self.assertEqual(result.stdout, b"", arguments)
+            self.assertIn(expected, result.stderr.decode())
+        self.assertEqual(self.served.sirocco("generate", "--raw", "--prompt", "x", "--top-p", "2").returncode, 2)
+        self.assertEqual(self.served.status()["state"], "READY")
+
+    def test_a_client_that_speaks_nonsense_harms_nobody(self):
+        for seed in range(20):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(self.served.socket))
+                client.sendall(random.Random(seed).randbytes(4096))
+        self.assertEqual(self.served.sirocco(*RAW).returncode, 0)
+
+    def test_a_model_deleted_while_it_is_served_is_still_served(self):
+        before = self.served.sirocco(*RAW).stdout
+        (self.folder / "tiny-moe.gguf").unlink()
+        self.assertEqual(self.served.sirocco(*RAW).stdout, before)
+
+    def test_a_model_truncated_while_it_is_served_ends_in_order_with_one_clear_line(self):
+        os.truncate(self.folder / "tiny-moe.gguf", 4096)
+        result = self.served.sirocco(*RAW)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("tiny-moe.gguf", result.stderr.decode())
+        self.assertNotEqual(self.served.process.poll(), -signal.SIGBUS)
+        self.assertIn("tiny-moe.gguf", self.served.log.read_text())
+
+
+class Life(TestWithFolder):
+    def test_without_a_daemon_the_client_says_how_to_start_one(self):
+        result = subprocess.run([BIN / "sirocco", "status", "--socket", self.folder / "none.sock"], capture_output=True)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("siroccod --config", result.stderr.decode())
+
+    def test_a_second_daemon_on_the_socket_is_refused_and_the_first_goes_on(self):
+        daemon = self.daemon(self.synth())
+        second = subprocess.run([BIN / "siroccod", "--config", daemon.config], capture_output=True, timeout=PATIENCE_S)
+        self.assertEqual(second.returncode, 1)
+        self.assertIn(str(daemon.process.pid), second.stderr.decode())
+        self.assertEqual(daemon.sirocco(*RAW).returncode, 0)
+
+    def test_the_socket_file_of_a_killed_daemon_is_replaced(self):
+        daemon = self.daemon(self.synth())
+        daemon.stop(signal.SIGKILL)
+        self.assertTrue(stat.S_ISSOCK(daemon.socket.stat().st_mode))
+        daemon.start()
+        self.assertEqual(daemon.sirocco(*RAW).returncode, 0)
+
+    def test_sighup_opens_the_log_again(self):
+        log = self.folder / "own.log"
+        daemon = self.daemon(self.synth(), f"log:\n  file: {log}\n")
+        log.rename(self.folder / "old.log")
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until(log.exists, "a new log file")
+        daemon.sirocco(*RAW)
+        self.assertIn("MAX_TOKENS", log.read_text())
+
+    def test_a_wrong_configuration_is_refused_with_line_and_column(self):
+        config = self.folder / "wrong.yaml"
+        config.write_text("server:\n  sokcet: /tmp/x\n")
+        result = subprocess.run([BIN / "siroccod", "--config", config], capture_output=True, timeout=PATIENCE_S)
+        self.assertNotEqual(result.returncode, 0)
+        self.assertIn("wrong.yaml:2:3", result.stderr.decode())
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,94 @@
+#include "cli/status_text.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace sirocco {
+namespace {
+
+wire::StatusReport report() {
+  wire::StatusReport report;
+  report.daemon_version = "0.1.0";
+  report.state = wire::State::ready;
+  report.model = wire::ModelCard{.name = "Demo",
+                                 .architecture = "llama",
+                                 .parameters = 691'000'000,
+                                 .context = 8192,
+                                 .chat_format = "chatml",
+                                 .tokenizer = "bpe/smollm",
+                                 .experts = 8,
+                                 .experts_used = 2,
+                                 .quantisation = "Q4_1",
+                                 .file_bytes = 453'000'000};
+  report.memory = {{.name = "dense weights", .bytes = 64 << 20, .note = "mapped from the file"},
+                   {.name = "KV cache", .bytes = 90 << 20, .note = "f16"}};
+  report.requests_running = 1;
+  report.requests_done = 12;
+  report.tokens_generated = 345;
+  report.prefill_tokens_per_s = 123.45;
+  report.decode_tokens_per_s = 12.34;
+  report.uptime_ms = 3'723'000;
+  report.backend = "ref";
+  report.isa = "x86-64";
+  report.threads = 2;
+  report.connections = 2;
+  report.active = {
+      {.id = 7, .uid = 1000, .pid = 4321, .state = wire::RequestState::decode, .prompt_tokens = 31, .generated = 5}};
+  return report;
+}
+
+TEST(StatusText, ShowsEveryPartOfTheReportOnOneScreen) {
+  EXPECT_EQ(status_text(report()),
+            "siroccod 0.1.0: READY, up 1 h 2 min\n"
+            "\n"
+            "model      Demo\n"
+            "           llama, 691 M parameters, Q4_1, 432 MiB\n"
+            "           8 experts, 2 used for each token\n"
+            "           context 8192 tokens, chat format chatml, tokenizer bpe/smollm\n"
+            "backend    ref (x86-64), 2 threads\n"
+            "speed      prompts 123.5 tokens/s, answers 12.3 tokens/s\n"
+            "tokens     0 read, 345 generated\n"
+            "\n"
+            "memory plan\n"
+            "  dense weights   64.0 MiB  mapped from the file\n"
+            "  KV cache        90.0 MiB  f16\n"
+            "\n"
+            "requests   1 running, 0 queued, 12 done, 0 failed; 2 connections\n"
+            "   request     uid       pid  state      prompt  generated\n"
+            "         7    1000      4321  DECODE         31          5\n");
+}
+
+TEST(StatusText, AStateThatIsNotReadyComesWithItsReasonsAndNeedsNoModel) {
+  wire::StatusReport failed;
+  failed.daemon_version = "0.1.0";
+  failed.state = wire::State::failed;
+  failed.reasons = {"model.gguf: truncated"};
+  const std::string text = status_text(failed);
+  EXPECT_EQ(text.substr(0, text.find("backend")),
+            "siroccod 0.1.0: FAILED, up 0 s\n  model.gguf: truncated\n\nmodel      none\n");
+}
+
+TEST(StatusText, EscapeSequencesInAModelsNameDoNotReachTheTerminal) {
+  wire::StatusReport hostile = report();
+  hostile.model->name = "x\033[2J\ny";
+  hostile.memory[0].note = "\a";
+  const std::string text = status_text(hostile);
+  EXPECT_EQ(text.find('\033'), std::string::npos);
+  EXPECT_EQ(text.find('\a'), std::string::npos);
+  EXPECT_NE(text.find("model      x [2J y\n"), std::string::npos);
+}
+
+TEST(StatusJson, HasEveryFieldUnderTheProtocolsNames) {
+  const nlohmann::ordered_json json = status_json(report());
+  EXPECT_EQ(json.at("state"), "READY");
+  EXPECT_EQ(json.at("model").at("experts_used"), 2);
+  EXPECT_EQ(json.at("memory").at(1).at("bytes"), 90 << 20);
+  EXPECT_EQ(json.at("active").at(0).at("state"), "DECODE");
+  EXPECT_EQ(json.at("decode_tokens_per_s"), 12.34);
+  EXPECT_EQ(json.size(), 19U);
+  EXPECT_TRUE(status_json(wire::StatusReport{}).at("model").is_null());
+}
+
+}  // namespace
+}  // namespace sirocco

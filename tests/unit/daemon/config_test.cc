@@ -1,0 +1,247 @@
+#include "daemon/config.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <fstream>
+#include <sstream>
+
+#include "tests/support/source_dir.h"
+
+namespace sirocco::daemon {
+namespace {
+
+constexpr std::array<std::string_view, 2> kBackends = {"ref", "cpu"};
+
+Config parsed(std::string_view text) {
+  const Result<Config> config = parse_config(text, "c", kBackends);
+  if (!config) ADD_FAILURE() << config.error().message();
+  return config ? *config : Config{};
+}
+
+std::string errors(std::string_view text) {
+  const Result<Config> config = parse_config(text, "c", kBackends);
+  if (config) return "none";
+  EXPECT_EQ(config.error().code(), ErrorCode::invalid_argument);
+  return config.error().message();
+}
+
+TEST(Config, DocumentedFileIsTheDefaults) {
+  const auto path = test::source_dir() / "config" / "siroccod.yaml";
+  const Result<Config> config = load_config(path.string(), kBackends);
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_EQ(*config, Config{});
+}
+
+// The allowed keys that an error lists are all there are.
+TEST(Config, DocumentedFileHasEveryKey) {
+  std::ifstream file(test::source_dir() / "config" / "siroccod.yaml");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  const std::vector<std::pair<std::string, std::string>> maps = {
+      {"x: 1", "\n"},
+      {"model: {x: 1}", "\n  "},
+      {"engine: {x: 1}", "\n  "},
+      {"memory: {x: 1}", "\n  "},
+      {"server: {x: 1}", "\n  "},
+      {"server: {limits: {x: 1}}", "\n    "},
+      {"log: {x: 1}", "\n  "},
+  };
+  std::size_t keys = 0;
+  for (const auto& [unknown, indent] : maps) {
+    const std::string message = errors(unknown);
+    std::istringstream names(message.substr(message.find("allowed: ") + 9));
+    for (std::string name; std::getline(names >> std::ws, name, ','); ++keys) {
+      EXPECT_NE(text.find(indent + name + ":"), std::string::npos) << name;
+    }
+  }
+  EXPECT_EQ(keys, 24U + 6U);  // and 6 maps
+}
+
+TEST(Config, EmptyFileIsTheDefaults) {
+  for (const std::string_view text : {"", "# nothing\n", "---\n", "{}", "model:\nserver: {limits: }\nlog: {}\n"}) {
+    EXPECT_EQ(parsed(text), Config{}) << text;
+  }
+}
+
+TEST(Config, EveryKeyReachesItsField) {
+  Config expected;
+  expected.model = {.path = "/m/a b.gguf", .context = 8192};
+  expected.engine = {.backend = "cpu", .threads = 3, .max_rows_per_step = 128, .max_running = 20, .max_queued = 5};
+  expected.memory = {.budget = 6 * GiB, .headroom = 100'000'000, .kv_type = KvType::f32, .kv_tokens = 1ULL << 32};
+  expected.server = {.socket = "/tmp/s",
+                     .mode = 0600,
+                     .group = "audio",
+                     .limits = {.connections = 10,
+                                .connections_per_uid = 9,
+                                .in_flight = 7,
+                                .queued_bytes = 2 * MiB,
+                                .hello_timeout_ms = 50,
+                                .frame_timeout_ms = 60,
+                                .flush_timeout_ms = 70}};
+  expected.log = {.level = LogLevel::trace, .file = "/l", .prompts = true};
+  EXPECT_EQ(parsed(R"(
+model: {path: /m/a b.gguf, context: 8192}
+engine: {backend: cpu, threads: 3, max_rows_per_step: 128, max_running: 20, max_queued: 5}
+memory: {budget: 6GiB, headroom: 100MB, kv_type: f32, kv_tokens: 4294967296}
+server:
+  socket: '/tmp/s'
+  mode: 0600
+  group: "audio"
+  limits:
+    connections: 10
+    connections_per_uid: 9
+    in_flight: 7
+    queued_bytes: 2097152
+    hello_timeout_ms: 50
+    frame_timeout_ms: 60
+    flush_timeout_ms: 70
+log: {level: trace, file: /l, prompts: true}
+)"),
+            expected);
+}
+
+TEST(Config, UnknownKeyNamesItsPlaceAndTheAllowedOnes) {
+  EXPECT_EQ(errors("log:\n  levle: info\n"), "c:2:3: log.levle: unknown key; allowed: level, file, prompts");
+  EXPECT_EQ(errors("modle: {path: x, deep: {er: 1}}"),
+            "c:1:1: modle: unknown key; allowed: model, engine, memory, server, log");
+  EXPECT_EQ(errors("engine.threads: 1"),
+            "c:1:1: \"engine.threads\" is not a key; keys are lower-case words, in maps within each other");
+}
+
+TEST(Config, WrongTypeNamesItsPlaceAndWhatIsAllowed) {
+  EXPECT_EQ(errors("engine:\n  threads: many\n"),
+            "c:2:12: engine.threads: \"many\" is not possible; allowed: a whole number from 0 to 1024");
+  EXPECT_EQ(errors("engine: {threads: \"4\"}"),
+            "c:1:19: engine.threads: \"4\" is not possible; allowed: a whole number from 0 to 1024");
+  EXPECT_EQ(errors("log: {prompts: yes}"), "c:1:16: log.prompts: \"yes\" is not possible; allowed: true or false");
+  EXPECT_EQ(errors("log: {level: loud}"),
+            "c:1:14: log.level: \"loud\" is not possible; allowed: trace, debug, info, warning, error");
+  EXPECT_EQ(errors("log: {level: {a: 1}}"), "c:1:7: log.level: is a map; allowed: trace, debug, info, warning, error");
+  EXPECT_EQ(errors("log:\n  file:\n"),
+            "c:2:3: log.file: has no value; allowed: 0 to 4095 bytes without control characters");
+  EXPECT_EQ(errors("log: 5"), "c:1:6: log: \"5\" is not a map; allowed: a map of level, file, prompts");
+  EXPECT_EQ(errors("just words"), "c:1:1: \"just words\" is not a map of keys and values");
+}
+
+TEST(Config, ImpossibleValueNamesItsPlaceAndTheRange) {
+  const auto value = [](std::string_view text) {
+    const std::string message = errors(text);
+    return message.substr(message.find(" is not possible; ") + 1);
+  };
+  EXPECT_EQ(value("engine: {max_running: 0}"), "is not possible; allowed: a whole number from 1 to 65536");
+  EXPECT_EQ(value("engine: {threads: -1}"), "is not possible; allowed: a whole number from 0 to 1024");
+  EXPECT_EQ(value("engine: {threads: 4294967297}"), "is not possible; allowed: a whole number from 0 to 1024");
+  EXPECT_EQ(value("engine: {threads: 99999999999999999999999}"),
+            "is not possible; allowed: a whole number from 0 to 1024");
+  EXPECT_EQ(value("engine: {backend: cuda}"), "is not possible; allowed: auto, ref, cpu");
+  EXPECT_EQ(value("memory: {budget: 12}"),
+            "is not possible; allowed: auto, or a size from 1.00 MiB to 1024 TiB, such as 512MiB");
+  EXPECT_EQ(value("server: {limits: {queued_bytes: 1}}"),
+            "is not possible; allowed: a size from 64.0 KiB to 64.0 MiB, such as 512MiB");
+  EXPECT_EQ(value("server: {socket: \"\"}"), "is not possible; allowed: 1 to 107 bytes without control characters");
+  EXPECT_EQ(value("server: {socket: \"/a\\0b\"}"),
+            "is not possible; allowed: 1 to 107 bytes without control characters");
+  EXPECT_EQ(value("server: {socket: " + std::string(108, 'a') + "}"),
+            "is not possible; allowed: 1 to 107 bytes without control characters");
+  for (const std::string mode : {"0080", "01660", "0x1ff", "0066", "-0660", "rw"}) {
+    EXPECT_EQ(
+        value("server: {mode: \"" + mode + "\"}"),
+        "is not possible; allowed: octal permissions from \"0600\" to \"0777\" that let the owner read and write");
+  }
+}
+
+TEST(Config, StepMustHoldTheRunningSequences) {
+  EXPECT_EQ(errors("engine:\n  max_rows_per_step: 8\n"),
+            "c:2:22: engine.max_running: 16 sequences do not fit in a step of 8 rows; allowed: at most "
+            "engine.max_rows_per_step");
+  EXPECT_EQ(parsed("engine: {max_rows_per_step: 8, max_running: 8}").engine.max_running, 8U);
+}
+
+TEST(Config, KeyGivenTwiceNamesBothLines) {
+  EXPECT_EQ(errors("log:\n  level: info\n  level: info\n"),
+            "c:3:3: log.level: given twice, first in line 2; allowed: once");
+  EXPECT_EQ(errors("log: {level: info}\n\nlog: {level: trace}\n"),
+            "c:3:1: log: given twice, first in line 1; allowed: once");
+}
+
+TEST(Config, AllErrorsAreReportedInTheOrderOfTheFile) {
+  EXPECT_EQ(
+      errors("engine:\n  threads: x\n  speed: 9\nlog: [1, {a: 2}]\nmodel:\n  path: a\n  path: b\n  context: -1\n"),
+      "c:2:12: engine.threads: \"x\" is not possible; allowed: a whole number from 0 to 1024\n"
+      "c:3:3: engine.speed: unknown key; allowed: backend, threads, max_rows_per_step, max_running, max_queued\n"
+      "c:4:6: log: lists are not allowed; the configuration is made of maps only\n"
+      "c:7:3: model.path: given twice, first in line 6; allowed: once\n"
+      "c:8:12: model.context: \"-1\" is not possible; allowed: a whole number from 0 to 16777216");
+}
+
+TEST(Config, ErrorsBeforeASyntaxErrorAreReportedToo) {
+  EXPECT_EQ(errors("log:\n  level: loud\n  file: b: c\n"),
+            "c:2:10: log.level: \"loud\" is not possible; allowed: trace, debug, info, warning, error\n"
+            "c:3:10: not YAML: illegal map value");
+}
+
+// yaml-cpp reads a missing quote as if it stood at the end of the file.
+TEST(Config, ValueDoesNotSwallowTheNextLines) {
+  for (const std::string_view value : {"\"a", "'a", "a", "|\n   a", "\"a\\\"", "'a''"}) {
+    EXPECT_EQ(errors(fmt::format("log:\n  file: {}\n   level\n", value)),
+              "c:2:9: log.file: the value does not end in this line; put it in one line, between two quotes")
+        << value;
+  }
+  EXPECT_EQ(parsed("log: {file: 'it''s', level: \"in\\x66o\"}").log.file, "it's");
+  EXPECT_EQ(parsed("\xEF\xBB\xBFlog: {file: \"\xC3\xA9 # \\\" \"}\r\n").log.file, "\xC3\xA9 # \" ");
+}
+
+TEST(Config, OtherEncodingsAreRefused) {
+  EXPECT_EQ(errors(std::string_view("\xFF\xFEl\0o\0g\0", 8)), "c:1:1: not text: it must be UTF-8 without zero bytes");
+}
+
+TEST(Config, ManyErrorsAreCutShort) {
+  std::string text;
+  for (int i = 0; i < 1000; ++i) text += "k" + std::to_string(i) + ": 1\n";
+  const std::string message = errors(text);
+  EXPECT_TRUE(message.ends_with("\nc: and 950 more errors")) << message.substr(message.size() - 100);
+}
+
+TEST(Config, AnchorsAliasesTagsAndFurtherDocumentsAreRefused) {
+  EXPECT_EQ(errors("model: &m {path: x}\n"),
+            "c:1:8: model: anchors are not allowed; write the value out where it is needed");
+  EXPECT_EQ(errors("model: {path: &p x}\nlog: {file: *p}\n"),
+            "c:1:15: model.path: anchors are not allowed; write the value out where it is needed\n"
+            "c:2:13: log.file: aliases are not allowed; write the value out");
+  EXPECT_EQ(errors("engine: {threads: !!int 5}"),
+            "c:1:19: engine.threads: the tag \"tag:yaml.org,2002:int\" is not allowed");
+  EXPECT_EQ(errors("log: {level: info}\n---\nlog: {level: info}\n"),
+            "c:2:1: a second document begins; one file is one document");
+}
+
+TEST(Config, DeepNestingIsRefusedWithoutRecursion) {
+  for (const std::string open : {"[", "{", "{a: ", "[a, ", "? "}) {
+    std::string text;
+    while (text.size() < 1'000'000) text += open;
+    EXPECT_NE(errors(text), "none") << open;
+  }
+  EXPECT_EQ(errors("a: {a: {a: {a: {a: {a: {a: {a: {a: 1}}}}}}}}").substr(0, 10), "c:1:1: a: ");
+}
+
+TEST(Config, FileLargerThanTheLimitIsRefused) {
+  std::string text(1 * MiB + 1, '#');
+  EXPECT_EQ(errors(text), "c: more than 1.00 MiB; a configuration is a page or two");
+  text.resize(1 * MiB);
+  EXPECT_EQ(parsed(text), Config{});
+}
+
+TEST(Config, FileThatCannotBeReadSaysWhy) {
+  const Result<Config> missing = load_config("/nowhere/c.yaml", kBackends);
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().code(), ErrorCode::not_found);
+  EXPECT_EQ(
+      missing.error().message(),
+      "/nowhere/c.yaml: cannot read the configuration: No such file or directory; name another file with --config");
+  const Result<Config> directory = load_config("/", kBackends);
+  ASSERT_FALSE(directory);
+  EXPECT_EQ(directory.error().message(),
+            "/: cannot read the configuration: Is a directory; name another file with --config");
+}
+
+}  // namespace
+}  // namespace sirocco::daemon

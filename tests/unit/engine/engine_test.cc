@@ -1,0 +1,217 @@
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "tests/support/fake_engine.h"
+
+namespace sirocco {
+namespace {
+
+using test::FakeEngine;
+using test::Gate;
+
+GenerateRequest ask(std::string text, std::uint32_t max_tokens) {
+  GenerateRequest request;
+  request.prompt = TextPrompt{.text = std::move(text)};
+  request.max_tokens = max_tokens;
+  return request;
+}
+
+std::string expected(char last, std::size_t count) {
+  const test::FakeTokenizer tokenizer;
+  std::string text;
+  TokenId token = last - 'a';
+  while (text.size() < count && (token = test::next_token(token)) != test::kEnd) text += tokenizer.token(token);
+  return text;
+}
+
+TEST(Engine, AnswersWithTheTokensOfTheModel) {
+  FakeEngine fake;
+  const Submitted submitted = fake.engine->submit(ask("hello", 5)).value();
+  EXPECT_EQ(submitted.prompt_tokens, 5U);
+  const auto answer = fake.events.wait(submitted.id);
+  ASSERT_TRUE(answer.done);
+  EXPECT_EQ(answer.text, expected('o', 5));
+  EXPECT_EQ(answer.done->reason, FinishReason::max_tokens);
+  EXPECT_EQ(answer.done->generated_tokens, 5U);
+  EXPECT_EQ(answer.done->prompt_tokens, 5U);
+}
+
+TEST(Engine, ManyRequestsGetWhatEachGetsAloneAndOneEnding) {
+  FakeEngine fake([](EngineParts& parts) { parts.max_queued = 100; });
+  std::vector<std::pair<RequestId, std::string>> sent;
+  for (int i = 0; i < 60; ++i) {
+    const std::string prompt(static_cast<std::size_t>(1 + i % 23), static_cast<char>('a' + (i * 5) % 24));
+    const auto tokens = static_cast<std::uint32_t>(1 + i % 17);
+    sent.emplace_back(fake.engine->submit(ask(prompt, tokens)).value().id, expected(prompt.back(), tokens));
+  }
+  for (const auto& [id, text] : sent) {
+    const auto answer = fake.events.wait(id);
+    EXPECT_EQ(answer.text, text);
+    EXPECT_TRUE(answer.done);
+  }
+  fake.engine->close();
+  for (const auto& [id, text] : sent) EXPECT_EQ(fake.events.now(id).endings, 1);
+  const EngineStatus status = fake.engine->status();
+  EXPECT_EQ(status.done, 60U);
+  EXPECT_EQ(status.kv_blocks_free, status.kv_blocks);
+  EXPECT_TRUE(status.requests.empty());
+}
+
+TEST(Engine, TheEndTokenEndsTheAnswerAndIsNotShown) {
+  FakeEngine fake;
+  const auto answer = fake.events.wait(fake.engine->submit(ask("y", 9)).value().id);
+  ASSERT_TRUE(answer.done);
+  EXPECT_EQ(answer.done->reason, FinishReason::end_token);
+  EXPECT_EQ(answer.text, "");
+  EXPECT_TRUE(answer.ids.empty());
+}
+
+TEST(Engine, AFullContextEndsTheAnswer) {
+  FakeEngine fake([](EngineParts& parts) { parts.context = 10; });
+  const auto answer = fake.events.wait(fake.engine->submit(ask("aaaaaaa", 50)).value().id);
+  ASSERT_TRUE(answer.done);
+  EXPECT_EQ(answer.done->reason, FinishReason::context_full);
+  EXPECT_EQ(answer.done->generated_tokens, 3U);
+}
+
+TEST(Engine, AStopStringAcrossTokensIsNeverShown) {
+  FakeEngine fake;
+  const std::string whole = expected('a', 10);
+  GenerateRequest request = ask("a", 10);
+  request.stops = {whole.substr(4, 3)};
+  const auto answer = fake.events.wait(fake.engine->submit(request).value().id);
+  ASSERT_TRUE(answer.done);
+  EXPECT_EQ(answer.text, whole.substr(0, 4));
+  EXPECT_EQ(answer.done->reason, FinishReason::stop_string);
+  EXPECT_EQ(answer.done->stop, whole.substr(4, 3));
+  EXPECT_EQ(answer.done->generated_tokens, 7U);
+}
+
+TEST(Engine, CancelDuringPrefillEndsWithinOneStepAndFreesTheBlocks) {
+  FakeEngine fake;
+  Gate gate;
+  fake.backend->before = [&](const Step&) -> Result<void> {
+    gate.pass();
+    return {};
+  };
+  const RequestId id = fake.engine->submit(ask(std::string(40, 'b'), 4)).value().id;  // five steps of prefill
+  gate.let_through(1);
+  gate.wait_for_arrivals(2);  // the second step has begun
+  fake.engine->cancel(id);
+  fake.engine->cancel(id);
+  gate.let_through(1);
+  const auto answer = fake.events.wait(id);
+  ASSERT_TRUE(answer.done);
+  EXPECT_EQ(answer.done->reason, FinishReason::cancelled);
+  EXPECT_EQ(answer.done->generated_tokens, 0U);
+  EXPECT_EQ(gate.arrivals(), 2);
+  gate.open();
+  EXPECT_TRUE(fake.events.wait(fake.engine->submit(ask("a", 1)).value().id).done);
+  fake.engine->close();
+  EXPECT_EQ(fake.engine->status().kv_blocks_free, 64U);
+  EXPECT_EQ(fake.events.now(id).endings, 1);
+  EXPECT_EQ(fake.engine->status().cancelled, 1U);
+}
+
+TEST(Engine, ACancelledRequestInTheQueueNeverRuns) {
+  FakeEngine fake([](EngineParts& parts) { parts.max_running = 1; });
+  Gate gate;
+  fake.backend->before = [&](const Step&) -> Result<void> {
+    gate.pass();
+    return {};
+  };
+  const RequestId first = fake.engine->submit(ask("a", 2)).value().id;
+  gate.wait_for_arrivals(1);
+  const RequestId second = fake.engine->submit(ask("b", 2)).value().id;
+  fake.engine->cancel(second);
+  gate.open();
+  EXPECT_EQ(fake.events.wait(second).done->reason, FinishReason::cancelled);
+  EXPECT_TRUE(fake.events.wait(first).done);
+}
+
+TEST(Engine, AFullQueueIsBusyAndNothingIsLost) {
+  FakeEngine fake([](EngineParts& parts) {
+    parts.max_running = 1;
+    parts.max_queued = 2;
+  });
+  Gate gate;
+  fake.backend->before = [&](const Step&) -> Result<void> {
+    gate.pass();
+    return {};
+  };
+  std::vector<RequestId> ids = {fake.engine->submit(ask("a", 2)).value().id};
+  gate.wait_for_arrivals(1);
+  for (int i = 0; i < 2; ++i) ids.push_back(fake.engine->submit(ask("b", 2)).value().id);
+  const auto refused = fake.engine->submit(ask("c", 2));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), ErrorCode::busy);
+  gate.open();
+  for (const RequestId id : ids) EXPECT_TRUE(fake.events.wait(id).done);
+}
+
+TEST(Engine, LogitsThatAreNoNumbersFailOnlyTheRequestTheyBelongTo) {
+  FakeEngine fake;
+  fake.backend->spoil = [](std::span<float> logits) {
+    if (logits[static_cast<std::size_t>(test::next_token('q' - 'a'))] == 1)
+      logits[3] = std::numeric_limits<float>::quiet_NaN();
+  };
+  const RequestId spoilt = fake.engine->submit(ask("q", 3)).value().id;
+  const RequestId healthy = fake.engine->submit(ask("a", 3)).value().id;
+  const auto answer = fake.events.wait(spoilt);
+  ASSERT_TRUE(answer.error);
+  EXPECT_EQ(answer.error->code(), ErrorCode::internal);
+  EXPECT_TRUE(fake.events.wait(healthy).done);
+}
+
+TEST(Engine, AFailedStepEndsItsRequestsAndTheEngineGoesOn) {
+  FakeEngine fake;
+  int failures = 1;
+  fake.backend->before = [&](const Step&) -> Result<void> {
+    if (failures-- > 0) return fail(ErrorCode::io, "expert 1 of layer 0: read failed");
+    return {};
+  };
+  const auto answer = fake.events.wait(fake.engine->submit(ask("a", 3)).value().id);
+  ASSERT_TRUE(answer.error);
+  EXPECT_EQ(answer.error->message(), "expert 1 of layer 0: read failed");
+  EXPECT_TRUE(fake.events.wait(fake.engine->submit(ask("a", 3)).value().id).done);
+}
+
+TEST(Engine, CloseEndsEverythingAndRefusesMore) {
+  FakeEngine fake([](EngineParts& parts) { parts.max_running = 1; });
+  std::vector<RequestId> ids;
+  for (int i = 0; i < 5; ++i) ids.push_back(fake.engine->submit(ask("a", 60)).value().id);
+  fake.engine->close();
+  for (const RequestId id : ids) {
+    const auto answer = fake.events.now(id);
+    EXPECT_EQ(answer.endings, 1);
+    EXPECT_TRUE(answer.done || answer.error->code() == ErrorCode::shutting_down);
+  }
+  EXPECT_EQ(fake.engine->submit(ask("a", 1)).error().code(), ErrorCode::shutting_down);
+  fake.engine->close();
+}
+
+TEST(Engine, ImpossibleRequestsAreRefusedWithTheReason) {
+  FakeEngine fake([](EngineParts& parts) { parts.kv_blocks = 8; });
+  const auto code = [&](const GenerateRequest& request) { return fake.engine->submit(request).error().code(); };
+  EXPECT_EQ(code(ask("", 1)), ErrorCode::invalid_argument);
+  EXPECT_EQ(code(ask(std::string(64, 'a'), 1)), ErrorCode::context_overflow);
+  EXPECT_EQ(code(ask("a", 60)), ErrorCode::context_overflow);  // the cache holds 32 tokens
+  GenerateRequest request;
+  request.prompt = std::vector<TokenId>{1, 32};
+  EXPECT_EQ(code(request), ErrorCode::invalid_argument);
+  request.prompt = std::vector<TokenId>{-1};
+  EXPECT_EQ(code(request), ErrorCode::invalid_argument);
+  Conversation conversation;
+  conversation.messages.emplace_back().content = "a";
+  request.prompt = conversation;
+  EXPECT_EQ(code(request), ErrorCode::unsupported);
+  request = ask("a", 1);
+  request.sampling.top_p = 2;
+  EXPECT_EQ(code(request), ErrorCode::invalid_argument);
+}
+
+}  // namespace
+}  // namespace sirocco

@@ -1,0 +1,167 @@
+// A server over a real Unix socket in a directory of its own, with a handler that the test scripts and questions.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <filesystem>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ipc/client/client.h"
+#include "ipc/server/server.h"
+
+namespace sirocco::test {
+
+using namespace std::chrono_literals;
+
+// Long enough for a loaded machine: a test that waits this long has failed.
+inline constexpr std::chrono::seconds kPatience{20};
+
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    char name[] = "/tmp/sirocco-test-XXXXXX";
+    path_ = ::mkdtemp(name);
+  }
+  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// Answers as the test says, and keeps what it was asked. Its functions run on the I/O thread.
+class FakeHandler : public Handler {
+ public:
+  struct Generated {
+    RequestKey key;
+    Peer peer;
+    wire::Generate generate;
+  };
+
+  // What to do with a Generate; set before the server starts. Nothing: the request stays in flight.
+  std::function<void(RequestKey, const wire::Generate&)> answer;
+  // What to answer to Tokenize.
+  std::vector<std::int32_t> ids{1, 2, 3};
+  Server* server = nullptr;
+
+  wire::Welcome on_hello(const Peer&, const wire::Hello&) override {
+    return {.daemon_version = "test", .state = wire::State::ready};
+  }
+  void on_generate(RequestKey key, const Peer& peer, wire::Generate generate) override {
+    note([&] { generated_.push_back({key, peer, generate}); });
+    if (answer) answer(key, generate);
+  }
+  void on_tokenize(RequestKey key, const Peer&, wire::Tokenize) override {
+    server->send(key, wire::Tokenized{ids});
+    note([&] { tokenized_.push_back(key); });
+  }
+  void on_detokenize(RequestKey key, const Peer&, wire::Detokenize) override {
+    server->send(key, wire::Detokenized{"text"});
+  }
+  void on_status(RequestKey key, const Peer&) override {
+    server->send(key, wire::StatusReport{.daemon_version = "test", .state = wire::State::ready, .connections = 1});
+  }
+  void on_cancel(RequestKey key) override {
+    note([&] { cancelled_.push_back(key); });
+  }
+  void on_disconnect(ConnectionId connection) override {
+    note([&] { disconnected_.push_back(connection); });
+  }
+
+  // The first `count` of each, once there are so many.
+  std::vector<Generated> generated(std::size_t count) { return wait_for(generated_, count); }
+  std::vector<RequestKey> tokenized(std::size_t count) { return wait_for(tokenized_, count); }
+  std::vector<RequestKey> cancelled(std::size_t count) { return wait_for(cancelled_, count); }
+  std::vector<ConnectionId> disconnected(std::size_t count) { return wait_for(disconnected_, count); }
+  std::size_t cancelled_now() {
+    const std::lock_guard lock(mutex_);
+    return cancelled_.size();
+  }
+
+ private:
+  template <class Change>
+  void note(Change change) {
+    const std::lock_guard lock(mutex_);
+    change();
+    changed_.notify_all();
+  }
+  template <class T>
+  std::vector<T> wait_for(const std::vector<T>& list, std::size_t count) {
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(changed_.wait_for(lock, kPatience, [&] { return list.size() >= count; }));
+    return list;
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Generated> generated_;
+  std::vector<RequestKey> tokenized_;
+  std::vector<RequestKey> cancelled_;
+  std::vector<ConnectionId> disconnected_;
+};
+
+class Serving : public testing::Test {
+ protected:
+  void start(const ServerLimits& limits = {}) {
+    auto socket = ListeningSocket::bind({.path = path(), .mode = 0600, .group = ""});
+    ASSERT_TRUE(socket) << socket.error();
+    server.emplace(*std::move(socket), limits, handler);
+    handler.server = &*server;
+    server->start();
+  }
+
+  std::string path() const { return (directory.path() / "socket").string(); }
+
+  Client connect() {
+    auto client = Client::connect(path(), {.timeout = kPatience, .answer_timeout = kPatience});
+    EXPECT_TRUE(client) << client.error().message;
+    return *std::move(client);
+  }
+
+  // The next message to this client; the test fails if the connection ends or nothing comes.
+  static Client::Received receive(Client& client) {
+    auto received = client.receive(kPatience);
+    EXPECT_TRUE(received) << received.error().message;
+    EXPECT_TRUE(received && *received) << "nothing came";
+    return received && *received ? **std::move(received) : Client::Received{};
+  }
+
+  // The next message, which must be of type T.
+  template <class T>
+  static T receive(Client& client, std::uint64_t request_id) {
+    const Client::Received received = receive(client);
+    EXPECT_EQ(received.request_id, request_id);
+    const T* message = std::get_if<T>(&received.message);
+    EXPECT_NE(message, nullptr) << wire::message_name(wire::message_type(received.message));
+    return message == nullptr ? T{} : *message;
+  }
+
+  static void expect_closed(Client& client) {
+    const auto received = client.receive(kPatience);
+    ASSERT_FALSE(received);
+    EXPECT_EQ(received.error().kind, ClientError::Kind::disconnected);
+  }
+
+  static wire::Generate prompt(std::string text) { return {.prompt = wire::TextPrompt{std::move(text)}}; }
+
+  static void send(Client& client, std::uint64_t id, const wire::Message& message) {
+    const auto sent = client.send(id, message);
+    EXPECT_TRUE(sent) << sent.error().message;
+  }
+
+  TemporaryDirectory directory;
+  FakeHandler handler;
+  std::optional<Server> server;  // before the handler's end
+};
+
+}  // namespace sirocco::test
