@@ -4,14 +4,17 @@
 #include <fmt/format.h>
 #include <histedit.h>
 #include <langinfo.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <clocale>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <cwchar>
 #include <system_error>
 #include <utility>
 
@@ -34,6 +37,23 @@ class PipedLines final : public LineReader {
   }
 };
 
+// Keeps SIGINT waiting while it lives.
+class InterruptHeld {
+ public:
+  InterruptHeld() {
+    sigset_t interrupt;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    sigprocmask(SIG_BLOCK, &interrupt, &before_);
+  }
+  ~InterruptHeld() { sigprocmask(SIG_SETMASK, &before_, nullptr); }
+  InterruptHeld(const InterruptHeld&) = delete;
+  InterruptHeld& operator=(const InterruptHeld&) = delete;
+
+ private:
+  sigset_t before_ = {};
+};
+
 class TerminalLines final : public LineReader {
  public:
   TerminalLines(std::string prompt, std::filesystem::path path)
@@ -45,6 +65,7 @@ class TerminalLines final : public LineReader {
     // Signals stay with the caller: libedit would pass them on to the whole process group.
     el_set(edit_, EL_SIGNAL, 0);
     el_set(edit_, EL_CLIENTDATA, this);
+    el_set(edit_, EL_GETCFN, &TerminalLines::read_character);
     el_set(edit_, EL_PROMPT, &TerminalLines::prompt);
     el_set(edit_, EL_EDITOR, "emacs");
     HistEvent event;
@@ -65,7 +86,10 @@ class TerminalLines final : public LineReader {
   TerminalLines& operator=(const TerminalLines&) = delete;
 
   Line read() override {
+    // Before the prompt shows: what is typed at it, Ctrl-D above all, is for the editor and not for the terminal's own.
+    el_set(edit_, EL_PREP_TERM, 1);
     el_resize(edit_);  // the window may have another size by now
+    const InterruptHeld held;
     int count = 0;
     errno = 0;
     const char* const typed = el_gets(edit_, &count);
@@ -87,6 +111,25 @@ class TerminalLines final : public LineReader {
     void* self = nullptr;
     el_get(edit, EL_CLIENTDATA, &self);
     return static_cast<TerminalLines*>(self)->prompt_.data();
+  }
+
+  // A character of the locale from standard input: 1, 0 at its end, -1 with errno EINTR after Ctrl-C. The signal is let
+  // in only while this waits: wherever libedit was when it came, it ends the next wait and cannot be lost.
+  static int read_character(EditLine*, wchar_t* character) {
+    sigset_t while_waiting;
+    sigprocmask(SIG_SETMASK, nullptr, &while_waiting);
+    sigdelset(&while_waiting, SIGINT);
+    std::mbstate_t state = {};
+    for (;;) {
+      pollfd input = {.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+      if (ppoll(&input, 1, nullptr, &while_waiting) < 0) return -1;
+      char byte = 0;
+      const ssize_t count = ::read(STDIN_FILENO, &byte, 1);
+      if (count <= 0) return static_cast<int>(count);
+      const std::size_t length = std::mbrtowc(character, &byte, 1, &state);
+      if (length <= 1) return 1;
+      if (length == static_cast<std::size_t>(-1)) state = {};  // no character of the locale: passed over
+    }
   }
 
   void save() {

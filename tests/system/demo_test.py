@@ -58,8 +58,10 @@ class Terminal:
         return bool(data)
 
     def end(self):
+        deadline = time.monotonic() + PATIENCE_S
         while self.read():
-            pass
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the chat has not ended; it shows {self.shown!r}")
         return self.process.wait(PATIENCE_S)
 
     def close(self):
