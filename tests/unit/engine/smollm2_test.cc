@@ -13,6 +13,15 @@
 namespace sirocco {
 namespace {
 
+// Of the text's positions, as many as a sanitizer's pace allows; the release build looks at all of them.
+std::vector<TokenId> tokens_of(const nlohmann::json& expected) {
+  auto tokens = expected.at("tokens").get<std::vector<TokenId>>();
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  tokens.resize(50);
+#endif
+  return tokens;
+}
+
 nlohmann::json golden() {
   std::ifstream in(test::golden_dir() / "model" / "smollm2.json");
   return nlohmann::json::parse(in);
@@ -21,7 +30,7 @@ nlohmann::json golden() {
 TEST(SmolLM2, TopTokenAndLogitsAreThoseOfTransformers) {
   SIROCCO_NEEDS_DEMO_MODEL();
   const nlohmann::json expected = golden();
-  const auto tokens = expected.at("tokens").get<std::vector<TokenId>>();
+  const std::vector<TokenId> tokens = tokens_of(expected);
   const auto top = expected.at("top").get<std::vector<TokenId>>();
   const auto top_logit = expected.at("top_logit").get<std::vector<float>>();
   const auto log_sum_exp = expected.at("log_sum_exp").get<std::vector<float>>();
@@ -51,7 +60,9 @@ TEST(SmolLM2, GreedyAnswersAreThoseOfTransformers) {
   SIROCCO_NEEDS_DEMO_MODEL();
   auto model = Model::open(test::demo_model());
   ASSERT_TRUE(model) << model.error().message();
-  for (const auto& chat : golden().at("chats")) {
+  const nlohmann::json expected = golden();  // outlives the loop over a part of it
+  ASSERT_FALSE(expected.at("chats").empty());
+  for (const auto& chat : expected.at("chats")) {
     const auto prompt = chat.at("prompt").get<std::vector<TokenId>>();
     const auto continuation = chat.at("continuation").get<std::vector<TokenId>>();
     auto evaluation =
@@ -66,6 +77,9 @@ TEST(SmolLM2, GreedyAnswersAreThoseOfTransformers) {
       ASSERT_TRUE(evaluation.extend(std::span(&last, 1), false, on_logits));
     }
     EXPECT_EQ(answer, continuation);
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    break;
+#endif
   }
 }
 
