@@ -24,7 +24,7 @@ function(sirocco_test NAME DIR)
   set_tests_properties(${NAME} PROPERTIES TIMEOUT ${TEST_TIMEOUT} LABELS "unit;${TEST_LABELS}")
 endfunction()
 
-sirocco_test(kernels_test tests/unit/kernels LINK sirocco_base)
+sirocco_test(kernels_test tests/unit/kernels LINK sirocco_base sirocco_kernels_portable)
 sirocco_test(base_test tests/unit/base LINK sirocco_base LABELS tsan)
 sirocco_test(gguf_test tests/unit/gguf LINK sirocco_gguf rapidcheck)
 sirocco_test(text_test tests/unit/text LINK sirocco_text nlohmann_json rapidcheck)
@@ -38,6 +38,5 @@ sirocco_test(daemon_test tests/unit/daemon LINK sirocco_daemon)
 sirocco_test(cli_test tests/unit/cli LINK sirocco_cli)
 
 # Benchmarks are programs to run by hand or by `./dev bench`, not tests.
-find_package(benchmark REQUIRED)
-add_executable(kernels_bench tests/bench/kernels_bench.cc)
-target_link_libraries(kernels_bench PRIVATE sirocco_kernels benchmark::benchmark)
+add_executable(linear_bench tests/bench/linear_bench.cc)
+target_link_libraries(linear_bench PRIVATE sirocco_base nlohmann_json)

@@ -5,11 +5,9 @@
 #include <vector>
 
 #include "engine/gguf/gguf_file.h"
-#include "kernels/ref/linear.h"
+#include "kernels/matrix.h"
 
 namespace sirocco {
-
-using ref::Matrix;
 
 // One expert's three projections. gate, up: [width -> expert width], down: [expert width -> width].
 struct ExpertWeights {

@@ -4,17 +4,9 @@
 #include <cstddef>
 #include <span>
 
-#include "kernels/tensor_type.h"
+#include "kernels/matrix.h"
 
 namespace sirocco::ref {
-
-// A weight matrix as it lies in the file: `outputs` rows of `inputs` elements.
-struct Matrix {
-  TensorType type = TensorType::f32;
-  const std::byte* data = nullptr;  // outputs * row_bytes(type, inputs) bytes
-  std::size_t inputs = 0;
-  std::size_t outputs = 0;
-};
 
 // y[r, n] = sum_k x[r, k] * w[n, k]   for n in [first, last)
 //

@@ -51,7 +51,7 @@ struct Inputs {
   }
 
   std::vector<std::byte> bytes;
-  ref::Matrix matrix;
+  Matrix matrix;
   std::vector<float> weights;  // [outputs, inputs], dequantised
   std::vector<float> x;        // [rows, inputs]
 };
@@ -146,7 +146,7 @@ TEST(RefLinear, SumsInSixteenInterleavedPartialSumsAddedPairwise) {
 
     float y = 0;
     std::vector<float> scratch(inputs);
-    const ref::Matrix matrix{TensorType::f32, reinterpret_cast<const std::byte*>(w.data()), inputs, 1};
+    const Matrix matrix{TensorType::f32, reinterpret_cast<const std::byte*>(w.data()), inputs, 1};
     ref::linear(matrix, x, 1, 0, 1, {&y, 1}, scratch);
     EXPECT_EQ(y, sums[0]) << inputs;
   }

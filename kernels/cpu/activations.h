@@ -1,0 +1,63 @@
+// Activations as the integer kernels take them: int8 with a float scale for each block, in the block size of the
+// weights' type, so that the product of two blocks is an exact integer.
+//
+// A row, quantised, is one run of bytes (ActivationRow shows its parts). The blocks are repeated at the end until 16
+// more stand there: the one-row kernels read 16 blocks at a time from any block on.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/tensor_type.h"
+
+namespace sirocco::cpu {
+
+enum class ActivationFormat : std::uint8_t {
+  f32,     // for weights of f32, f16, bf16
+  q8_32,   // blocks of 32: Q4_0 and its kin, IQ4_NL, MXFP4
+  q8_256,  // blocks of 256: the K-quants, IQ4_XS
+};
+
+ActivationFormat activation_format(TensorType weights);
+
+inline constexpr std::size_t kRepeatedBlocks = 16;
+
+// Bytes of one quantised row, a multiple of 64. inputs: a whole number of blocks.
+std::size_t activation_bytes(ActivationFormat format, std::size_t inputs);
+
+// x[i] is about q[i] * scale[i / block]; q within -127 to 127. NaN or infinity anywhere in a block makes its scale one.
+template <class Byte>  // std::byte, const or not
+struct ActivationRow32 {
+  template <class T>
+  using Part = std::conditional_t<std::is_const_v<Byte>, const T, T>*;
+
+  Part<std::int8_t> q;     // [blocks + 16, 32]
+  Part<std::int32_t> sum;  // [blocks + 16] of q
+  Part<float> scale;       // [blocks]
+  Part<float> scaled_sum;  // [blocks] scale * sum
+
+  ActivationRow32(Byte* row, std::size_t blocks)
+      : q(reinterpret_cast<Part<std::int8_t>>(row)),
+        sum(reinterpret_cast<Part<std::int32_t>>(row + (blocks + kRepeatedBlocks) * 32)),
+        scale(reinterpret_cast<Part<float>>(row + (blocks + kRepeatedBlocks) * 36)),
+        scaled_sum(scale + blocks) {}
+};
+
+template <class Byte>
+struct ActivationRow256 {
+  template <class T>
+  using Part = std::conditional_t<std::is_const_v<Byte>, const T, T>*;
+
+  Part<std::int8_t> q;       // [blocks + 16, 256]
+  Part<std::int16_t> sum16;  // [blocks + 16, 16] of each 16 of q
+  Part<std::int16_t> sum32;  // [blocks + 16, 8] of each 32
+  Part<float> scale;         // [blocks]
+
+  ActivationRow256(Byte* row, std::size_t blocks)
+      : q(reinterpret_cast<Part<std::int8_t>>(row)),
+        sum16(reinterpret_cast<Part<std::int16_t>>(row + (blocks + kRepeatedBlocks) * 256)),
+        sum32(sum16 + (blocks + kRepeatedBlocks) * 16),
+        scale(reinterpret_cast<Part<float>>(sum32 + (blocks + kRepeatedBlocks) * 8)) {}
+};
+
+}  // namespace sirocco::cpu

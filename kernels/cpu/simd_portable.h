@@ -1,0 +1,421 @@
+// simd.h in plain C++: what every function means. Slow; the tests compare the instruction sets with it.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/half.h"
+
+namespace sirocco::cpu::SIROCCO_ISA {
+
+struct Bytes64 {
+  std::uint8_t v[64];
+};
+struct Bytes16 {
+  std::uint8_t v[16];
+};
+struct Ints16 {
+  std::int32_t v[16];
+};
+struct Ints4 {
+  std::int32_t v[4];
+};
+struct Floats16 {
+  float v[16];
+};
+
+// Added to signed weights before dot_offset (-128 to 127) or dot (narrow: -32 to 31), where products want unsigned
+// ones.
+inline constexpr int kSignedOffset = 0;
+inline constexpr int kNarrowOffset = 0;
+inline constexpr std::size_t kTileRows = 4;  // rows of activations in a tile: their sums fit the registers
+
+SIROCCO_INLINE void prefetch(const void*) {}
+
+namespace detail {
+template <class Vector, class Function>
+SIROCCO_INLINE Vector each(Function f) {
+  Vector result;
+  for (std::size_t i = 0; i < std::size(result.v); ++i)
+    result.v[i] = static_cast<std::remove_reference_t<decltype(result.v[0])>>(f(i));
+  return result;
+}
+template <class Vector>
+SIROCCO_INLINE Vector load(const void* p) {
+  Vector result;
+  std::memcpy(&result, p, sizeof result);
+  return result;
+}
+SIROCCO_INLINE int signed_byte(std::uint8_t x) {
+  return static_cast<std::int8_t>(x);
+}
+}  // namespace detail
+
+// --- bytes
+
+SIROCCO_INLINE Bytes64 load_bytes(const void* p) {
+  return detail::load<Bytes64>(p);
+}
+SIROCCO_INLINE void store_bytes(void* p, Bytes64 x) {
+  std::memcpy(p, &x, sizeof x);
+}
+SIROCCO_INLINE Bytes64 broadcast_byte(std::uint8_t value) {
+  return detail::each<Bytes64>([&](std::size_t) { return value; });
+}
+SIROCCO_INLINE Bytes64 add_bytes(Bytes64 a, Bytes64 b) {
+  return detail::each<Bytes64>([&](std::size_t i) { return a.v[i] + b.v[i]; });
+}
+// Of elements below 16.
+template <int Count>
+SIROCCO_INLINE Bytes64 shift_left(Bytes64 x) {
+  return detail::each<Bytes64>([&](std::size_t i) { return x.v[i] << Count; });
+}
+SIROCCO_INLINE Bytes64 low_nibbles(Bytes64 x) {
+  return detail::each<Bytes64>([&](std::size_t i) { return x.v[i] & 15; });
+}
+SIROCCO_INLINE Bytes64 high_nibbles(Bytes64 x) {
+  return detail::each<Bytes64>([&](std::size_t i) { return x.v[i] >> 4; });
+}
+SIROCCO_INLINE Bytes64 bit_or(Bytes64 a, Bytes64 b) {
+  return detail::each<Bytes64>([&](std::size_t i) { return a.v[i] | b.v[i]; });
+}
+// 32 bytes twice.
+SIROCCO_INLINE Bytes64 twice_32(const void* p) {
+  const auto* bytes = static_cast<const std::uint8_t*>(p);
+  return detail::each<Bytes64>([&](std::size_t i) { return bytes[i % 32]; });
+}
+// {p[i] & 15} for i < 32, then {p[i] >> 4}
+SIROCCO_INLINE Bytes64 nibbles_of_32(const void* p) {
+  const auto* bytes = static_cast<const std::uint8_t*>(p);
+  return detail::each<Bytes64>([&](std::size_t i) { return i < 32 ? bytes[i] & 15 : bytes[i - 32] >> 4; });
+}
+// {p[i] & 15} for i < 16, {p[i] >> 4}, and the same of q.
+SIROCCO_INLINE Bytes64 nibbles_of_2x16(const void* p, const void* q) {
+  return detail::each<Bytes64>([&](std::size_t i) {
+    const int byte = static_cast<const std::uint8_t*>(i < 32 ? p : q)[i % 16];
+    return i % 32 < 16 ? byte & 15 : byte >> 4;
+  });
+}
+SIROCCO_INLINE Bytes64 join_32(const void* p, const void* q) {
+  return detail::each<Bytes64>([&](std::size_t i) { return static_cast<const std::uint8_t*>(i < 32 ? p : q)[i % 32]; });
+}
+// {x[i] >> Shift & 3} for i < 32, then {x[i] >> (Shift + 2) & 3}; x: 32 bytes twice
+template <int Shift>
+SIROCCO_INLINE Bytes64 pairs_of(Bytes64 x) {
+  return detail::each<Bytes64>([&](std::size_t i) { return x.v[i] >> (i < 32 ? Shift : Shift + 2) & 3; });
+}
+// v plus `value`, whose bits v has not, where bit Bit (first 32 bytes) or Bit + 1 (others) of x is set
+template <int Bit>
+SIROCCO_INLINE Bytes64 or_where_bit(Bytes64 v, Bytes64 x, std::uint8_t value) {
+  return detail::each<Bytes64>(
+      [&](std::size_t i) { return v.v[i] | ((x.v[i] >> (i < 32 ? Bit : Bit + 1) & 1) != 0 ? value : 0); });
+}
+// v plus `value`, whose bits v has not, in element i where bit i is set
+SIROCCO_INLINE Bytes64 or_where(Bytes64 v, std::uint64_t bits, std::uint8_t value) {
+  return detail::each<Bytes64>([&](std::size_t i) { return v.v[i] | ((bits >> i & 1) != 0 ? value : 0); });
+}
+// table[x[i]], x below 16
+SIROCCO_INLINE Bytes64 look_up(const std::int8_t* table, Bytes64 x) {
+  return detail::each<Bytes64>([&](std::size_t i) { return table[x.v[i]]; });
+}
+SIROCCO_INLINE Bytes16 load_16(const void* p) {
+  return detail::load<Bytes16>(p);
+}
+SIROCCO_INLINE Bytes16 make_16(std::uint64_t low, std::uint64_t high) {
+  const std::uint64_t both[2] = {low, high};
+  return detail::load<Bytes16>(both);
+}
+SIROCCO_INLINE void store_16(void* p, Bytes16 x) {
+  std::memcpy(p, &x, sizeof x);
+}
+SIROCCO_INLINE Bytes16 low_nibbles(Bytes16 x) {
+  return detail::each<Bytes16>([&](std::size_t i) { return x.v[i] & 15; });
+}
+SIROCCO_INLINE Bytes16 high_nibbles(Bytes16 x) {
+  return detail::each<Bytes16>([&](std::size_t i) { return x.v[i] >> 4; });
+}
+
+// --- 16 int32
+
+SIROCCO_INLINE Ints16 zero_ints() {
+  return {};
+}
+SIROCCO_INLINE Ints16 broadcast_int(std::int32_t value) {
+  return detail::each<Ints16>([&](std::size_t) { return value; });
+}
+SIROCCO_INLINE Ints16 load_ints(const std::int32_t* p) {
+  return detail::load<Ints16>(p);
+}
+SIROCCO_INLINE void store_ints(std::int32_t* p, Ints16 x) {
+  std::memcpy(p, &x, sizeof x);
+}
+SIROCCO_INLINE Ints16 widen_bytes(const std::int8_t* p) {
+  return detail::each<Ints16>([&](std::size_t i) { return p[i]; });
+}
+SIROCCO_INLINE Ints16 add(Ints16 a, Ints16 b) {
+  return detail::each<Ints16>([&](std::size_t i) { return a.v[i] + b.v[i]; });
+}
+SIROCCO_INLINE Ints16 subtract(Ints16 a, Ints16 b) {
+  return detail::each<Ints16>([&](std::size_t i) { return a.v[i] - b.v[i]; });
+}
+SIROCCO_INLINE Ints16 multiply(Ints16 a, Ints16 b) {
+  return detail::each<Ints16>([&](std::size_t i) { return a.v[i] * b.v[i]; });
+}
+template <int Count>
+SIROCCO_INLINE Ints16 shift_left_ints(Ints16 a) {
+  return detail::each<Ints16>(
+      [&](std::size_t i) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) << Count); });
+}
+SIROCCO_INLINE Ints16 maximum(Ints16 a, Ints16 b) {
+  return detail::each<Ints16>([&](std::size_t i) { return std::max(a.v[i], b.v[i]); });
+}
+SIROCCO_INLINE Ints16 minimum(Ints16 a, Ints16 b) {
+  return detail::each<Ints16>([&](std::size_t i) { return std::min(a.v[i], b.v[i]); });
+}
+SIROCCO_INLINE Ints16 bit_and(Ints16 a, Ints16 b) {
+  return detail::each<Ints16>([&](std::size_t i) { return a.v[i] & b.v[i]; });
+}
+
+// acc[i] + sum over j < 4 of w[4i + j] a[4i + j]; w: 0 to 127, a: signed
+SIROCCO_INLINE Ints16 dot(Ints16 acc, Bytes64 w, Bytes64 a) {
+  return detail::each<Ints16>([&](std::size_t i) {
+    int sum = acc.v[i];
+    for (std::size_t j = 4 * i; j < 4 * i + 4; ++j) sum += detail::signed_byte(w.v[j]) * detail::signed_byte(a.v[j]);
+    return sum;
+  });
+}
+// Signed weights as dot_offset wants them: kSignedOffset added.
+SIROCCO_INLINE Bytes64 offset_signed(Bytes64 w) {
+  return w;
+}
+SIROCCO_INLINE Ints16 dot_offset(Ints16 acc, Bytes64 w, Bytes64 a) {
+  return dot(acc, w, a);
+}
+// acc[i] + sum over j < 4 of w[4i + j] a[j]: 16 rows of weights against one row of activations
+SIROCCO_INLINE Ints16 dot_group(Ints16 acc, Bytes64 w, const std::int8_t* a) {
+  return detail::each<Ints16>([&](std::size_t i) {
+    int sum = acc.v[i];
+    for (std::size_t j = 0; j < 4; ++j) sum += detail::signed_byte(w.v[4 * i + j]) * a[j];
+    return sum;
+  });
+}
+SIROCCO_INLINE Ints16 dot_group_offset(Ints16 acc, Bytes64 w, const std::int8_t* a) {
+  return dot_group(acc, w, a);
+}
+// acc[i] + w[2i] a[0] + w[2i + 1] a[1]; w: 32 int16
+SIROCCO_INLINE Ints16 dot_pair(Ints16 acc, const std::int16_t* w, const std::int16_t* a) {
+  return detail::each<Ints16>([&](std::size_t i) { return acc.v[i] + w[2 * i] * a[0] + w[2 * i + 1] * a[1]; });
+}
+
+// The integer scales of a block of 256: 8 of sub-blocks of 32, or 16 of sub-blocks of 16.
+template <int SubBlock>
+struct SubScales {
+  std::int8_t v[256 / SubBlock];
+};
+SIROCCO_INLINE SubScales<32> sub_scales(std::uint64_t eight) {
+  return detail::load<SubScales<32>>(&eight);
+}
+SIROCCO_INLINE SubScales<16> sub_scales(Bytes16 sixteen) {
+  return detail::load<SubScales<16>>(&sixteen);
+}
+// acc + scale * w . a over elements 64 Part to 64 Part + 63 of the block, in lanes that add up to the whole;
+// w: 0 to 127
+template <int Part, int SubBlock>
+SIROCCO_INLINE Ints16 dot_scaled(Ints16 acc, Bytes64 w, Bytes64 a, const SubScales<SubBlock>& s) {
+  const Ints16 products = dot(zero_ints(), w, a);
+  return detail::each<Ints16>(
+      [&](std::size_t i) { return acc.v[i] + products.v[i] * s.v[(64 * Part + 4 * i) / SubBlock]; });
+}
+// The same for weights from offset_signed.
+template <int Part>
+SIROCCO_INLINE Ints16 dot_scaled_offset(Ints16 acc, Bytes64 w, Bytes64 a, const SubScales<32>& s) {
+  return dot_scaled<Part>(acc, w, a, s);
+}
+// acc less 2^Shift times the sum of the products of sub-scales and a, one for each sub-block; in lanes that add up
+template <int Shift>
+SIROCCO_INLINE Ints16 subtract_dot_16(Ints16 acc, const SubScales<16>& s, const std::int16_t* a) {
+  for (std::size_t i = 0; i < 16; ++i) acc.v[i] -= s.v[i] * a[i] * (1 << Shift);
+  return acc;
+}
+template <int Shift>
+SIROCCO_INLINE Ints16 subtract_dot_8(Ints16 acc, const SubScales<32>& s, const std::int16_t* a) {
+  for (std::size_t i = 0; i < 8; ++i) acc.v[i] -= s.v[i] * a[i] * (1 << Shift);
+  return acc;
+}
+
+// Four vectors of partial sums, on the way to sum_each.
+struct Sum4 {
+  Ints16 v[4];
+};
+SIROCCO_INLINE Sum4 sum_4(Ints16 a, Ints16 b, Ints16 c, Ints16 d) {
+  return {{a, b, c, d}};
+}
+// Lane 4i + j: the sum of all lanes of vector j of s_i.
+SIROCCO_INLINE Ints16 sum_each(Sum4 s0, Sum4 s1, Sum4 s2, Sum4 s3) {
+  const Sum4 all[4] = {s0, s1, s2, s3};
+  return detail::each<Ints16>([&](std::size_t lane) {
+    int sum = 0;
+    for (const std::int32_t x : all[lane / 4].v[lane % 4].v) sum += x;
+    return sum;
+  });
+}
+// Lane 8i + 2j + h: the sum of half h (8 lanes) of vector j of s_i.
+SIROCCO_INLINE Ints16 sum_each_half(Sum4 s0, Sum4 s1) {
+  const Sum4 all[2] = {s0, s1};
+  return detail::each<Ints16>([&](std::size_t lane) {
+    int sum = 0;
+    for (std::size_t i = 0; i < 8; ++i) sum += all[lane / 8].v[lane / 2 % 4].v[8 * (lane % 2) + i];
+    return sum;
+  });
+}
+// Products of 8 or 16 int8 and int16, in four lanes that add up to their sum.
+SIROCCO_INLINE Ints4 dot_16(std::uint64_t a, const std::int16_t* b) {
+  Ints4 result = {};
+  for (std::size_t i = 0; i < 8; ++i) result.v[i / 2] += static_cast<std::int8_t>(a >> 8 * i) * b[i];
+  return result;
+}
+SIROCCO_INLINE Ints4 dot_16(Bytes16 a, const std::int16_t* b) {
+  Ints4 result = {};
+  for (std::size_t i = 0; i < 16; ++i) result.v[i / 4] += detail::signed_byte(a.v[i]) * b[i];
+  return result;
+}
+SIROCCO_INLINE Ints16 join(Ints4 a, Ints4 b, Ints4 c, Ints4 d) {
+  const Ints4 all[4] = {a, b, c, d};
+  return detail::load<Ints16>(all);
+}
+// Lane 4i + j: the sum of lanes 4j to 4j + 3 of x_i.
+SIROCCO_INLINE Ints16 sum_fours(Ints16 x0, Ints16 x1, Ints16 x2, Ints16 x3) {
+  const Ints16 all[4] = {x0, x1, x2, x3};
+  return detail::each<Ints16>([&](std::size_t lane) {
+    const std::int32_t* four = all[lane / 4].v + 4 * (lane % 4);
+    return four[0] + four[1] + four[2] + four[3];
+  });
+}
+
+// --- 16 floats
+
+SIROCCO_INLINE Floats16 zero_floats() {
+  return {};
+}
+SIROCCO_INLINE Floats16 broadcast(float value) {
+  return detail::each<Floats16>([&](std::size_t) { return value; });
+}
+SIROCCO_INLINE Floats16 load_floats(const float* p) {
+  return detail::load<Floats16>(p);
+}
+SIROCCO_INLINE void store_floats(float* p, Floats16 x) {
+  std::memcpy(p, &x, sizeof x);
+}
+SIROCCO_INLINE Floats16 to_floats(Ints16 x) {
+  return detail::each<Floats16>([&](std::size_t i) { return x.v[i]; });
+}
+// To nearest, ties to even; what is out of range or no number becomes the smallest int.
+SIROCCO_INLINE Ints16 round_to_ints(Floats16 x) {
+  return detail::each<Ints16>([&](std::size_t i) {
+    const float rounded = std::nearbyint(x.v[i]);
+    return rounded >= -0x1p31F && rounded < 0x1p31F ? static_cast<std::int32_t>(rounded) : INT32_MIN;
+  });
+}
+SIROCCO_INLINE Floats16 as_floats(Ints16 x) {
+  return std::bit_cast<Floats16>(x);
+}
+SIROCCO_INLINE Ints16 as_ints(Floats16 x) {
+  return std::bit_cast<Ints16>(x);
+}
+SIROCCO_INLINE Floats16 as_floats(Bytes64 x) {
+  return std::bit_cast<Floats16>(x);
+}
+SIROCCO_INLINE Bytes64 as_bytes(Floats16 x) {
+  return std::bit_cast<Bytes64>(x);
+}
+SIROCCO_INLINE Floats16 add(Floats16 a, Floats16 b) {
+  return detail::each<Floats16>([&](std::size_t i) { return a.v[i] + b.v[i]; });
+}
+SIROCCO_INLINE Floats16 subtract(Floats16 a, Floats16 b) {
+  return detail::each<Floats16>([&](std::size_t i) { return a.v[i] - b.v[i]; });
+}
+SIROCCO_INLINE Floats16 multiply(Floats16 a, Floats16 b) {
+  return detail::each<Floats16>([&](std::size_t i) { return a.v[i] * b.v[i]; });
+}
+SIROCCO_INLINE Floats16 divide(Floats16 a, Floats16 b) {
+  return detail::each<Floats16>([&](std::size_t i) { return a.v[i] / b.v[i]; });
+}
+// a b + c and a b - c, rounded once
+SIROCCO_INLINE Floats16 fma(Floats16 a, Floats16 b, Floats16 c) {
+  return detail::each<Floats16>([&](std::size_t i) { return std::fma(a.v[i], b.v[i], c.v[i]); });
+}
+SIROCCO_INLINE Floats16 fma_subtract(Floats16 a, Floats16 b, Floats16 c) {
+  return detail::each<Floats16>([&](std::size_t i) { return std::fma(a.v[i], b.v[i], -c.v[i]); });
+}
+// a where a > b, else b
+SIROCCO_INLINE Floats16 maximum(Floats16 a, Floats16 b) {
+  return detail::each<Floats16>([&](std::size_t i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+}
+SIROCCO_INLINE Floats16 minimum(Floats16 a, Floats16 b) {
+  return detail::each<Floats16>([&](std::size_t i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+}
+SIROCCO_INLINE Floats16 load_f16(const void* p) {
+  return detail::each<Floats16>([&](std::size_t i) {
+    std::uint16_t half;
+    std::memcpy(&half, static_cast<const std::byte*>(p) + 2 * i, sizeof half);
+    return f16_to_f32(half);
+  });
+}
+SIROCCO_INLINE void store_f16(void* p, Floats16 x) {
+  for (std::size_t i = 0; i < 16; ++i) {
+    const std::uint16_t half = f32_to_f16(x.v[i]);
+    std::memcpy(static_cast<std::byte*>(p) + 2 * i, &half, sizeof half);
+  }
+}
+SIROCCO_INLINE Floats16 load_bf16(const void* p) {
+  return detail::each<Floats16>([&](std::size_t i) {
+    std::uint16_t half;
+    std::memcpy(&half, static_cast<const std::byte*>(p) + 2 * i, sizeof half);
+    return bf16_to_f32(half);
+  });
+}
+// The low bytes of 16 int32, kept within -128 to 127.
+SIROCCO_INLINE void store_narrow(std::int8_t* p, Ints16 x) {
+  for (std::size_t i = 0; i < 16; ++i) p[i] = static_cast<std::int8_t>(std::clamp(x.v[i], -128, 127));
+}
+// 16 unsigned bytes, Stride bytes apart
+template <int Stride>
+SIROCCO_INLINE Ints16 strided_bytes(const std::byte* p) {
+  return detail::each<Ints16>([&](std::size_t i) { return static_cast<int>(p[i * Stride]); });
+}
+// 16 f16, Stride bytes apart from p + Offset; all 16 blocks of Stride bytes at p may be read
+template <int Stride, int Offset>
+SIROCCO_INLINE Floats16 strided_f16(const std::byte* p) {
+  return detail::each<Floats16>([&](std::size_t i) {
+    std::uint16_t half;
+    std::memcpy(&half, p + i * Stride + Offset, sizeof half);
+    return f16_to_f32(half);
+  });
+}
+// x[i] lane j becomes x[j] lane i.
+SIROCCO_INLINE void transpose(Floats16* x) {
+  for (std::size_t i = 0; i < 16; ++i)
+    for (std::size_t j = 0; j < i; ++j) std::swap(x[i].v[j], x[j].v[i]);
+}
+// Lanes j and j + 8 are added, then j and j + 4, j + 2, j + 1.
+SIROCCO_INLINE float sum_lanes(Floats16 x) {
+  for (std::size_t half = 8; half > 0; half /= 2)
+    for (std::size_t j = 0; j < half; ++j) x.v[j] += x.v[j + half];
+  return x.v[0];
+}
+
+// The largest of 16 ints, as the float of these bits.
+SIROCCO_INLINE float as_largest(Ints16 x) {
+  return std::bit_cast<float>(*std::max_element(x.v, x.v + 16));
+}
+SIROCCO_INLINE int sum_bytes_16(const std::int8_t* p) {
+  int sum = 0;
+  for (std::size_t i = 0; i < 16; ++i) sum += p[i];
+  return sum;
+}
+
+}  // namespace sirocco::cpu::SIROCCO_ISA

@@ -1,0 +1,228 @@
+// The integer kernels of every instruction set that this machine runs, and their definition in plain C++: against exact
+// sums over the same quantised values, and against each other with ==.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <tuple>
+
+#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/kernels_isa.h"
+#include "kernels/ref/dequantize.h"
+#include "tests/unit/kernels/implementation.h"
+
+namespace sirocco {
+namespace {
+
+using cpu::ActivationFormat;
+using cpu::Kernels;
+
+std::vector<const Kernels*> all_kernels() {
+  std::vector<const Kernels*> all = {&cpu::portable::kTable};
+  for (const Kernels* table : cpu::kernels()) all.push_back(table);
+  return all;
+}
+
+template <class T>
+class Aligned {
+ public:
+  explicit Aligned(std::size_t count) : count_(count), data_(static_cast<T*>(std::aligned_alloc(64, bytes()))) {
+    std::fill_n(reinterpret_cast<unsigned char*>(data_.get()), bytes(), 0xA5);
+  }
+  T* data() { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(T* p) const { std::free(p); }
+  };
+  std::size_t bytes() const { return (count_ * sizeof(T) + 63) / 64 * 64; }
+  std::size_t count_;
+  std::unique_ptr<T, Free> data_;
+};
+
+struct Problem {
+  Problem(TensorType type, std::size_t row_count, std::size_t inputs, std::size_t outputs)
+      : bytes(test::random_weights(type, inputs * outputs, 1)),
+        matrix{type, bytes.data(), inputs, outputs},
+        rows(row_count),
+        x(test::random_floats(rows * inputs, 2)),
+        format(cpu::activation_format(type)) {}
+
+  std::vector<std::byte> bytes;
+  Matrix matrix;
+  std::size_t rows;
+  std::vector<float> x;  // [rows, inputs]
+  ActivationFormat format;
+};
+
+// The activations of all rows in the kernels' format.
+struct Quantised {
+  Quantised(const Kernels& kernels, const Problem& p)
+      : row_bytes(cpu::activation_bytes(p.format, p.matrix.inputs)), memory(p.rows * row_bytes) {
+    for (std::size_t row = 0; row < p.rows; ++row) {
+      const float* x = p.x.data() + row * p.matrix.inputs;
+      std::byte* to = memory.data() + row * row_bytes;
+      if (p.format == ActivationFormat::f32) {
+        std::copy_n(x, p.matrix.inputs, reinterpret_cast<float*>(to));
+      } else {
+        kernels.quantise(p.format, x, p.matrix.inputs, to);
+      }
+      pointers.push_back(to);
+    }
+  }
+  std::size_t row_bytes;
+  Aligned<std::byte> memory;
+  std::vector<const std::byte*> pointers;
+};
+
+// Each row alone or in groups, through the kernel that streams the weights.
+std::vector<float> by_rows(const Kernels& kernels, const Problem& p, std::size_t group) {
+  const Quantised activations(kernels, p);
+  std::vector<float> y(p.rows * p.matrix.outputs);
+  Aligned<float> scratch(cpu::row_scratch_floats(p.matrix.inputs));
+  for (std::size_t row = 0; row < p.rows; row += group) {
+    const std::size_t count = std::min(group, p.rows - row);
+    kernels.linear(p.matrix.type)
+        .rows(p.matrix, &activations.pointers[row], count, 0, p.matrix.outputs, &y[row * p.matrix.outputs],
+              p.matrix.outputs, scratch.data());
+  }
+  return y;
+}
+
+// All rows together, through the kernel that expands panels.
+std::vector<float> by_panels(const Kernels& kernels, const Problem& p) {
+  const cpu::LinearFunctions& linear = kernels.linear(p.matrix.type);
+  const Quantised activations(kernels, p);
+  const std::size_t inputs = p.matrix.inputs;
+  Aligned<std::byte> tiles((p.rows / kernels.tile_rows + 1) * linear.tile_bytes(kernels.tile_rows, inputs));
+  std::byte* tile = tiles.data();
+  for (std::size_t row = 0; row < p.rows; row += kernels.tile_rows) {
+    const std::size_t count = std::min(kernels.tile_rows, p.rows - row);
+    linear.pack(&activations.pointers[row], count, inputs, tile);
+    tile += linear.tile_bytes(count, inputs);
+  }
+  std::vector<float> y(p.rows * p.matrix.outputs);
+  Aligned<std::byte> scratch(cpu::panel_scratch_bytes(p.rows));
+  for (std::size_t first = 0; first < p.matrix.outputs; first += cpu::kPanel)
+    linear.panel(p.matrix, tiles.data(), p.rows, first, std::min(first + cpu::kPanel, p.matrix.outputs), y.data(),
+                 p.matrix.outputs, scratch.data());
+  return y;
+}
+
+// What the quantised activations stand for.
+std::vector<double> values_of(const Problem& p, const std::byte* row) {
+  const std::size_t inputs = p.matrix.inputs;
+  std::vector<double> x(inputs);
+  for (std::size_t k = 0; k < inputs; ++k) {
+    if (p.format == ActivationFormat::f32) {
+      x[k] = reinterpret_cast<const float*>(row)[k];
+    } else if (p.format == ActivationFormat::q8_32) {
+      const cpu::ActivationRow32<const std::byte> parts(row, inputs / 32);
+      x[k] = double{parts.scale[k / 32]} * parts.q[k];
+    } else {
+      const cpu::ActivationRow256<const std::byte> parts(row, inputs / 256);
+      x[k] = double{parts.scale[k / 256]} * parts.q[k];
+    }
+  }
+  return x;
+}
+
+using Parameters = std::tuple<const Kernels*, TensorType>;
+
+class CpuLinear : public testing::TestWithParam<Parameters> {
+ protected:
+  const Kernels& kernels = *std::get<0>(GetParam());
+  TensorType type = std::get<1>(GetParam());
+  std::size_t block = tensor_type_info(type)->block_size;
+  // Widths of few blocks and of more than 16; for floats also some that are no multiple of anything.
+  std::vector<std::size_t> widths() const {
+    if (block == 1) return {1, 15, 16, 17, 48, 200};
+    return {block, 2 * block, 3 * block, 15 * block, 16 * block, 18 * block, 37 * block};
+  }
+};
+
+TEST_P(CpuLinear, IsTheExactSumOverTheQuantisedValues) {
+  for (const std::size_t inputs : widths()) {
+    const Problem p(type, 3, inputs, 21);
+    const Quantised activations(kernels, p);
+    const std::vector<float> y = by_rows(kernels, p, 1);
+    std::vector<float> weights(inputs * p.matrix.outputs);
+    ref::dequantize(type, p.bytes.data(), weights);
+    for (std::size_t row = 0; row < p.rows; ++row) {
+      const std::vector<double> x = values_of(p, activations.pointers[row]);
+      for (std::size_t n = 0; n < p.matrix.outputs; ++n) {
+        double sum = 0;
+        double magnitudes = 0;
+        for (std::size_t k = 0; k < inputs; ++k) {
+          sum += x[k] * weights[n * inputs + k];
+          magnitudes += std::abs(x[k] * weights[n * inputs + k]);
+        }
+        ASSERT_NEAR(y[row * p.matrix.outputs + n], sum, 2e-6 * magnitudes) << inputs << ": " << row << ", " << n;
+      }
+    }
+  }
+}
+
+TEST_P(CpuLinear, OneRowAndManyAndEveryGroupGiveTheSameBits) {
+  for (const std::size_t inputs : widths()) {
+    for (const std::size_t outputs : {1U, 16U, 37U}) {
+      const Problem p(type, 30, inputs, outputs);
+      const std::vector<float> alone = by_rows(kernels, p, 1);
+      for (const std::size_t group : {2U, 3U, 4U}) ASSERT_EQ(by_rows(kernels, p, group), alone) << group;
+      if (kernels.linear(type).panel != nullptr) {
+        ASSERT_EQ(by_panels(kernels, p), alone) << inputs << " -> " << outputs;
+      }
+    }
+  }
+}
+
+TEST_P(CpuLinear, EveryInstructionSetGivesTheSameBits) {
+  for (const std::size_t inputs : widths()) {
+    const Problem p(type, 5, inputs, 19);
+    ASSERT_EQ(by_rows(kernels, p, 1), by_rows(cpu::portable::kTable, p, 1)) << inputs;
+  }
+}
+
+TEST_P(CpuLinear, AnySplitOfTheOutputsGivesTheSameBits) {
+  const Problem p(type, 1, widths().back(), 37);
+  const Quantised activations(kernels, p);
+  const std::vector<float> whole = by_rows(kernels, p, 1);
+  Aligned<float> scratch(cpu::row_scratch_floats(p.matrix.inputs));
+  for (std::size_t split = 0; split <= p.matrix.outputs; ++split) {
+    std::vector<float> y(whole.size(), 12345.0F);
+    const auto& linear = kernels.linear(type);
+    linear.rows(p.matrix, activations.pointers.data(), 1, split, p.matrix.outputs, y.data(), y.size(), scratch.data());
+    for (std::size_t n = 0; n < split; ++n) ASSERT_EQ(y[n], 12345.0F) << "output " << n << " was written";
+    linear.rows(p.matrix, activations.pointers.data(), 1, 0, split, y.data(), y.size(), scratch.data());
+    ASSERT_EQ(y, whole) << "split at " << split;
+  }
+}
+
+TEST_P(CpuLinear, WhatIsNoNumberStaysNone) {
+  if (block == 1) GTEST_SKIP() << "floats multiply what they are given";
+  for (const float spoiler : {std::nanf(""), INFINITY, -INFINITY}) {
+    Problem p(type, 30, 3 * block, 16);
+    p.x[7 * p.matrix.inputs + block + 5] = spoiler;
+    const std::vector<float> alone = by_rows(kernels, p, 1);
+    const std::vector<float> together = by_panels(kernels, p);
+    for (std::size_t i = 0; i < alone.size(); ++i) {
+      EXPECT_EQ(std::isfinite(alone[i]), i / 16 != 7);
+      EXPECT_EQ(std::isfinite(together[i]), i / 16 != 7);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, CpuLinear,
+                         testing::Combine(testing::ValuesIn(all_kernels()),
+                                          testing::ValuesIn(test::computable_types())),
+                         [](const auto& test_case) {
+                           std::string name(tensor_type_info(std::get<1>(test_case.param))->name);
+                           return std::string(std::get<0>(test_case.param)->isa) + "_" + name;
+                         });
+
+}  // namespace
+}  // namespace sirocco
