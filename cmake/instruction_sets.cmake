@@ -20,7 +20,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(instruction_sets avx2 avx_vnni avx512_vnni)
   sirocco_instruction_set(avx2 -mavx2 -mfma -mf16c)
   sirocco_instruction_set(avx_vnni -mavx2 -mfma -mf16c -mavxvnni)
-  sirocco_instruction_set(avx512_vnni -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c)
+  sirocco_instruction_set(avx512_vnni -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi -mfma -mf16c)
 endif()
 # The definition of the vectors in plain C++, for the tests alone.
 sirocco_instruction_set(portable)

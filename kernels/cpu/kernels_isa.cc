@@ -55,7 +55,11 @@ const LinearFunctions& linear(TensorType weights) {
 
 }  // namespace
 
-extern const Kernels kTable = {
-    .isa = SIROCCO_STRING(SIROCCO_ISA), .tile_rows = kTileRows, .linear = linear, .quantise = quantise, .read_memory = read_memory, .integer_peak = integer_peak};
+extern const Kernels kTable = {.isa = SIROCCO_STRING(SIROCCO_ISA),
+                               .tile_rows = kTileRows,
+                               .linear = linear,
+                               .quantise = quantise,
+                               .read_memory = read_memory,
+                               .integer_peak = integer_peak};
 
 }  // namespace sirocco::cpu::SIROCCO_ISA

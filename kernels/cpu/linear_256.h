@@ -8,21 +8,26 @@
 // A type of weights is a struct:
 //   Block                       its block
 //   kSubBlock                   16 or 32
+//   kLargest                    of the unpacked values, at most 63, unless kWide
 //   kZero                       what is subtracted from the unpacked value, a power of two or 0
 //   kWide                       values are signed bytes beyond -32 to 31, unpacked as such
 //   kMinima                     has minima
-//   Bytes64 unpack<Part>(b)     values 64 Part to 64 Part + 63, 0 to 127; or signed if kWide
-//   sub_scales_of(b)            sub-blocks' scales: std::uint64_t for 8, Bytes16 for 16, int8 each; likewise
-//   sub_minima_of(b)
-//   Floats16 scales(p), minima(p)  of 16 blocks one after another
+//   Bytes64 unpack<Part>(b)     values of runs (of 32) 4 (Part / 2) + Part % 2 and the next but one: 0 to 127, or
+//   signed
+//                               if kWide
+//   header(w)                   16 bytes of each of four blocks, whichever help most with what follows
+//   sub_scales(w, header), sub_minima(w, header)   in 16 bytes each: 16 int8; or 8 scales, then 8 minima
+//   sub_values_of(b, scales, minima)  the same of one block
+//   scales(w, headers, d, m)    scales and minima of 16 blocks one after another
 #pragma once
 
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cpu/activations.h"
-#include "kernels/cpu/linear_functions.h"
+#include "kernels/cpu/linear_blocks.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/half.h"
@@ -31,19 +36,23 @@
 namespace sirocco::cpu::SIROCCO_ISA {
 
 template <class Type>
-struct Linear256 {
+struct Format256 {
   using Block = typename Type::Block;
-  using Row = ActivationRow256<const std::byte>;
+  static constexpr std::size_t kBlock = 256;
+  static constexpr std::size_t kSubBlocks = 256 / Type::kSubBlock;
+  using Values = SubValues<Type::kSubBlock>;
 
-  static constexpr int kSubBlocks = 256 / Type::kSubBlock;
-  static constexpr int kZero = Type::kWide ? kSignedOffset : Type::kZero;
-  static constexpr int kShift = std::countr_zero(static_cast<unsigned>(kZero));  // of kZero, where it is not 0
-  static constexpr std::size_t kPrefetchBytes = 4096;
-
-  static const Block* blocks_of(const std::byte* p) { return reinterpret_cast<const Block*>(p); }
+  struct Row : ActivationRow256<const std::byte> {
+    Row() : ActivationRow256(nullptr, 0) {}
+    using ActivationRow256::ActivationRow256;
+    // Sums of the activations of each sub-block, from block `block` on.
+    SIROCCO_INLINE const std::int16_t* sums(std::size_t block) const {
+      return Type::kSubBlock == 16 ? this->sum16 + 16 * block : this->sum32 + 8 * block;
+    }
+  };
 
   template <int Part>
-  SIROCCO_INLINE static Bytes64 unpacked(const Block& b) {
+  SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
     if constexpr (Type::kWide) {
       return offset_signed(Type::template unpack<Part>(b));
     } else {
@@ -51,151 +60,113 @@ struct Linear256 {
     }
   }
 
-  SIROCCO_INLINE static const std::int16_t* sums_of(const Row& x, std::size_t block) {
-    return Type::kSubBlock == 16 ? x.sum16 + 16 * block : x.sum32 + 8 * block;
-  }
-
   // --- one to four rows
 
-  template <int Part, std::size_t Rows>
-  SIROCCO_INLINE static void add_part(const Block& w, const std::int8_t* const* a,
-                                      const SubScales<Type::kSubBlock>& scales, Ints16* i) {
-    const Bytes64 weights = unpacked<Part>(w);
+  // The integers of four blocks of one stream, on the way to sums.
+  template <std::size_t Rows>
+  struct Four {
+    Bytes64 header;
+    Sum4 products[Rows];
+    Ints16 sums[Rows];  // of minima, or of scales where values have a zero point
+  };
+  static constexpr int kZero_ = Type::kWide ? kSignedOffset : Type::kZero;
+  static constexpr bool kSums = Type::kMinima || kZero_ != 0;
+
+  template <std::size_t Rows>
+  SIROCCO_INLINE static void add_sums(const Block* w, Bytes64 sub_scales, const Row* x, std::size_t at,
+                                      Four<Rows>& four) {
     for (std::size_t row = 0; row < Rows; ++row) {
-      const Bytes64 activations = load_bytes(a[row] + 64 * Part);
-      if constexpr (Type::kWide) {
-        i[row] = dot_scaled_offset<Part>(i[row], weights, activations, scales);
-      } else {
-        i[row] = dot_scaled<Part>(i[row], weights, activations, scales);
+      if constexpr (Type::kMinima) {
+        // Eight minima stand behind eight scales, 16 by themselves.
+        four.sums[row] =
+            dot_sums<Type::kSubBlock, Type::kSubBlock == 32>(Type::sub_minima(w, four.header), x[row].sums(at));
+      } else if constexpr (kSums) {
+        four.sums[row] = dot_sums<Type::kSubBlock, false>(sub_scales, x[row].sums(at));
       }
     }
   }
 
-  // The integer part of one block: i in lanes that add up.
-  template <std::size_t Rows>
-  SIROCCO_INLINE static void multiply_block(const Block& w, const Row* x, std::size_t block, Ints16* i) {
-    const std::int8_t* a[Rows];
-    for (std::size_t row = 0; row < Rows; ++row) {
-      a[row] = x[row].q + 256 * block;
-      i[row] = zero_ints();
+  template <std::size_t Rows, std::size_t Streams>
+  SIROCCO_INLINE static void multiply_four(const Block* const* w, const Row* x, std::size_t at, Four<Rows>* fours) {
+    Values scales[Streams][4];
+    Partial products[Streams][Rows][4];
+    for (std::size_t stream = 0; stream < Streams; ++stream) {
+      fours[stream].header = Type::header(w[stream]);
+      const Bytes64 sub_scales = Type::sub_scales(w[stream], fours[stream].header);
+      store_values(sub_scales, scales[stream]);
+      add_sums<Rows>(w[stream], sub_scales, x, at, fours[stream]);
     }
-    const SubScales<Type::kSubBlock> scales = sub_scales(Type::sub_scales_of(w));
-    add_part<0, Rows>(w, a, scales, i);
-    add_part<1, Rows>(w, a, scales, i);
-    add_part<2, Rows>(w, a, scales, i);
-    add_part<3, Rows>(w, a, scales, i);
-    if constexpr (kZero != 0) {
-      for (std::size_t row = 0; row < Rows; ++row) {
-        if constexpr (Type::kSubBlock == 16) {
-          i[row] = subtract_dot_16<kShift>(i[row], scales, x[row].sum16 + 16 * block);
-        } else {
-          i[row] = subtract_dot_8<kShift>(i[row], scales, x[row].sum32 + 8 * block);
+#pragma GCC unroll kUnrolledBlocks
+    for (std::size_t j = 0; j < 4; ++j) {
+      for (std::size_t stream = 0; stream < Streams; ++stream) {
+        const Block& block = w[stream][j];
+        prefetch_ahead<sizeof(Block)>(&block);
+        const Bytes64 weights[4] = {unpack<0>(block), unpack<1>(block), unpack<2>(block), unpack<3>(block)};
+        for (std::size_t row = 0; row < Rows; ++row) {
+          const std::int8_t* a = x[row].q + 256 * (at + j);
+          if constexpr (Type::kWide) {
+            products[stream][row][j] = dot_block_offset(weights, a, scales[stream][j]);
+          } else {
+            products[stream][row][j] = dot_block<Type::kLargest>(weights, a, scales[stream][j]);
+          }
         }
       }
     }
+    for (std::size_t stream = 0; stream < Streams; ++stream) {
+      for (std::size_t row = 0; row < Rows; ++row) {
+        const Partial* of = products[stream][row];
+        fours[stream].products[row] = sum_4(of[0], of[1], of[2], of[3]);
+      }
+    }
   }
 
-  // What 16 blocks contribute before the activations' scale, against the activations from block `at` on.
-  template <std::size_t Rows>
-  SIROCCO_INLINE static void segment(const Block* w, const Row* x, std::size_t at, float* const* p) {
-    Sum4 sums[4][Rows];
-    Ints16 minima[4][Rows];
+  // What 16 blocks of each stream contribute before the activations' scale, to p[stream][row] [16].
+  template <std::size_t Rows, std::size_t Streams>
+  SIROCCO_INLINE static void segment(const Block* const* w, const Row* x, std::size_t at, float* (*p)[Rows],
+                                     float* const*) {
+    Four<Rows> fours[4][Streams];
 #pragma GCC unroll 1
     for (std::size_t four = 0; four < 4; ++four) {
-      Ints16 i[4][Rows];
-      Ints4 m[4][Rows];
-#pragma GCC unroll 4
-      for (std::size_t j = 0; j < 4; ++j) {
-        const std::size_t block = 4 * four + j;
-        multiply_block<Rows>(w[block], x, at + block, i[j]);
-        if constexpr (Type::kMinima) {
-          const auto sub_minima = Type::sub_minima_of(w[block]);
-          for (std::size_t row = 0; row < Rows; ++row) m[j][row] = dot_16(sub_minima, sums_of(x[row], at + block));
-        }
-      }
-      for (std::size_t row = 0; row < Rows; ++row) {
-        sums[four][row] = sum_4(i[0][row], i[1][row], i[2][row], i[3][row]);
-        if constexpr (Type::kMinima) minima[four][row] = join(m[0][row], m[1][row], m[2][row], m[3][row]);
-      }
+      const Block* here[Streams];
+      for (std::size_t stream = 0; stream < Streams; ++stream) here[stream] = w[stream] + 4 * four;
+      multiply_four<Rows, Streams>(here, x, at + 4 * four, fours[four]);
     }
-    const auto* bytes = reinterpret_cast<const std::byte*>(w);
-    const Floats16 scales = Type::scales(bytes);
-    Floats16 minimum = zero_floats();
-    if constexpr (Type::kMinima) minimum = Type::minima(bytes);
-    for (std::size_t row = 0; row < Rows; ++row) {
-      const Ints16 i = sum_each(sums[0][row], sums[1][row], sums[2][row], sums[3][row]);
-      if constexpr (Type::kMinima) {
-        const Ints16 m = sum_fours(minima[0][row], minima[1][row], minima[2][row], minima[3][row]);
-        store_floats(p[row], fma_subtract(scales, to_floats(i), multiply(minimum, to_floats(m))));
-      } else {
-        store_floats(p[row], multiply(scales, to_floats(i)));
+    for (std::size_t stream = 0; stream < Streams; ++stream) {
+      const auto of = [&](std::size_t four) -> const Four<Rows>& { return fours[four][stream]; };
+      Floats16 scales;
+      Floats16 minima;
+      const Bytes64 headers[4] = {of(0).header, of(1).header, of(2).header, of(3).header};
+      Type::scales(w[stream], headers, scales, minima);
+      for (std::size_t row = 0; row < Rows; ++row) {
+        Ints16 i = sum_each(of(0).products[row], of(1).products[row], of(2).products[row], of(3).products[row]);
+        if constexpr (!kSums) {
+          store_floats(p[stream][row], multiply(scales, to_floats(i)));
+        } else {
+          const Ints16 m = sum_fours(of(0).sums[row], of(1).sums[row], of(2).sums[row], of(3).sums[row]);
+          if constexpr (Type::kMinima) {
+            store_floats(p[stream][row], fma_subtract(scales, to_floats(i), multiply(minima, to_floats(m))));
+          } else {
+            i = subtract(i, shift_left_ints<std::countr_zero(static_cast<unsigned>(kZero_))>(m));
+            store_floats(p[stream][row], multiply(scales, to_floats(i)));
+          }
+        }
       }
     }
   }
 
-  template <std::size_t Rows>
-  SIROCCO_INLINE static void add_up(const Row* x, std::size_t blocks, float* const* p, Floats16* sums) {
+  // p[row]: of a panel's output i [blocks] from place(i) on.
+  template <std::size_t Rows, class Place>
+  SIROCCO_INLINE static void add_up(const Row* x, std::size_t blocks, Place place, float* const* p, const float*,
+                                    Floats16* sums) {
     for (std::size_t row = 0; row < Rows; ++row) sums[row] = zero_floats();
     for (std::size_t block = 0; block < blocks; block += 16) {
       const std::size_t count = std::min<std::size_t>(16, blocks - block);
       for (std::size_t row = 0; row < Rows; ++row) {
         Floats16 t[16];
-        for (std::size_t i = 0; i < 16; ++i) t[i] = load_floats(p[row] + i * blocks + block);
+        for (std::size_t i = 0; i < 16; ++i) t[i] = load_floats(p[row] + place(i) + block);
         transpose(t);
         for (std::size_t i = 0; i < count; ++i) sums[row] = fma(t[i], broadcast(x[row].scale[block + i]), sums[row]);
       }
-    }
-  }
-
-  template <std::size_t Rows>
-  static void rows_of(const Matrix& w, const std::byte* const* x, std::size_t first, std::size_t last, float* y,
-                      std::size_t stride, float* scratch) {
-    const std::size_t blocks = w.inputs / 256;
-    const Row activations[4] = {{x[0], blocks}, {x[1 % Rows], blocks}, {x[2 % Rows], blocks}, {x[3 % Rows], blocks}};
-    const std::size_t room = blocks * kPanel + 32;
-    for (std::size_t output = first; output < last; output += kPanel) {
-      const std::size_t outputs = std::min(kPanel, last - output);
-      // The panel's blocks lie one after another: whole segments of 16, wherever a row of weights begins.
-      const Block* panel = blocks_of(w.data) + output * blocks;
-      const std::size_t total = outputs * blocks;
-      std::size_t at = 0;
-      for (std::size_t block = 0; block < total; block += 16) {
-        const Block* segment_blocks = panel + block;
-        Block padded[16];
-        if (total - block < 16) [[unlikely]] {
-          std::memset(padded, 0, sizeof padded);
-          std::memcpy(padded, segment_blocks, (total - block) * sizeof(Block));
-          segment_blocks = padded;
-        }
-        const auto* ahead = reinterpret_cast<const std::byte*>(panel + block) + kPrefetchBytes;
-        for (std::size_t byte = 0; byte < 16 * sizeof(Block); byte += 64) prefetch(ahead + byte);
-        float* p[4];
-        for (std::size_t row = 0; row < Rows; ++row) p[row] = scratch + row * room + block;
-        segment<Rows>(segment_blocks, activations, at, p);
-        at += 16;
-        while (at >= blocks) at -= blocks;
-      }
-      float* p[4];
-      for (std::size_t row = 0; row < Rows; ++row) p[row] = scratch + row * room;
-      Floats16 sums[Rows];
-      add_up<Rows>(activations, blocks, p, sums);
-      alignas(64) float lanes[Rows * kPanel];
-      for (std::size_t row = 0; row < Rows; ++row) store_floats(lanes + kPanel * row, sums[row]);
-      store_panel(lanes, Rows, outputs, y + output, stride);
-    }
-  }
-
-  static void rows(const Matrix& w, const std::byte* const* x, std::size_t count, std::size_t first, std::size_t last,
-                   float* y, std::size_t stride, float* scratch) {
-    switch (count) {
-      case 1:
-        return rows_of<1>(w, x, first, last, y, stride, scratch);
-      case 2:
-        return rows_of<2>(w, x, first, last, y, stride, scratch);
-      case 3:
-        return rows_of<3>(w, x, first, last, y, stride, scratch);
-      default:
-        return rows_of<4>(w, x, first, last, y, stride, scratch);
     }
   }
 
@@ -203,56 +174,34 @@ struct Linear256 {
 
   static constexpr bool kOffset = Type::kWide || Type::kZero != 0;
   static constexpr int kPanelZero = Type::kWide ? kSignedOffset : kOffset ? kNarrowOffset : 0;
-  static constexpr int kPairs = Type::kMinima ? kSubBlocks / 2 : 0;
 
   template <std::size_t Rows>
-  struct Tile {  // of one block of the activations
+  struct Tile {
     std::int8_t q[64][Rows][4];
-    std::int32_t bias[kOffset ? kSubBlocks : 1][Rows];       // -kPanelZero * sum of the sub-block's q
-    std::int16_t sums[Type::kMinima ? kPairs : 1][Rows][2];  // of sub-blocks 2i and 2i + 1
+    std::int32_t bias[kOffset ? kSubBlocks : 1][Rows];               // -kPanelZero * sum of the sub-block's q
+    std::int16_t sums[Type::kMinima ? kSubBlocks / 2 : 1][Rows][2];  // of sub-blocks 2i and 2i + 1
     float scale[Rows];
   };
-  struct Panel {  // of one block of 16 outputs' weights
+  struct Panel {
     std::uint8_t q[64][16][4];
     std::int8_t sub_scale[kSubBlocks][16];
-    std::int16_t sub_minimum[Type::kMinima ? kPairs : 1][16][2];
+    std::int16_t sub_minimum[Type::kMinima ? kSubBlocks / 2 : 1][16][2];
     float scale[16];
     float minimum[16];
   };
-  static constexpr std::size_t kPanelBlocks = kPanelInputs / 256;
-  static_assert(kPanelBlocks * sizeof(Panel) <= 2 * kPanelInputs * kPanel);
 
-  static std::size_t tile_bytes(std::size_t count, std::size_t inputs) {
-    return inputs / 256 * tile_size(count) * sizeof(Tile<4>) / 4;
-  }
-
-  static void pack(const std::byte* const* x, std::size_t count, std::size_t inputs, std::byte* tile) {
-    with_tile_size(count, [&]<std::size_t Rows>() {
-      const std::size_t blocks = inputs / 256;
-      auto* tiles = reinterpret_cast<Tile<Rows>*>(tile);
-      for (std::size_t block = 0; block < blocks; ++block) {
-        Tile<Rows>& to = tiles[block];
-        const std::int8_t* q[Rows];
-        for (std::size_t row = 0; row < count; ++row) {
-          const Row from(x[row], blocks);
-          q[row] = from.q + 256 * block;
-          const std::int16_t* sums = sums_of(from, block);
-          if constexpr (kOffset)
-            for (int i = 0; i < kSubBlocks; ++i) to.bias[i][row] = -kPanelZero * sums[i];
-          if constexpr (Type::kMinima)
-            for (int i = 0; i < kSubBlocks; ++i) to.sums[i / 2][row][i % 2] = sums[i];
-          to.scale[row] = from.scale[block];
-        }
-        for (std::size_t row = count; row < Rows; ++row) {
-          if constexpr (kOffset)
-            for (int i = 0; i < kSubBlocks; ++i) to.bias[i][row] = 0;
-          if constexpr (Type::kMinima)
-            for (int i = 0; i < kSubBlocks; ++i) to.sums[i / 2][row][i % 2] = 0;
-          to.scale[row] = 0;
-        }
-        interleave<Rows>(q, count, 256, &to.q[0][0][0]);
-      }
-    });
+  template <std::size_t Rows>
+  SIROCCO_INLINE static void pack_block(const Row* x, std::size_t count, std::size_t block, Tile<Rows>& tile) {
+    for (std::size_t row = 0; row < count; ++row) {
+      for (std::size_t run = 0; run < 8; ++run)
+        interleave<Rows>(x[row].q + 256 * block + 32 * run_place(run), row, 32, tile.q + 8 * run);
+      const std::int16_t* sums = x[row].sums(block);
+      if constexpr (kOffset)
+        for (std::size_t i = 0; i < kSubBlocks; ++i) tile.bias[i][row] = -kPanelZero * sums[i];
+      if constexpr (Type::kMinima)
+        for (std::size_t i = 0; i < kSubBlocks; ++i) tile.sums[i / 2][row][i % 2] = sums[i];
+      tile.scale[row] = x[row].scale[block];
+    }
   }
 
   template <int Part>
@@ -260,19 +209,15 @@ struct Linear256 {
     constexpr int kAdded = Type::kWide || !kOffset ? 0 : kNarrowOffset - Type::kZero;
     Bytes64 x[16];
     for (std::size_t row = 0; row < 16; ++row) {
-      x[row] = unpacked<Part>(rows[row][block]);
+      x[row] = unpack<Part>(rows[row][block]);
       if constexpr (kAdded != 0) x[row] = add_bytes(x[row], broadcast_byte(static_cast<std::uint8_t>(kAdded)));
     }
     transpose_groups(x);
-    for (std::size_t i = 0; i < 16; ++i) store_bytes(panel.q[16 * Part + i], x[i]);
-  }
-
-  // The sub-blocks' integers as int8.
-  static void store_subs(std::int8_t* to, std::uint64_t eight) {
-    std::memcpy(to, &eight, sizeof eight);
-  }
-  SIROCCO_INLINE static void store_subs(std::int8_t* to, Bytes16 sixteen) {
-    store_16(to, sixteen);
+    constexpr std::size_t kRun = 4 * (Part / 2) + Part % 2;
+    for (std::size_t i = 0; i < 8; ++i) {
+      store_bytes(panel.q[8 * kRun + i], x[i]);
+      store_bytes(panel.q[8 * (kRun + 2) + i], x[8 + i]);
+    }
   }
 
   static void expand(const Block* const* rows, std::size_t count, Panel* panels) {
@@ -284,14 +229,13 @@ struct Linear256 {
       expand_part<3>(rows, block, panel);
       for (std::size_t row = 0; row < 16; ++row) {
         const Block& from = rows[row][block];
-        std::int8_t subs[kSubBlocks];
-        store_subs(subs, Type::sub_scales_of(from));
-        for (int i = 0; i < kSubBlocks; ++i) panel.sub_scale[i][row] = subs[i];
-        panel.scale[row] = Type::scale(from);
+        std::int8_t values[2][kSubBlocks];
+        Type::sub_values_of(from, values[0], values[1]);
+        for (std::size_t i = 0; i < kSubBlocks; ++i) panel.sub_scale[i][row] = values[0][i];
+        panel.scale[row] = f16_to_f32(from.scale);
         if constexpr (Type::kMinima) {
-          store_subs(subs, Type::sub_minima_of(from));
-          for (int i = 0; i < kSubBlocks; ++i) panel.sub_minimum[i / 2][row][i % 2] = subs[i];
-          panel.minimum[row] = Type::minimum(from);
+          for (std::size_t i = 0; i < kSubBlocks; ++i) panel.sub_minimum[i / 2][row][i % 2] = values[1][i];
+          panel.minimum[row] = f16_to_f32(from.minimum);
         }
       }
     }
@@ -307,7 +251,7 @@ struct Linear256 {
 #pragma GCC unroll 12
       for (std::size_t row = 0; row < Rows; ++row) total[row] = zero_ints();
 #pragma GCC unroll 1
-      for (int sub = 0; sub < kSubBlocks; ++sub) {
+      for (std::size_t sub = 0; sub < kSubBlocks; ++sub) {
         Ints16 products[Rows];
 #pragma GCC unroll 12
         for (std::size_t row = 0; row < Rows; ++row) {
@@ -318,8 +262,8 @@ struct Linear256 {
           }
         }
 #pragma GCC unroll 8
-        for (int i = 0; i < Type::kSubBlock / 4; ++i) {
-          const int group = sub * (Type::kSubBlock / 4) + i;
+        for (std::size_t i = 0; i < Type::kSubBlock / 4; ++i) {
+          const std::size_t group = sub * (Type::kSubBlock / 4) + i;
           const Bytes64 weights = load_bytes(w.q[group]);
 #pragma GCC unroll 12
           for (std::size_t row = 0; row < Rows; ++row) {
@@ -338,7 +282,7 @@ struct Linear256 {
         Floats16 value;
         if constexpr (Type::kMinima) {
           Ints16 m = zero_ints();
-          for (int i = 0; i < kPairs; ++i) m = dot_pair(m, w.sub_minimum[i][0], a.sums[i][row]);
+          for (std::size_t i = 0; i < kSubBlocks / 2; ++i) m = dot_pair(m, w.sub_minimum[i][0], a.sums[i][row]);
           value = fma_subtract(scale, to_floats(total[row]), multiply(minimum, to_floats(m)));
         } else {
           value = multiply(scale, to_floats(total[row]));
@@ -347,30 +291,9 @@ struct Linear256 {
       }
     }
   }
-
-  static void panel(const Matrix& w, const std::byte* tiles, std::size_t count, std::size_t first, std::size_t last,
-                    float* y, std::size_t stride, std::byte* scratch) {
-    const std::size_t blocks = w.inputs / 256;
-    auto* panels = reinterpret_cast<Panel*>(scratch);
-    auto* sums = reinterpret_cast<float*>(scratch + 2 * kPanelInputs * kPanel);
-    std::memset(sums, 0, (count + 16) * kPanel * sizeof(float));
-    for (std::size_t begin = 0; begin < blocks; begin += kPanelBlocks) {
-      const std::size_t here = std::min(kPanelBlocks, blocks - begin);
-      const Block* rows[16];
-      for (std::size_t i = 0; i < 16; ++i)  // the last panel's missing outputs are computed and thrown away
-        rows[i] = blocks_of(w.data) + std::min(first + i, last - 1) * blocks + begin;
-      expand(rows, here, panels);
-      each_tile(count, [&](std::size_t row, std::size_t in_tile) {
-        const std::byte* tile = tiles + row / kTileRows * tile_bytes(kTileRows, w.inputs);
-        with_tile_size(in_tile, [&]<std::size_t Rows>() {
-          multiply_tile<Rows>(panels, reinterpret_cast<const Tile<Rows>*>(tile) + begin, here, sums + 16 * row);
-        });
-      });
-    }
-    store_panel(sums, count, last - first, y + first, stride);
-  }
-
-  static constexpr LinearFunctions kFunctions = {.rows = rows, .pack = pack, .tile_bytes = tile_bytes, .panel = panel};
 };
+
+template <class Type>
+using Linear256 = LinearBlocks<Format256<Type>>;
 
 }  // namespace sirocco::cpu::SIROCCO_ISA

@@ -37,7 +37,7 @@ struct LinearFunctions {
 
 // With slack for reads of 16 blocks.
 constexpr std::size_t row_scratch_floats(std::size_t inputs) {
-  return (kMaxRowGroup + 1) * (inputs / 32 * kPanel + 32);
+  return (kMaxRowGroup + 1) * (inputs / 32 * kPanel + 48);
 }
 // Expanded weights with their scales, and the sums of all rows.
 constexpr std::size_t panel_scratch_bytes(std::size_t count) {

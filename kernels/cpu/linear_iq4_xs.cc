@@ -14,24 +14,32 @@ struct Iq4Xs {
   static constexpr bool kMinima = false;
   template <int Part>
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
-    const std::uint8_t* nibbles = b.nibbles.data() + 32 * Part;
-    return look_up(kIq4Levels, nibbles_of_2x16(nibbles, nibbles + 16));
+    const std::uint8_t* nibbles = b.nibbles.data() + 64 * (Part / 2) + 16 * (Part % 2);
+    return look_up(kIq4Levels, nibbles_of_2x16(nibbles, nibbles + 32));
   }
   // Sub-scale s: nibble s of scale_nibbles below bits 2s and 2s + 1 of scale_pairs, less 32.
-  SIROCCO_INLINE static std::uint64_t sub_scales_of(const Block& b) {
-    std::uint64_t eight = 0;
+  SIROCCO_INLINE static void sub_values_of(const Block& b, std::int8_t* scales, std::int8_t*) {
     const unsigned pairs = b.scale_pairs;
     for (unsigned s = 0; s < 8; ++s) {
       const unsigned low = b.scale_nibbles[s / 2] >> (4 * (s % 2)) & 15U;
-      const unsigned value = (low | (pairs >> (2 * s) & 3U) << 4) - 32U;
-      eight |= std::uint64_t{value & 0xFFU} << (8 * s);
+      scales[s] = static_cast<std::int8_t>((low | (pairs >> (2 * s) & 3U) << 4) - 32U);
     }
-    return eight;
   }
-  SIROCCO_INLINE static Floats16 scales(const std::byte* p) {
-    return strided_f16<sizeof(Block), offsetof(Block, scale)>(p);
+  SIROCCO_INLINE static Bytes64 header(const Block* w) { return gather_16<sizeof(Block), 0>(w); }
+  SIROCCO_INLINE static void scales(const Block*, const Bytes64* headers, Floats16& scale, Floats16& minimum) {
+    f16_pairs<0>(headers, scale, minimum);
+    minimum = zero_floats();
   }
-  SIROCCO_INLINE static float scale(const Block& b) { return f16_to_f32(b.scale); }
+  SIROCCO_INLINE static Bytes64 sub_scales(const Block*, Bytes64 packed) {
+    // Behind the scale two bytes of pairs, four of nibbles. Even sub-scales in the first word, odd in the second.
+    const Bytes64 nibbles = reorder_16<4, 5, 6, 7, 4, 5, 6, 7, 0, 0, 0, 0, 0, 0, 0, 0>(packed);
+    const Bytes64 pairs = reorder_16<2, 2, 3, 3, 2, 2, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0>(packed);
+    const Bytes64 low = shift_and_mask<0, 4, 0, 0, 0x0F0F0F0F, 0x0F0F0F0F, 0, 0>(nibbles);
+    const Bytes64 high = bit_or(shift_and_mask<0, 2, 0, 0, 0x00030003, 0x00030003, 0, 0>(pairs),
+                                shift_and_mask<4, 6, 0, 0, 0x03000300, 0x03000300, 0, 0>(pairs));
+    const Bytes64 mixed = subtract_bytes(bit_or(low, shift_left<4>(high)), broadcast_byte(32));
+    return reorder_16<0, 4, 1, 5, 2, 6, 3, 7, 0, 0, 0, 0, 0, 0, 0, 0>(mixed);
+  }
 };
 
 }  // namespace

@@ -5,14 +5,15 @@
 namespace sirocco::cpu::SIROCCO_ISA {
 namespace {
 
-// Elements 128 h + 32 s + l: bits 2s and 2s + 1 of byte 32 h + l. Part is half a half: two values of s.
+// Elements 128 h + 32 s + l: bits 2s and 2s + 1 of byte 32 h + l. A part is s = 0 and 2, or 1 and 3, of half h.
 template <int Part>
 SIROCCO_INLINE Bytes64 pairs(const ByteArray<64>& packed) {
-  return pairs_of<4 * (Part % 2)>(twice_32(packed.data() + 32 * (Part / 2)));
+  return pairs_of<2 * (Part % 2)>(twice_32(packed.data() + 32 * (Part / 2)));
 }
 
 struct Q2_K {
   using Block = BlockQ2_K;
+  static constexpr int kLargest = 3;
   static constexpr int kSubBlock = 16;
   static constexpr int kZero = 0;
   static constexpr bool kWide = false;
@@ -21,47 +22,61 @@ struct Q2_K {
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
     return pairs<Part>(b.pairs);
   }
-  SIROCCO_INLINE static Bytes16 sub_scales_of(const Block& b) { return low_nibbles(load_16(b.sub_scales.data())); }
-  SIROCCO_INLINE static Bytes16 sub_minima_of(const Block& b) { return high_nibbles(load_16(b.sub_scales.data())); }
-  SIROCCO_INLINE static Floats16 scales(const std::byte* p) {
-    return strided_f16<sizeof(Block), offsetof(Block, scale)>(p);
+  SIROCCO_INLINE static Bytes64 header(const Block* w) {
+    return gather_16<sizeof(Block), offsetof(Block, sub_scales)>(w);
   }
-  SIROCCO_INLINE static Floats16 minima(const std::byte* p) {
-    return strided_f16<sizeof(Block), offsetof(Block, minimum)>(p);
+  SIROCCO_INLINE static Bytes64 sub_scales(const Block*, Bytes64 header) { return low_nibbles(header); }
+  SIROCCO_INLINE static Bytes64 sub_minima(const Block*, Bytes64 header) { return high_nibbles(header); }
+  SIROCCO_INLINE static void scales(const Block* w, const Bytes64*, Floats16& scale, Floats16& minimum) {
+    // The last bytes of a block.
+    constexpr int kLast = sizeof(Block) - 16;
+    const Bytes64 ends[4] = {gather_16<sizeof(Block), kLast>(w), gather_16<sizeof(Block), kLast>(w + 4),
+                             gather_16<sizeof(Block), kLast>(w + 8), gather_16<sizeof(Block), kLast>(w + 12)};
+    f16_pairs<offsetof(Block, scale) - kLast>(ends, scale, minimum);
   }
-  SIROCCO_INLINE static float scale(const Block& b) { return f16_to_f32(b.scale); }
-  SIROCCO_INLINE static float minimum(const Block& b) { return f16_to_f32(b.minimum); }
+  SIROCCO_INLINE static void sub_values_of(const Block& b, std::int8_t* scales, std::int8_t* minima) {
+    for (std::size_t i = 0; i < 16; ++i) {
+      scales[i] = static_cast<std::int8_t>(b.sub_scales[i] & 15);
+      minima[i] = static_cast<std::int8_t>(b.sub_scales[i] >> 4);
+    }
+  }
 };
 
 // The third bit of element 32 g + l is bit g of byte l. Sub-scales: lower four bits of sub-block i in nibble i of bytes
 // 0-7 (0 to 7 low, 8 to 15 high), the upper two in byte 8 + i mod 4 at bit 2 (i / 4); 32 is subtracted.
 struct Q3_K {
   using Block = BlockQ3_K;
+  static constexpr int kLargest = 7;
   static constexpr int kSubBlock = 16;
   static constexpr int kZero = 4;
   static constexpr bool kWide = false;
   static constexpr bool kMinima = false;
   template <int Part>
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
-    return or_where_bit<2 * Part>(pairs<Part>(b.pairs), twice_32(b.third_bits.data()), 4);
+    return or_where_bit<4 * (Part / 2) + Part % 2>(pairs<Part>(b.pairs), twice_32(b.third_bits.data()), 4);
   }
-  SIROCCO_INLINE static Bytes16 sub_scales_of(const Block& b) {
-    std::uint64_t nibbles;
-    std::uint32_t twos;
-    std::memcpy(&nibbles, b.sub_scales.data(), sizeof nibbles);
-    std::memcpy(&twos, b.sub_scales.data() + 8, sizeof twos);
-    const std::uint64_t high_0 =
-        (std::uint64_t{twos} << 4 & 0x30303030U) | (std::uint64_t{twos} << 34 & 0x3030303000000000U);
-    const std::uint64_t high_1 = (twos & 0x30303030U) | (std::uint64_t{twos} << 30 & 0x3030303000000000U);
-    // 32 less, in each byte: adding 0xE0 without carries, as bits 6 and 7 are clear.
-    const auto less_32 = [](std::uint64_t x) { return ((x ^ 0x2020202020202020U) | ((~x & 0x2020202020202020U) * 6)); };
-    return make_16(less_32((nibbles & 0x0F0F0F0F0F0F0F0FU) | high_0),
-                   less_32((nibbles >> 4 & 0x0F0F0F0F0F0F0F0FU) | high_1));
+  // The last bytes of a block: two that are no part of it, the sub-scales' 12, the scale.
+  SIROCCO_INLINE static Bytes64 header(const Block* w) { return gather_16<sizeof(Block), sizeof(Block) - 16>(w); }
+  SIROCCO_INLINE static void scales(const Block*, const Bytes64* headers, Floats16& scale, Floats16& minimum) {
+    f16_pairs<12>(headers, minimum, scale);
+    minimum = zero_floats();
   }
-  SIROCCO_INLINE static Floats16 scales(const std::byte* p) {
-    return strided_f16<sizeof(Block), offsetof(Block, scale)>(p);
+  SIROCCO_INLINE static Bytes64 sub_scales(const Block*, Bytes64 packed) {
+    constexpr std::uint32_t kFour = 0x0F0F0F0F;
+    constexpr std::uint32_t kTwo = 0x03030303;
+    const Bytes64 nibbles = reorder_16<2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5, 6, 7, 8, 9>(packed);
+    const Bytes64 low = shift_and_mask<0, 0, 4, 4, kFour, kFour, kFour, kFour>(nibbles);
+    const Bytes64 pairs_of_bits = reorder_16<10, 11, 12, 13, 10, 11, 12, 13, 10, 11, 12, 13, 10, 11, 12, 13>(packed);
+    const Bytes64 high = shift_left<4>(shift_and_mask<0, 2, 4, 6, kTwo, kTwo, kTwo, kTwo>(pairs_of_bits));
+    return subtract_bytes(bit_or(low, high), broadcast_byte(32));
   }
-  SIROCCO_INLINE static float scale(const Block& b) { return f16_to_f32(b.scale); }
+  SIROCCO_INLINE static void sub_values_of(const Block& b, std::int8_t* scales, std::int8_t*) {
+    for (std::size_t i = 0; i < 16; ++i) {
+      const int low = (i < 8 ? b.sub_scales[i] : b.sub_scales[i - 8] >> 4) & 15;
+      const int high = b.sub_scales[8 + i % 4] >> (2 * (i / 4)) & 3;
+      scales[i] = static_cast<std::int8_t>((low | high << 4) - 32);
+    }
+  }
 };
 
 }  // namespace

@@ -7,25 +7,35 @@ namespace {
 
 struct Q4_0 {
   using Block = BlockQ4_0;
+  static constexpr int kLargest = 15;
   static constexpr int kZero = 8;
   static constexpr bool kWide = false;
   static constexpr bool kMinima = false;
-  SIROCCO_INLINE static Bytes64 unpack(const Block& a, const Block& b) {
-    return nibbles_of_2x16(a.nibbles.data(), b.nibbles.data());
+  SIROCCO_INLINE static void unpack(const Block* w, Bytes64& low, Bytes64& high) {
+    const Bytes64 nibbles = gather_16<sizeof(Block), offsetof(Block, nibbles)>(w);
+    low = low_nibbles(nibbles);
+    high = high_nibbles(nibbles);
   }
-  SIROCCO_INLINE static Floats16 scales(const std::byte* p) { return strided_f16<sizeof(Block), 0>(p); }
+  SIROCCO_INLINE static void scales(const std::byte* p, Floats16& scale, Floats16& minimum) {
+    scale = strided_f16<sizeof(Block)>(p);
+    minimum = zero_floats();
+  }
 };
 
 struct Q4_1 {
   using Block = BlockQ4_1;
+  static constexpr int kLargest = 15;
   static constexpr int kZero = 0;
   static constexpr bool kWide = false;
   static constexpr bool kMinima = true;
-  SIROCCO_INLINE static Bytes64 unpack(const Block& a, const Block& b) {
-    return nibbles_of_2x16(a.nibbles.data(), b.nibbles.data());
+  SIROCCO_INLINE static void unpack(const Block* w, Bytes64& low, Bytes64& high) {
+    const Bytes64 nibbles = gather_16<sizeof(Block), offsetof(Block, nibbles)>(w);
+    low = low_nibbles(nibbles);
+    high = high_nibbles(nibbles);
   }
-  SIROCCO_INLINE static Floats16 scales(const std::byte* p) { return strided_f16<sizeof(Block), 0>(p); }
-  SIROCCO_INLINE static Floats16 minima(const std::byte* p) { return strided_f16<sizeof(Block), 2>(p); }
+  SIROCCO_INLINE static void scales(const std::byte* p, Floats16& scale, Floats16& minimum) {
+    strided_f16_pairs<sizeof(Block)>(p, scale, minimum);
+  }
 };
 
 }  // namespace

@@ -7,14 +7,16 @@ namespace {
 
 // Sub-blocks 0 to 3: the lower six bits of bytes 0-3 (scales) and 4-7 (minima). Sub-blocks 4 to 7: the low nibbles of
 // bytes 8-11 (scales) and the high ones (minima), with their upper two bits at the top of bytes 0-3 and 4-7.
-SIROCCO_INLINE std::uint64_t sub_values(const ByteArray<12>& packed, std::size_t low_at, unsigned nibble) {
-  std::uint32_t first;
-  std::uint32_t last;
-  std::memcpy(&first, packed.data() + low_at, sizeof first);
-  std::memcpy(&last, packed.data() + 8, sizeof last);
-  const std::uint32_t low = first & 0x3F3F3F3FU;
-  const std::uint32_t high = (last >> nibble & 0x0F0F0F0FU) | (first >> 2 & 0x30303030U);
-  return std::uint64_t{high} << 32 | low;
+//
+// Of four blocks: 8 scales, 8 minima of each. Before the 12 bytes stand the scale and the minimum.
+SIROCCO_INLINE Bytes64 unpack_sub_values(Bytes64 header) {
+  const Bytes64 low = reorder_16<4, 5, 6, 7, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15>(header);
+  const Bytes64 high = reorder_16<4, 5, 6, 7, 4, 5, 6, 7, 8, 9, 10, 11, 8, 9, 10, 11>(header);
+  constexpr std::uint32_t kSix = 0x3F3F3F3F;
+  constexpr std::uint32_t kFour = 0x0F0F0F0F;
+  constexpr std::uint32_t kTop = 0x30303030;
+  return bit_or(shift_and_mask<0, 0, 0, 4, kSix, kFour, kSix, kFour>(low),
+                shift_and_mask<0, 2, 0, 2, 0, kTop, 0, kTop>(high));
 }
 
 template <class B>
@@ -24,29 +26,47 @@ struct WithSubMinima {
   static constexpr int kZero = 0;
   static constexpr bool kWide = false;
   static constexpr bool kMinima = true;
-  SIROCCO_INLINE static std::uint64_t sub_scales_of(const Block& b) { return sub_values(b.sub_scales, 0, 0); }
-  SIROCCO_INLINE static std::uint64_t sub_minima_of(const Block& b) { return sub_values(b.sub_scales, 4, 4); }
-  SIROCCO_INLINE static Floats16 scales(const std::byte* p) {
-    return strided_f16<sizeof(Block), offsetof(Block, scale)>(p);
+  SIROCCO_INLINE static Bytes64 header(const Block* w) { return gather_16<sizeof(Block), 0>(w); }
+  SIROCCO_INLINE static Bytes64 sub_scales(const Block*, Bytes64 header) { return unpack_sub_values(header); }
+  SIROCCO_INLINE static Bytes64 sub_minima(const Block*, Bytes64 header) { return unpack_sub_values(header); }
+  SIROCCO_INLINE static void scales(const Block*, const Bytes64* headers, Floats16& scale, Floats16& minimum) {
+    f16_pairs<0>(headers, scale, minimum);
   }
-  SIROCCO_INLINE static Floats16 minima(const std::byte* p) {
-    return strided_f16<sizeof(Block), offsetof(Block, minimum)>(p);
+  SIROCCO_INLINE static void sub_values_of(const Block& b, std::int8_t* scales, std::int8_t* minima) {
+    for (std::size_t i = 0; i < 4; ++i) {
+      const unsigned first = b.sub_scales[i];
+      const unsigned second = b.sub_scales[i + 4];
+      const unsigned last = b.sub_scales[i + 8];
+      scales[i] = static_cast<std::int8_t>(first & 63);
+      minima[i] = static_cast<std::int8_t>(second & 63);
+      scales[i + 4] = static_cast<std::int8_t>((last & 15) | (first >> 6) << 4);
+      minima[i + 4] = static_cast<std::int8_t>(last >> 4 | (second >> 6) << 4);
+    }
   }
-  SIROCCO_INLINE static float scale(const Block& b) { return f16_to_f32(b.scale); }
-  SIROCCO_INLINE static float minimum(const Block& b) { return f16_to_f32(b.minimum); }
 };
+
+// Runs 2g and 2g + 1 of 32 elements are the low and the high nibbles of bytes 32 g to 32 g + 31: a part is one or the
+// other of 64 bytes.
+template <int Part, class Block>
+SIROCCO_INLINE Bytes64 nibbles(const Block& b) {
+  const Bytes64 bytes = load_bytes(b.nibbles.data() + 64 * (Part / 2));
+  return Part % 2 == 0 ? low_nibbles(bytes) : high_nibbles(bytes);
+}
 
 struct Q4_K : WithSubMinima<BlockQ4_K> {
+  static constexpr int kLargest = 15;
   template <int Part>
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
-    return nibbles_of_32(b.nibbles.data() + 32 * Part);
+    return nibbles<Part>(b);
   }
 };
 
+// The fifth bit of element 32 r + l is bit r of byte l.
 struct Q5_K : WithSubMinima<BlockQ5_K> {
+  static constexpr int kLargest = 31;
   template <int Part>
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
-    return or_where_bit<2 * Part>(nibbles_of_32(b.nibbles.data() + 32 * Part), twice_32(b.fifth_bits.data()), 16);
+    return or_where_bit<4 * (Part / 2) + Part % 2>(nibbles<Part>(b), twice_32(b.fifth_bits.data()), 16);
   }
 };
 

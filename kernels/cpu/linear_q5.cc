@@ -6,32 +6,43 @@ namespace sirocco::cpu::SIROCCO_ISA {
 namespace {
 
 template <class Block>
-SIROCCO_INLINE Bytes64 unpack_5(const Block& a, const Block& b) {
-  std::uint32_t low;
-  std::uint32_t high;
-  std::memcpy(&low, a.fifth_bits.data(), sizeof low);
-  std::memcpy(&high, b.fifth_bits.data(), sizeof high);
-  const std::uint64_t fifth = std::uint64_t{high} << 32 | low;
-  return or_where(nibbles_of_2x16(a.nibbles.data(), b.nibbles.data()), fifth, 16);
+SIROCCO_INLINE void unpack_5(const Block* w, Bytes64& low, Bytes64& high) {
+  std::uint64_t low_bits = 0;  // 16 of each block
+  std::uint64_t high_bits = 0;
+  for (unsigned block = 0; block < 4; ++block) {
+    std::uint32_t fifth;
+    std::memcpy(&fifth, w[block].fifth_bits.data(), sizeof fifth);
+    low_bits |= std::uint64_t{fifth & 0xFFFFU} << (16 * block);
+    high_bits |= std::uint64_t{fifth >> 16} << (16 * block);
+  }
+  const Bytes64 nibbles = gather_16<sizeof(Block), offsetof(Block, nibbles)>(w);
+  low = or_where(low_nibbles(nibbles), low_bits, 16);
+  high = or_where(high_nibbles(nibbles), high_bits, 16);
 }
 
 struct Q5_0 {
   using Block = BlockQ5_0;
+  static constexpr int kLargest = 31;
   static constexpr int kZero = 16;
   static constexpr bool kWide = false;
   static constexpr bool kMinima = false;
-  SIROCCO_INLINE static Bytes64 unpack(const Block& a, const Block& b) { return unpack_5(a, b); }
-  SIROCCO_INLINE static Floats16 scales(const std::byte* p) { return strided_f16<sizeof(Block), 0>(p); }
+  SIROCCO_INLINE static void unpack(const Block* w, Bytes64& low, Bytes64& high) { unpack_5(w, low, high); }
+  SIROCCO_INLINE static void scales(const std::byte* p, Floats16& scale, Floats16& minimum) {
+    scale = strided_f16<sizeof(Block)>(p);
+    minimum = zero_floats();
+  }
 };
 
 struct Q5_1 {
   using Block = BlockQ5_1;
+  static constexpr int kLargest = 31;
   static constexpr int kZero = 0;
   static constexpr bool kWide = false;
   static constexpr bool kMinima = true;
-  SIROCCO_INLINE static Bytes64 unpack(const Block& a, const Block& b) { return unpack_5(a, b); }
-  SIROCCO_INLINE static Floats16 scales(const std::byte* p) { return strided_f16<sizeof(Block), 0>(p); }
-  SIROCCO_INLINE static Floats16 minima(const std::byte* p) { return strided_f16<sizeof(Block), 2>(p); }
+  SIROCCO_INLINE static void unpack(const Block* w, Bytes64& low, Bytes64& high) { unpack_5(w, low, high); }
+  SIROCCO_INLINE static void scales(const std::byte* p, Floats16& scale, Floats16& minimum) {
+    strided_f16_pairs<sizeof(Block)>(p, scale, minimum);
+  }
 };
 
 }  // namespace

@@ -9,21 +9,32 @@ namespace {
 // 64-127 the high ones; the upper bits of elements 32 s + l are bits 2s and 2s + 1 of pair byte l.
 struct Q6_K {
   using Block = BlockQ6_K;
+  static constexpr int kLargest = 63;
   static constexpr int kSubBlock = 16;
   static constexpr int kZero = 32;
   static constexpr bool kWide = false;
   static constexpr bool kMinima = false;
   template <int Part>
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
-    const Bytes64 bytes = load_bytes(b.nibbles.data() + 64 * (Part / 2));
-    const Bytes64 nibbles = Part % 2 == 0 ? low_nibbles(bytes) : high_nibbles(bytes);
-    return bit_or(nibbles, shift_left<4>(pairs_of<4 * (Part % 2)>(twice_32(b.pairs.data() + 32 * (Part / 2)))));
+    // Runs s = 0 and 2 of a half are the low and high nibbles of its first 32 bytes, 1 and 3 of the others.
+    const Bytes64 nibbles = nibbles_of_32(b.nibbles.data() + 64 * (Part / 2) + 32 * (Part % 2));
+    return bit_or(nibbles, high_pairs_of<2 * (Part % 2)>(twice_32(b.pairs.data() + 32 * (Part / 2))));
   }
-  SIROCCO_INLINE static Bytes16 sub_scales_of(const Block& b) { return load_16(b.sub_scales.data()); }
-  SIROCCO_INLINE static Floats16 scales(const std::byte* p) {
-    return strided_f16<sizeof(Block), offsetof(Block, scale)>(p);
+  SIROCCO_INLINE static Bytes64 header(const Block* w) {
+    return gather_16<sizeof(Block), offsetof(Block, sub_scales)>(w);
   }
-  SIROCCO_INLINE static float scale(const Block& b) { return f16_to_f32(b.scale); }
+  SIROCCO_INLINE static Bytes64 sub_scales(const Block*, Bytes64 header) { return header; }
+  SIROCCO_INLINE static void scales(const Block* w, const Bytes64*, Floats16& scale, Floats16& minimum) {
+    // The last bytes of a block.
+    constexpr int kLast = sizeof(Block) - 16;
+    const Bytes64 ends[4] = {gather_16<sizeof(Block), kLast>(w), gather_16<sizeof(Block), kLast>(w + 4),
+                             gather_16<sizeof(Block), kLast>(w + 8), gather_16<sizeof(Block), kLast>(w + 12)};
+    f16_pairs<12>(ends, minimum, scale);
+    minimum = zero_floats();
+  }
+  SIROCCO_INLINE static void sub_values_of(const Block& b, std::int8_t* scales, std::int8_t*) {
+    for (std::size_t i = 0; i < 16; ++i) scales[i] = b.sub_scales[i];
+  }
 };
 
 }  // namespace

@@ -7,11 +7,18 @@ namespace {
 
 struct Q8_0 {
   using Block = BlockQ8_0;
+  static constexpr int kLargest = 255;
   static constexpr int kZero = 0;
   static constexpr bool kWide = true;
   static constexpr bool kMinima = false;
-  SIROCCO_INLINE static Bytes64 unpack(const Block& a, const Block& b) { return join_32(a.q.data(), b.q.data()); }
-  SIROCCO_INLINE static Floats16 scales(const std::byte* p) { return strided_f16<sizeof(Block), 0>(p); }
+  SIROCCO_INLINE static void unpack(const Block* w, Bytes64& low, Bytes64& high) {
+    low = gather_16<sizeof(Block), offsetof(Block, q)>(w);
+    high = gather_16<sizeof(Block), offsetof(Block, q) + 16>(w);
+  }
+  SIROCCO_INLINE static void scales(const std::byte* p, Floats16& scale, Floats16& minimum) {
+    scale = strided_f16<sizeof(Block)>(p);
+    minimum = zero_floats();
+  }
 };
 
 }  // namespace

@@ -14,9 +14,6 @@ struct Bytes64 {
   __m256i a;
   __m256i b;
 };
-struct Bytes16 {
-  __m128i v;
-};
 struct Ints16 {
   __m256i a;
   __m256i b;
@@ -26,7 +23,8 @@ struct Floats16 {
   __m256 b;
 };
 
-#if defined(__AVXVNNI__)
+#if defined(__AVXVNNI__) || defined(__AVX512VNNI__)
+#define SIROCCO_HAS_VNNI 1  // vpdpbusd takes any unsigned byte
 inline constexpr int kSignedOffset = 128;
 inline constexpr int kNarrowOffset = 128;
 #else
@@ -35,6 +33,8 @@ inline constexpr int kSignedOffset = 0;
 inline constexpr int kNarrowOffset = 32;
 #endif
 inline constexpr std::size_t kTileRows = 4;
+inline constexpr int kUnrolledBlocks = 1;
+inline constexpr std::size_t kStreamRows = 1;
 
 SIROCCO_INLINE void prefetch(const void* address) {
   _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0);
@@ -114,14 +114,17 @@ SIROCCO_INLINE Bytes64 nibbles_of_2x16(const void* p, const void* q) {
   const __m256i y = _mm256_broadcastsi128_si256(detail::load_128(q));
   return {_mm256_and_si256(_mm256_srlv_epi32(x, shifts), mask), _mm256_and_si256(_mm256_srlv_epi32(y, shifts), mask)};
 }
-SIROCCO_INLINE Bytes64 join_32(const void* p, const void* q) {
-  return {detail::load(p), detail::load(q)};
-}
 template <int Shift>
 SIROCCO_INLINE Bytes64 pairs_of(Bytes64 x) {
   const __m256i mask = _mm256_set1_epi8(3);
   return {_mm256_and_si256(_mm256_srli_epi16(x.a, Shift), mask),
-          _mm256_and_si256(_mm256_srli_epi16(x.b, Shift + 2), mask)};
+          _mm256_and_si256(_mm256_srli_epi16(x.b, Shift + 4), mask)};
+}
+template <int Shift>
+SIROCCO_INLINE Bytes64 high_pairs_of(Bytes64 x) {
+  const __m256i mask = _mm256_set1_epi8(0x30);
+  return {_mm256_and_si256(_mm256_slli_epi16(x.a, 4 - Shift), mask),
+          _mm256_and_si256(_mm256_srli_epi16(x.b, Shift), mask)};
 }
 namespace detail {
 SIROCCO_INLINE __m256i or_where_bit(__m256i v, __m256i x, int bit, std::uint8_t value) {
@@ -140,7 +143,7 @@ SIROCCO_INLINE __m256i or_where(__m256i v, std::uint32_t bits, std::uint8_t valu
 }  // namespace detail
 template <int Bit>
 SIROCCO_INLINE Bytes64 or_where_bit(Bytes64 v, Bytes64 x, std::uint8_t value) {
-  return {detail::or_where_bit(v.a, x.a, Bit, value), detail::or_where_bit(v.b, x.b, Bit + 1, value)};
+  return {detail::or_where_bit(v.a, x.a, Bit, value), detail::or_where_bit(v.b, x.b, Bit + 2, value)};
 }
 SIROCCO_INLINE Bytes64 or_where(Bytes64 v, std::uint64_t bits, std::uint8_t value) {
   return {detail::or_where(v.a, static_cast<std::uint32_t>(bits), value),
@@ -151,20 +154,34 @@ SIROCCO_INLINE Bytes64 look_up(const std::int8_t* table, Bytes64 x) {
   return {_mm256_shuffle_epi8(t, x.a), _mm256_shuffle_epi8(t, x.b)};
 }
 
-SIROCCO_INLINE Bytes16 load_16(const void* p) {
-  return {detail::load_128(p)};
+namespace detail {
+// {p, q}: a broadcast and a blend, which need no shuffle.
+SIROCCO_INLINE __m256i join_16(const std::byte* p, const std::byte* q) {
+  return _mm256_blend_epi32(_mm256_castsi128_si256(load_128(p)), _mm256_broadcastsi128_si256(load_128(q)), 0xF0);
 }
-SIROCCO_INLINE Bytes16 make_16(std::uint64_t low, std::uint64_t high) {
-  return {_mm_set_epi64x(static_cast<long long>(high), static_cast<long long>(low))};
+}  // namespace detail
+template <int Stride, int Offset>
+SIROCCO_INLINE Bytes64 gather_16(const void* p) {
+  const auto run = [&](int i) { return static_cast<const std::byte*>(p) + Offset + i * Stride; };
+  return {detail::join_16(run(0), run(1)), detail::join_16(run(2), run(3))};
 }
-SIROCCO_INLINE void store_16(void* p, Bytes16 x) {
-  _mm_storeu_si128(static_cast<__m128i*>(p), x.v);
+template <std::uint8_t... Order>
+SIROCCO_INLINE Bytes64 reorder_16(Bytes64 x) {
+  static_assert(sizeof...(Order) == 16);
+  alignas(16) static constexpr std::uint8_t kOrder[16] = {Order...};
+  const __m256i order = _mm256_broadcastsi128_si256(detail::load_128(kOrder));
+  return {_mm256_shuffle_epi8(x.a, order), _mm256_shuffle_epi8(x.b, order)};
 }
-SIROCCO_INLINE Bytes16 low_nibbles(Bytes16 x) {
-  return {_mm_and_si128(x.v, _mm_set1_epi8(15))};
+template <int S0, int S1, int S2, int S3, std::uint32_t M0, std::uint32_t M1, std::uint32_t M2, std::uint32_t M3>
+SIROCCO_INLINE Bytes64 shift_and_mask(Bytes64 x) {
+  const __m256i shifts = _mm256_broadcastsi128_si256(_mm_set_epi32(S3, S2, S1, S0));
+  const __m256i masks = _mm256_broadcastsi128_si256(
+      _mm_set_epi32(static_cast<int>(M3), static_cast<int>(M2), static_cast<int>(M1), static_cast<int>(M0)));
+  return {_mm256_and_si256(_mm256_srlv_epi32(x.a, shifts), masks),
+          _mm256_and_si256(_mm256_srlv_epi32(x.b, shifts), masks)};
 }
-SIROCCO_INLINE Bytes16 high_nibbles(Bytes16 x) {
-  return {_mm_and_si128(_mm_srli_epi16(x.v, 4), _mm_set1_epi8(15))};
+SIROCCO_INLINE Bytes64 subtract_bytes(Bytes64 x, Bytes64 y) {
+  return {_mm256_sub_epi8(x.a, y.a), _mm256_sub_epi8(x.b, y.b)};
 }
 
 // --- 16 int32
@@ -202,6 +219,19 @@ SIROCCO_INLINE Ints16 shift_left_ints(Ints16 x) {
 SIROCCO_INLINE Ints16 dot(Ints16 acc, Bytes64 w, Bytes64 a) {
   return {detail::dot(acc.a, w.a, a.a), detail::dot(acc.b, w.b, a.b)};
 }
+namespace detail {
+SIROCCO_INLINE __m256i dot_2(__m256i w, __m256i a, __m256i w2, __m256i a2) {
+#if defined(__AVXVNNI__)
+  return _mm256_dpbusd_avx_epi32(_mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), w, a), w2, a2);
+#else
+  const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(w, a), _mm256_maddubs_epi16(w2, a2));
+  return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#endif
+}
+}  // namespace detail
+SIROCCO_INLINE Ints16 dot_2(Bytes64 w, Bytes64 a, Bytes64 w2, Bytes64 a2) {
+  return {detail::dot_2(w.a, a.a, w2.a, a2.a), detail::dot_2(w.b, a.b, w2.b, a2.b)};
+}
 SIROCCO_INLINE Bytes64 offset_signed(Bytes64 w) {
   return kSignedOffset == 0 ? w : add_bytes(w, broadcast_byte(128));
 }
@@ -228,69 +258,117 @@ SIROCCO_INLINE Ints16 dot_pair(Ints16 acc, const std::int16_t* w, const std::int
           _mm256_add_epi32(acc.b, _mm256_madd_epi16(detail::load(w + 16), x))};
 }
 
-template <int SubBlock>
-struct SubScales {
-  __m256i scales;  // int16: 8, twice, of sub-blocks of 32; 16 of sub-blocks of 16
+// One register: the lanes of both halves are only ever added.
+struct Partial {
+  __m256i v;
 };
-SIROCCO_INLINE SubScales<32> sub_scales(std::uint64_t eight) {
-  return {_mm256_broadcastsi128_si256(_mm_cvtepi8_epi16(_mm_cvtsi64_si128(static_cast<long long>(eight))))};
-}
-SIROCCO_INLINE SubScales<16> sub_scales(Bytes16 sixteen) {
-  return {_mm256_cvtepi8_epi16(sixteen.v)};
-}
+// In memory: a broadcast from there costs no shuffle.
+template <int SubBlock>
+struct SubValues;
+template <>
+struct SubValues<32> {
+  alignas(32) std::int32_t v[8];  // each twice, as int16
+};
+template <>
+struct SubValues<16> {
+  alignas(32) std::int16_t v[16];
+};
 namespace detail {
-// int16 scale Index in the lower 128 bits and scale Index + Step in the upper ones.
-template <int Index, int Step>
-SIROCCO_INLINE __m256i scale_pair(__m256i eight_twice) {
-  constexpr auto bytes = [](int index) { return static_cast<short>((2 * index + 1) << 8 | 2 * index); };
-  const __m256i shuffle = _mm256_set_m128i(_mm_set1_epi16(bytes(Index + Step)), _mm_set1_epi16(bytes(Index)));
-  return _mm256_shuffle_epi8(eight_twice, shuffle);
+template <int Block>
+SIROCCO_INLINE __m128i sixteen(Bytes64 x) {
+  const __m256i half = Block < 2 ? x.a : x.b;
+  return Block % 2 == 0 ? _mm256_castsi256_si128(half) : _mm256_extracti128_si256(half, 1);
 }
-SIROCCO_INLINE __m256i add_scaled(__m256i acc, __m256i w, __m256i a, __m256i scales) {
-  return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), scales));
+SIROCCO_INLINE void put(SubValues<32>& to, __m128i x) {
+  const __m128i eight = _mm_cvtepi8_epi16(x);
+  store(to.v, _mm256_set_m128i(_mm_unpackhi_epi16(eight, eight), _mm_unpacklo_epi16(eight, eight)));
+}
+SIROCCO_INLINE void put(SubValues<16>& to, __m128i x) {
+  store(to.v, _mm256_cvtepi8_epi16(x));
 }
 }  // namespace detail
-template <int Part, int SubBlock>
-SIROCCO_INLINE Ints16 dot_scaled(Ints16 acc, Bytes64 w, Bytes64 a, const SubScales<SubBlock>& s) {
-  if constexpr (SubBlock == 32) {
-    return {detail::add_scaled(acc.a, w.a, a.a, detail::scale_pair<2 * Part, 0>(s.scales)),
-            detail::add_scaled(acc.b, w.b, a.b, detail::scale_pair<2 * Part + 1, 0>(s.scales))};
-  } else {
-    const __m256i eight = _mm256_permute2x128_si256(s.scales, s.scales, Part < 2 ? 0x00 : 0x11);
-    return {detail::add_scaled(acc.a, w.a, a.a, detail::scale_pair<4 * (Part % 2), 1>(eight)),
-            detail::add_scaled(acc.b, w.b, a.b, detail::scale_pair<4 * (Part % 2) + 2, 1>(eight))};
-  }
+template <int SubBlock>
+SIROCCO_INLINE void store_values(Bytes64 x, SubValues<SubBlock>* to) {
+  detail::put(to[0], detail::sixteen<0>(x));
+  detail::put(to[1], detail::sixteen<1>(x));
+  detail::put(to[2], detail::sixteen<2>(x));
+  detail::put(to[3], detail::sixteen<3>(x));
 }
-template <int Part>
-SIROCCO_INLINE Ints16 dot_scaled_offset(Ints16 acc, Bytes64 w, Bytes64 a, const SubScales<32>& s) {
+namespace detail {
+// For the products with run Run (of 32 elements).
+template <int Run>
+SIROCCO_INLINE __m256i values_of(const SubValues<32>& s) {
+  return _mm256_set1_epi32(s.v[Run]);
+}
+template <int Run>
+SIROCCO_INLINE __m256i values_of(const SubValues<16>& s) {
+  std::int32_t two;
+  std::memcpy(&two, &s.v[2 * Run], sizeof two);
+  const __m256i first_then_second = _mm256_set_m128i(_mm_set1_epi16(0x0302), _mm_set1_epi16(0x0100));
+  return _mm256_shuffle_epi8(_mm256_set1_epi32(two), first_then_second);
+}
+SIROCCO_INLINE __m256i add_scaled(__m256i acc, __m256i w, __m256i a, __m256i values) {
 #if defined(__AVXVNNI__)
-  const __m256i all = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(s.scales));
-  const auto scaled = [&](__m256i wx, __m256i ax, int index) {
-    const __m256i scale = _mm256_permutevar8x32_epi32(all, _mm256_set1_epi32(index));
-    return _mm256_mullo_epi32(detail::dot(_mm256_setzero_si256(), wx, ax), scale);
-  };
-  return {_mm256_add_epi32(acc.a, scaled(w.a, a.a, 2 * Part)), _mm256_add_epi32(acc.b, scaled(w.b, a.b, 2 * Part + 1))};
+  return _mm256_dpwssd_avx_epi32(acc, _mm256_maddubs_epi16(w, a), values);
 #else
-  // 127 * 127 * 2 still fits: the levels of IQ4_XS are at most 127.
-  return dot_scaled<Part>(acc, Bytes64{_mm256_abs_epi8(w.a), _mm256_abs_epi8(w.b)},
-                          Bytes64{_mm256_sign_epi8(a.a, w.a), _mm256_sign_epi8(a.b, w.b)}, s);
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), values));
 #endif
 }
-template <int Shift>
-SIROCCO_INLINE Ints16 subtract_dot_16(Ints16 acc, const SubScales<16>& s, const std::int16_t* a) {
-  return {_mm256_sub_epi32(acc.a, _mm256_slli_epi32(_mm256_madd_epi16(s.scales, detail::load(a)), Shift)), acc.b};
+}  // namespace detail
+namespace detail {
+template <int Part, int SubBlock>
+SIROCCO_INLINE __m256i add_part(__m256i acc, Bytes64 w, Bytes64 a, const SubValues<SubBlock>& s) {
+  constexpr int kRun = 4 * (Part / 2) + Part % 2;
+  const __m256i sum = add_scaled(acc, w.a, a.a, values_of<kRun>(s));
+  return add_scaled(sum, w.b, a.b, values_of<kRun + 2>(s));
 }
-template <int Shift>
-SIROCCO_INLINE Ints16 subtract_dot_8(Ints16 acc, const SubScales<32>& s, const std::int16_t* a) {
-  const __m128i product = _mm_madd_epi16(_mm256_castsi256_si128(s.scales), detail::load_128(a));
-  return {_mm256_sub_epi32(acc.a, _mm256_zextsi128_si256(_mm_slli_epi32(product, Shift))), acc.b};
+template <int Part>
+SIROCCO_INLINE __m256i add_part_offset(__m256i acc, Bytes64 w, Bytes64 a, const SubValues<32>& s) {
+#if defined(__AVXVNNI__)
+  constexpr int kRun = 4 * (Part / 2) + Part % 2;
+  const auto scaled = [&](__m256i wx, __m256i ax, std::int32_t value) {
+    const __m256i products = _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), wx, ax);
+    return _mm256_mullo_epi32(products, _mm256_set1_epi32(static_cast<std::int16_t>(value)));
+  };
+  return _mm256_add_epi32(acc, _mm256_add_epi32(scaled(w.a, a.a, s.v[kRun]), scaled(w.b, a.b, s.v[kRun + 2])));
+#else
+  // 127 * 127 * 2 still fits: the levels of IQ4_XS are at most 127.
+  return add_part<Part>(acc, Bytes64{_mm256_abs_epi8(w.a), _mm256_abs_epi8(w.b)},
+                        Bytes64{_mm256_sign_epi8(a.a, w.a), _mm256_sign_epi8(a.b, w.b)}, s);
+#endif
+}
+}  // namespace detail
+template <int Largest, int SubBlock>
+SIROCCO_INLINE Partial dot_block(const Bytes64* w, const std::int8_t* a, const SubValues<SubBlock>& s) {
+  __m256i sum = detail::add_part<0>(_mm256_setzero_si256(), w[0], load_bytes(a), s);
+  sum = detail::add_part<1>(sum, w[1], load_bytes(a + 64), s);
+  sum = detail::add_part<2>(sum, w[2], load_bytes(a + 128), s);
+  return {detail::add_part<3>(sum, w[3], load_bytes(a + 192), s)};
+}
+SIROCCO_INLINE Partial dot_block_offset(const Bytes64* w, const std::int8_t* a, const SubValues<32>& s) {
+  __m256i sum = detail::add_part_offset<0>(_mm256_setzero_si256(), w[0], load_bytes(a), s);
+  sum = detail::add_part_offset<1>(sum, w[1], load_bytes(a + 64), s);
+  sum = detail::add_part_offset<2>(sum, w[2], load_bytes(a + 128), s);
+  return {detail::add_part_offset<3>(sum, w[3], load_bytes(a + 192), s)};
 }
 
 namespace detail {
+// Sums of neighbours: of x's lanes, then of y's, in each 128 bits. Lanes of at most Largest.
+template <std::int64_t Largest>
+SIROCCO_INLINE __m256i add_neighbours(__m256i x, __m256i y) {
+  if constexpr (Largest <= 32767) {  // as int16 that takes one shuffle instead of two
+    return _mm256_madd_epi16(_mm256_packs_epi32(x, y), _mm256_set1_epi16(1));
+  } else {
+    const __m256 fx = _mm256_castsi256_ps(x);
+    const __m256 fy = _mm256_castsi256_ps(y);
+    return _mm256_add_epi32(_mm256_castps_si256(_mm256_shuffle_ps(fx, fy, 0x88)),
+                            _mm256_castps_si256(_mm256_shuffle_ps(fx, fy, 0xDD)));
+  }
+}
+// Lane j of each 128 bits: the sum of v_j's four lanes there.
+template <std::int64_t Largest>
 SIROCCO_INLINE __m256i sum_4(__m256i v0, __m256i v1, __m256i v2, __m256i v3) {
-  const __m256i a = _mm256_add_epi32(_mm256_unpacklo_epi32(v0, v1), _mm256_unpackhi_epi32(v0, v1));
-  const __m256i b = _mm256_add_epi32(_mm256_unpacklo_epi32(v2, v3), _mm256_unpackhi_epi32(v2, v3));
-  return _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+  return add_neighbours<2 * Largest>(add_neighbours<Largest>(v0, v1), add_neighbours<Largest>(v2, v3));
 }
 // {sum of a's 128-bit halves, sum of b's}
 SIROCCO_INLINE __m256i sum_halves(__m256i a, __m256i b) {
@@ -299,41 +377,38 @@ SIROCCO_INLINE __m256i sum_halves(__m256i a, __m256i b) {
 }  // namespace detail
 
 struct Sum4 {
-  __m256i a;
-  __m256i b;
+  __m256i v;
 };
-SIROCCO_INLINE Sum4 sum_4(Ints16 x, Ints16 y, Ints16 z, Ints16 w) {
-  return {detail::sum_4(x.a, y.a, z.a, w.a), detail::sum_4(x.b, y.b, z.b, w.b)};
+SIROCCO_INLINE Sum4 sum_4(Partial x, Partial y, Partial z, Partial w) {
+  return {detail::sum_4<INT32_MAX>(x.v, y.v, z.v, w.v)};
 }
 SIROCCO_INLINE Ints16 sum_each(Sum4 s0, Sum4 s1, Sum4 s2, Sum4 s3) {
-  const auto both = [](Sum4 s) { return _mm256_add_epi32(s.a, s.b); };
-  return {detail::sum_halves(both(s0), both(s1)), detail::sum_halves(both(s2), both(s3))};
+  return {detail::sum_halves(s0.v, s1.v), detail::sum_halves(s2.v, s3.v)};
 }
-SIROCCO_INLINE Ints16 sum_each_half(Sum4 s0, Sum4 s1) {
-  const auto interleaved = [](Sum4 s) {
-    // {half 0 of vectors 0 to 3, half 1 of them} to {vector 0: halves 0 and 1, vector 1, …}
-    return _mm256_permutevar8x32_epi32(detail::sum_halves(s.a, s.b), _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0));
-  };
-  return {interleaved(s0), interleaved(s1)};
+template <int SubBlock, bool Upper>
+SIROCCO_INLINE Ints16 dot_sums(Bytes64 x, const std::int16_t* sums) {
+  const __m128i x0 = detail::sixteen<0>(x);
+  const __m128i x1 = detail::sixteen<1>(x);
+  const __m128i x2 = detail::sixteen<2>(x);
+  const __m128i x3 = detail::sixteen<3>(x);
+  if constexpr (SubBlock == 32) {
+    const auto eights = [](__m128i p, __m128i q) {
+      return _mm256_cvtepi8_epi16(Upper ? _mm_unpackhi_epi64(p, q) : _mm_unpacklo_epi64(p, q));
+    };
+    return {_mm256_madd_epi16(eights(x0, x1), detail::load(sums)),
+            _mm256_madd_epi16(eights(x2, x3), detail::load(sums + 16))};
+  } else {
+    const auto product = [&](__m128i p, int i) {
+      return _mm256_madd_epi16(_mm256_cvtepi8_epi16(p), detail::load(sums + 16 * i));
+    };
+    return {detail::sum_halves(product(x0, 0), product(x1, 1)), detail::sum_halves(product(x2, 2), product(x3, 3))};
+  }
 }
-
-struct Ints4 {
-  __m128i v;
-};
-SIROCCO_INLINE Ints4 dot_16(std::uint64_t a, const std::int16_t* b) {
-  return {_mm_madd_epi16(_mm_cvtepi8_epi16(_mm_cvtsi64_si128(static_cast<long long>(a))), detail::load_128(b))};
-}
-SIROCCO_INLINE Ints4 dot_16(Bytes16 a, const std::int16_t* b) {
-  const __m256i products = _mm256_madd_epi16(_mm256_cvtepi8_epi16(a.v), detail::load(b));
-  return {_mm_add_epi32(_mm256_castsi256_si128(products), _mm256_extracti128_si256(products, 1))};
-}
-SIROCCO_INLINE Ints16 join(Ints4 a, Ints4 b, Ints4 c, Ints4 d) {
-  return {_mm256_set_m128i(b.v, a.v), _mm256_set_m128i(d.v, c.v)};
-}
+template <std::int64_t Largest = INT32_MAX>
 SIROCCO_INLINE Ints16 sum_fours(Ints16 x0, Ints16 x1, Ints16 x2, Ints16 x3) {
   // {x_i's fours 0 and 1} and {2 and 3}: lane j of 128 bits l is four l of x_j.
-  const __m256i a = detail::sum_4(x0.a, x1.a, x2.a, x3.a);
-  const __m256i b = detail::sum_4(x0.b, x1.b, x2.b, x3.b);
+  const __m256i a = detail::sum_4<Largest>(x0.a, x1.a, x2.a, x3.a);
+  const __m256i b = detail::sum_4<Largest>(x0.b, x1.b, x2.b, x3.b);
   const __m256i ab0 = _mm256_unpacklo_epi32(a, b);  // 128 bits l: {x0[l], x0[l + 2], x1[l], x1[l + 2]}
   const __m256i ab1 = _mm256_unpackhi_epi32(a, b);
   const __m256i order = _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0);
@@ -422,26 +497,62 @@ SIROCCO_INLINE void store_narrow(std::int8_t* p, Ints16 x) {
   const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
 }
+namespace detail {
+template <class T>
+SIROCCO_INLINE T load_as(const std::byte* p) {
+  T value;
+  std::memcpy(&value, p, sizeof value);
+  return value;
+}
+}  // namespace detail
 template <int Stride>
 SIROCCO_INLINE Ints16 strided_bytes(const std::byte* p) {
-  alignas(16) std::uint8_t bytes[16];
-  for (int i = 0; i < 16; ++i) std::memcpy(&bytes[i], p + i * Stride, 1);
+  alignas(16) std::byte bytes[16];
+  for (int i = 0; i < 16; ++i) bytes[i] = p[i * Stride];
   const __m128i x = detail::load_128(bytes);
   return {_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8))};
 }
-template <int Stride, int Offset>
+template <int Stride>
 SIROCCO_INLINE Floats16 strided_f16(const std::byte* p) {
-  const auto half = [](const std::byte* at) {
-    std::uint16_t bits;
-    std::memcpy(&bits, at, sizeof bits);
-    return static_cast<short>(bits);
+  const auto eight = [](const std::byte* at) {
+    const auto word = [&](int i) { return detail::load_as<short>(at + i * Stride); };
+    return _mm256_cvtph_ps(_mm_set_epi16(word(7), word(6), word(5), word(4), word(3), word(2), word(1), word(0)));
   };
-  const auto eight = [&](const std::byte* at) {
-    return _mm256_cvtph_ps(_mm_set_epi16(half(at + 7 * Stride), half(at + 6 * Stride), half(at + 5 * Stride),
-                                         half(at + 4 * Stride), half(at + 3 * Stride), half(at + 2 * Stride),
-                                         half(at + Stride), half(at)));
+  return {eight(p), eight(p + 8 * Stride)};
+}
+template <int Stride>
+SIROCCO_INLINE void strided_f16_pairs(const std::byte* p, Floats16& first, Floats16& second) {
+  first = strided_f16<Stride>(p);
+  second = strided_f16<Stride>(p + 2);
+}
+
+namespace detail {
+// Dword Index of each 128 bits of a to d: {a, b, c, d}
+template <int Index>
+SIROCCO_INLINE __m256i take_dwords(__m256i a, __m256i b, __m256i c, __m256i d) {
+  const auto pair = [](__m256i x, __m256i y) {
+    return Index / 2 == 0 ? _mm256_unpacklo_epi32(x, y) : _mm256_unpackhi_epi32(x, y);
   };
-  return {eight(p + Offset), eight(p + Offset + 8 * Stride)};
+  return Index % 2 == 0 ? _mm256_unpacklo_epi64(pair(a, b), pair(c, d)) : _mm256_unpackhi_epi64(pair(a, b), pair(c, d));
+}
+}  // namespace detail
+template <int Byte>
+SIROCCO_INLINE void f16_pairs(const Bytes64* x, Floats16& first, Floats16& second) {
+  // Blocks 0, 4, 8, 12, 1, 5, 9, 13 in a; 2, 6, 10, 14, 3, 7, 11, 15 in b.
+  const __m256i a = detail::take_dwords<Byte / 4>(x[0].a, x[1].a, x[2].a, x[3].a);
+  const __m256i b = detail::take_dwords<Byte / 4>(x[0].b, x[1].b, x[2].b, x[3].b);
+  const auto floats = [](__m256i p, __m256i q) {
+    // Words 0, 4, 8, 12, 2, 6, 10, 14, 1, 5, 9, 13, 3, 7, 11, 15: a transpose of 4 x 4 away from their order.
+    const __m256i words = _mm256_packus_epi32(p, q);
+    const __m128i even = _mm256_castsi256_si128(words);
+    const __m128i odd = _mm256_extracti128_si256(words, 1);
+    const __m128i low = _mm_unpacklo_epi16(even, odd);   // 0, 1, 4, 5, 8, 9, 12, 13
+    const __m128i high = _mm_unpackhi_epi16(even, odd);  // 2, 3, 6, 7, 10, 11, 14, 15
+    return Floats16{_mm256_cvtph_ps(_mm_unpacklo_epi32(low, high)), _mm256_cvtph_ps(_mm_unpackhi_epi32(low, high))};
+  };
+  const __m256i mask = _mm256_set1_epi32(0xFFFF);
+  first = floats(_mm256_and_si256(a, mask), _mm256_and_si256(b, mask));
+  second = floats(_mm256_srli_epi32(a, 16), _mm256_srli_epi32(b, 16));
 }
 
 namespace detail {

@@ -1,4 +1,4 @@
-// simd.h on AVX-512 with VNNI (Ice Lake, Zen 4 and newer): a vector is one register.
+// simd.h on AVX-512 with VNNI and VBMI (Ice Lake, Zen 4 and newer): a vector is one register.
 #pragma once
 
 #pragma GCC diagnostic push
@@ -17,9 +17,6 @@ namespace sirocco::cpu::SIROCCO_ISA {
 struct Bytes64 {
   __m512i v;
 };
-struct Bytes16 {
-  __m128i v;
-};
 struct Ints16 {
   __m512i v;
 };
@@ -31,6 +28,8 @@ struct Floats16 {
 inline constexpr int kSignedOffset = 128;
 inline constexpr int kNarrowOffset = 128;     // added to signed weights of -32 to 31 in panels: any below 256 will do
 inline constexpr std::size_t kTileRows = 12;  // rows of activations in a tile of dot_group: accumulators in registers
+inline constexpr int kUnrolledBlocks = 4;
+inline constexpr std::size_t kStreamRows = 2;
 
 SIROCCO_INLINE void prefetch(const void* address) {
   _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0);
@@ -50,7 +49,6 @@ SIROCCO_INLINE Bytes64 broadcast_byte(std::uint8_t value) {
 SIROCCO_INLINE Bytes64 add_bytes(Bytes64 a, Bytes64 b) {
   return {_mm512_add_epi8(a.v, b.v)};
 }
-// Of elements below 16.
 template <int Count>
 SIROCCO_INLINE Bytes64 shift_left(Bytes64 x) {
   return {_mm512_slli_epi16(x.v, Count)};
@@ -64,16 +62,13 @@ SIROCCO_INLINE Bytes64 high_nibbles(Bytes64 x) {
 SIROCCO_INLINE Bytes64 bit_or(Bytes64 a, Bytes64 b) {
   return {_mm512_or_si512(a.v, b.v)};
 }
-// 32 bytes twice.
 SIROCCO_INLINE Bytes64 twice_32(const void* p) {
   return {_mm512_broadcast_i64x4(_mm256_loadu_si256(static_cast<const __m256i*>(p)))};
 }
-// {p[i] & 15} for i < 32, then {p[i] >> 4}
 SIROCCO_INLINE Bytes64 nibbles_of_32(const void* p) {
   const __m512i shifts = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi32(4), 1);
   return {_mm512_and_si512(_mm512_srlv_epi32(twice_32(p).v, shifts), _mm512_set1_epi8(15))};
 }
-// {p[i] & 15} for i < 16, {p[i] >> 4}, and the same of q.
 SIROCCO_INLINE Bytes64 nibbles_of_2x16(const void* p, const void* q) {
   const __m256i a = _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(p)));
   const __m256i b = _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(q)));
@@ -81,48 +76,83 @@ SIROCCO_INLINE Bytes64 nibbles_of_2x16(const void* p, const void* q) {
   const __m512i shifts = _mm512_broadcast_i64x4(_mm256_set_epi32(4, 4, 4, 4, 0, 0, 0, 0));
   return {_mm512_and_si512(_mm512_srlv_epi32(both, shifts), _mm512_set1_epi8(15))};
 }
-SIROCCO_INLINE Bytes64 join_32(const void* p, const void* q) {
-  const __m512i low = _mm512_castsi256_si512(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
-  return {_mm512_inserti64x4(low, _mm256_loadu_si256(static_cast<const __m256i*>(q)), 1)};
-}
-// {x[i] >> Shift & 3} for i < 32, then {x[i] >> (Shift + 2) & 3}; x: 32 bytes twice
 template <int Shift>
 SIROCCO_INLINE Bytes64 pairs_of(Bytes64 x) {
-  const __m512i shifts = _mm512_inserti64x4(_mm512_set1_epi32(Shift), _mm256_set1_epi32(Shift + 2), 1);
+  const __m512i shifts = _mm512_inserti64x4(_mm512_set1_epi32(Shift), _mm256_set1_epi32(Shift + 4), 1);
   return {_mm512_and_si512(_mm512_srlv_epi32(x.v, shifts), _mm512_set1_epi8(3))};
 }
-// v with `value` or-ed in where bit Bit (first 32 bytes) or Bit + 1 (others) of x is set; x: 32 bytes twice
+template <int Shift>
+SIROCCO_INLINE Bytes64 high_pairs_of(Bytes64 x) {
+  // Left by 4 - Shift and by -Shift.
+  const __m512i rotations = _mm512_inserti64x4(_mm512_set1_epi32(4 - Shift), _mm256_set1_epi32((32 - Shift) % 32), 1);
+  return {_mm512_and_si512(_mm512_rolv_epi32(x.v, rotations), _mm512_set1_epi8(0x30))};
+}
 template <int Bit>
 SIROCCO_INLINE Bytes64 or_where_bit(Bytes64 v, Bytes64 x, std::uint8_t value) {
   const __m512i mask = _mm512_inserti64x4(_mm512_set1_epi8(static_cast<char>(1 << Bit)),
-                                          _mm256_set1_epi8(static_cast<char>(2 << Bit)), 1);
+                                          _mm256_set1_epi8(static_cast<char>(4 << Bit)), 1);
   const __mmask64 where = _mm512_test_epi8_mask(x.v, mask);
   return {_mm512_mask_add_epi8(v.v, where, v.v, _mm512_set1_epi8(static_cast<char>(value)))};
 }
-// v with `value` or-ed in at element i where bit i is set
 SIROCCO_INLINE Bytes64 or_where(Bytes64 v, std::uint64_t bits, std::uint8_t value) {
   return {_mm512_mask_add_epi8(v.v, bits, v.v, _mm512_set1_epi8(static_cast<char>(value)))};
 }
-// table[x[i]], x below 16
 SIROCCO_INLINE Bytes64 look_up(const std::int8_t* table, Bytes64 x) {
   const __m512i t = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
   return {_mm512_shuffle_epi8(t, x.v)};
 }
 
-SIROCCO_INLINE Bytes16 load_16(const void* p) {
-  return {_mm_loadu_si128(static_cast<const __m128i*>(p))};
+template <int Stride, int Offset>
+SIROCCO_INLINE Bytes64 gather_16(const void* p) {
+  const auto* bytes = static_cast<const std::byte*>(p);
+  constexpr int kSpan = Offset + 3 * Stride + 16;
+  if constexpr (kSpan <= 96) {
+    // 64 bytes and what is left: loads that cross cache lines cost as much as all the rest.
+    constexpr int kSecond = kSpan <= 80 ? kSpan - 16 : kSpan - 32;
+    struct Indices {
+      std::uint8_t v[64];
+    };
+    alignas(64) static constexpr Indices kIndices = [] {
+      Indices indices = {};
+      for (int i = 0; i < 64; ++i) {
+        const int byte = Offset + i / 16 * Stride + i % 16;
+        indices.v[i] = static_cast<std::uint8_t>(byte < 64 ? byte : byte - kSecond + 64);
+      }
+      return indices;
+    }();
+    const __m512i first = _mm512_loadu_si512(bytes);
+    __m512i second;
+    if constexpr (kSpan <= 80) {
+      second = _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + kSecond)));
+    } else {
+      second = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes + kSecond)));
+    }
+    return {_mm512_permutex2var_epi8(first, _mm512_load_si512(&kIndices), second)};
+  } else {
+    // Broadcasts from memory, blended in: no shuffles.
+    const auto run = [&](int i) {
+      return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + Offset + i * Stride)));
+    };
+    const __m512i first = _mm512_mask_blend_epi64(0x0C, run(0), run(1));
+    return {_mm512_mask_blend_epi64(0xF0, first, _mm512_mask_blend_epi64(0xC0, run(2), run(3)))};
+  }
 }
-SIROCCO_INLINE Bytes16 make_16(std::uint64_t low, std::uint64_t high) {
-  return {_mm_set_epi64x(static_cast<long long>(high), static_cast<long long>(low))};
+template <std::uint8_t... Order>
+SIROCCO_INLINE Bytes64 reorder_16(Bytes64 x) {
+  static_assert(sizeof...(Order) == 16);
+  alignas(16) static constexpr std::uint8_t kOrder[16] = {Order...};
+  const __m128i order = _mm_load_si128(reinterpret_cast<const __m128i*>(kOrder));
+  return {_mm512_shuffle_epi8(x.v, _mm512_broadcast_i32x4(order))};
 }
-SIROCCO_INLINE void store_16(void* p, Bytes16 x) {
-  _mm_storeu_si128(static_cast<__m128i*>(p), x.v);
+template <int S0, int S1, int S2, int S3, std::uint32_t M0, std::uint32_t M1, std::uint32_t M2, std::uint32_t M3>
+SIROCCO_INLINE Bytes64 shift_and_mask(Bytes64 x) {
+  const __m512i shifts = _mm512_broadcast_i32x4(_mm_set_epi32(S3, S2, S1, S0));
+  const __m512i masks = _mm512_broadcast_i32x4(
+      _mm_set_epi32(static_cast<int>(M3), static_cast<int>(M2), static_cast<int>(M1), static_cast<int>(M0)));
+  return {_mm512_and_si512(_mm512_srlv_epi32(x.v, shifts), masks)};
 }
-SIROCCO_INLINE Bytes16 low_nibbles(Bytes16 x) {
-  return {_mm_and_si128(x.v, _mm_set1_epi8(15))};
-}
-SIROCCO_INLINE Bytes16 high_nibbles(Bytes16 x) {
-  return {_mm_and_si128(_mm_srli_epi16(x.v, 4), _mm_set1_epi8(15))};
+SIROCCO_INLINE Bytes64 subtract_bytes(Bytes64 a, Bytes64 b) {
+  return {_mm512_sub_epi8(a.v, b.v)};
 }
 
 // --- 16 int32
@@ -139,7 +169,6 @@ SIROCCO_INLINE Ints16 load_ints(const std::int32_t* p) {
 SIROCCO_INLINE void store_ints(std::int32_t* p, Ints16 x) {
   _mm512_storeu_si512(p, x.v);
 }
-// From 16 int8.
 SIROCCO_INLINE Ints16 widen_bytes(const std::int8_t* p) {
   return {_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
 }
@@ -157,18 +186,18 @@ SIROCCO_INLINE Ints16 shift_left_ints(Ints16 a) {
   return {_mm512_slli_epi32(a.v, Count)};
 }
 
-// acc[i] + sum over j < 4 of w[4i + j] a[4i + j]; w: 0 to 127
 SIROCCO_INLINE Ints16 dot(Ints16 acc, Bytes64 w, Bytes64 a) {
   return {_mm512_dpbusd_epi32(acc.v, w.v, a.v)};
 }
-// The same with w + kSignedOffset in place of signed weights w.
+SIROCCO_INLINE Ints16 dot_2(Bytes64 w, Bytes64 a, Bytes64 w2, Bytes64 a2) {
+  return {_mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), w.v, a.v), w2.v, a2.v)};
+}
 SIROCCO_INLINE Bytes64 offset_signed(Bytes64 w) {
   return {_mm512_xor_si512(w.v, _mm512_set1_epi8(-128))};
 }
 SIROCCO_INLINE Ints16 dot_offset(Ints16 acc, Bytes64 w, Bytes64 a) {
   return {_mm512_dpbusd_epi32(acc.v, w.v, a.v)};
 }
-// acc[i] + sum over j < 4 of w[4i + j] a[j]: 16 rows of weights against one row of activations; a: 4 bytes
 SIROCCO_INLINE Ints16 dot_group(Ints16 acc, Bytes64 w, const std::int8_t* a) {
   std::int32_t four;
   std::memcpy(&four, a, sizeof four);
@@ -177,111 +206,117 @@ SIROCCO_INLINE Ints16 dot_group(Ints16 acc, Bytes64 w, const std::int8_t* a) {
 SIROCCO_INLINE Ints16 dot_group_offset(Ints16 acc, Bytes64 w, const std::int8_t* a) {
   return dot_group(acc, w, a);
 }
-// acc[i] + w[2i] a[0] + w[2i + 1] a[1]; w: 32 int16, a: 2 int16
 SIROCCO_INLINE Ints16 dot_pair(Ints16 acc, const std::int16_t* w, const std::int16_t* a) {
   std::int32_t two;
   std::memcpy(&two, a, sizeof two);
   return {_mm512_dpwssd_epi32(acc.v, _mm512_loadu_si512(w), _mm512_set1_epi32(two))};
 }
 
-// The integer scales of a block of 256: 16 of sub-blocks of 16, or 8 of sub-blocks of 32.
+using Partial = Ints16;
 template <int SubBlock>
-struct SubScales {
-  __m512i scales;  // int16, repeated in every 128 bits for 8, in every 256 bits for 16
+struct SubValues {
+  alignas(32) std::int16_t v[16];  // 8 or 16
 };
-SIROCCO_INLINE SubScales<32> sub_scales(std::uint64_t eight) {  // int8
-  return {_mm512_broadcast_i32x4(_mm_cvtepi8_epi16(_mm_cvtsi64_si128(static_cast<long long>(eight))))};
+template <int SubBlock>
+SIROCCO_INLINE void store_values(Bytes64 x, SubValues<SubBlock>* to) {
+  _mm512_storeu_si512(to, _mm512_cvtepi8_epi16(_mm512_castsi512_si256(x.v)));
+  _mm512_storeu_si512(to + 2, _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(x.v, 1)));
 }
-SIROCCO_INLINE SubScales<16> sub_scales(Bytes16 sixteen) {
-  return {_mm512_broadcast_i64x4(_mm256_cvtepi8_epi16(sixteen.v))};
-}
-// acc + scale * (w . a) over elements 64 Part to 64 Part + 63 of the block; sums of 4 elements or of others, in lanes
-// that add up to the whole. w: 0 to 127.
-template <int Part, int SubBlock>
-SIROCCO_INLINE Ints16 dot_scaled(Ints16 acc, Bytes64 w, Bytes64 a, const SubScales<SubBlock>& s) {
-  constexpr int kSubBlocks = 64 / SubBlock;
-  constexpr auto index = [](int lane) { return static_cast<std::int16_t>(Part * kSubBlocks + lane * 2 / SubBlock); };
-  alignas(64) static constexpr std::int16_t kIndices[32] = {
-      index(0),  index(1),  index(2),  index(3),  index(4),  index(5),  index(6),  index(7),
-      index(8),  index(9),  index(10), index(11), index(12), index(13), index(14), index(15),
-      index(16), index(17), index(18), index(19), index(20), index(21), index(22), index(23),
-      index(24), index(25), index(26), index(27), index(28), index(29), index(30), index(31)};
-  const __m512i scales = _mm512_permutexvar_epi16(_mm512_load_si512(kIndices), s.scales);
-  return {_mm512_dpwssd_epi32(acc.v, _mm512_maddubs_epi16(w.v, a.v), scales)};
-}
-// The same for weights with kSignedOffset.
-template <int Part>
-SIROCCO_INLINE Ints16 dot_scaled_offset(Ints16 acc, Bytes64 w, Bytes64 a, const SubScales<32>& s) {
-  const __m128i two = _mm_srli_si128(_mm512_castsi512_si128(s.scales), 4 * Part);
-  const __m512i first = _mm512_broadcastd_epi32(_mm_cvtepi16_epi32(two));
-  const __m512i scales = _mm512_mask_broadcastd_epi32(first, 0xFF00, _mm_srli_si128(_mm_cvtepi16_epi32(two), 4));
-  return {_mm512_add_epi32(acc.v, _mm512_mullo_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), w.v, a.v), scales))};
-}
-// Four lanes that add up to sum_i scale[i] a[i] (8 or 16 of each); placed into acc by subtracting `Times` times.
-template <int Shift>
-SIROCCO_INLINE Ints16 subtract_dot_16(Ints16 acc, const SubScales<16>& s, const std::int16_t* a) {
-  const __m256i product =
-      _mm256_madd_epi16(_mm512_castsi512_si256(s.scales), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a)));
-  return {_mm512_sub_epi32(acc.v, _mm512_zextsi256_si512(_mm256_slli_epi32(product, Shift)))};
-}
-template <int Shift>
-SIROCCO_INLINE Ints16 subtract_dot_8(Ints16 acc, const SubScales<32>& s, const std::int16_t* a) {
-  const __m128i product =
-      _mm_madd_epi16(_mm512_castsi512_si128(s.scales), _mm_loadu_si128(reinterpret_cast<const __m128i*>(a)));
-  return {_mm512_sub_epi32(acc.v, _mm512_zextsi128_si512(_mm_slli_epi32(product, Shift)))};
-}
-
 namespace detail {
-// Lane j of each 128 bits: the sum of v_j's four lanes there.
+// Sums of neighbours: of x's lanes, then of y's, in each 128 bits. Lanes of at most Largest.
+template <std::int64_t Largest>
+SIROCCO_INLINE __m512i add_neighbours(__m512i x, __m512i y) {
+  if constexpr (Largest <= 32767) {  // as int16 that takes one shuffle instead of two
+    return _mm512_madd_epi16(_mm512_packs_epi32(x, y), _mm512_set1_epi16(1));
+  } else {
+    const __m512 fx = _mm512_castsi512_ps(x);
+    const __m512 fy = _mm512_castsi512_ps(y);
+    return _mm512_add_epi32(_mm512_castps_si512(_mm512_shuffle_ps(fx, fy, 0x88)),
+                            _mm512_castps_si512(_mm512_shuffle_ps(fx, fy, 0xDD)));
+  }
+}
+template <std::int64_t Largest>
 SIROCCO_INLINE __m512i sum_4(__m512i v0, __m512i v1, __m512i v2, __m512i v3) {
-  const __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(v0, v1), _mm512_unpackhi_epi32(v0, v1));
-  const __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(v2, v3), _mm512_unpackhi_epi32(v2, v3));
-  return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+  return add_neighbours<2 * Largest>(add_neighbours<Largest>(v0, v1), add_neighbours<Largest>(v2, v3));
 }
 SIROCCO_INLINE __m512i sum_halves(__m512i a, __m512i b) {
   return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xDD));
 }
-}  // namespace detail
 
-// Four vectors of partial sums, each of one block: what sum_each puts together.
+// The int16 that dot_block multiplies lanes with, after Packed levels of packing parts together: of each 128 bits, 8 or
+// 4 of the first part in it, then of the next.
+template <int SubBlock, int Packed, int First>
+struct ValueIndices {
+  std::int16_t v[32];
+  constexpr ValueIndices() : v() {
+    for (int word = 0; word < 32; ++word) {
+      const int part = First + (Packed == 2 ? word % 8 / 2 : word % 8 / 4);
+      const int run = 4 * (part / 2) + part % 2 + 2 * (word / 16);
+      v[word] = static_cast<std::int16_t>(SubBlock == 32 ? run : 2 * run + word % 16 / 8);
+    }
+  }
+};
+template <int SubBlock, int Packed, int First>
+SIROCCO_INLINE __m512i values_of(const SubValues<SubBlock>& s) {
+  alignas(64) static constexpr ValueIndices<SubBlock, Packed, First> kIndices;
+  const __m256i all = _mm256_load_si256(reinterpret_cast<const __m256i*>(s.v));
+  return _mm512_permutexvar_epi16(_mm512_load_si512(kIndices.v), _mm512_broadcast_i64x4(all));
+}
+}  // namespace detail
+// The parts' products are packed to int16 as far as they fit, so that one multiplication meets all sub-blocks.
+template <int Largest, int SubBlock>
+SIROCCO_INLINE Partial dot_block(const Bytes64* w, const std::int8_t* a, const SubValues<SubBlock>& s) {
+  const auto products = [&](int part) {
+    return _mm512_dpbusd_epi32(_mm512_setzero_si512(), w[part].v, _mm512_loadu_si512(a + 64 * part));
+  };
+  static_assert(4 * Largest * 127 <= 32767);
+  const __m512i first = _mm512_packs_epi32(products(0), products(1));
+  const __m512i second = _mm512_packs_epi32(products(2), products(3));
+  if constexpr (8 * Largest * 127 <= 32767) {
+    const __m512i ones = _mm512_set1_epi16(1);
+    const __m512i all = _mm512_packs_epi32(_mm512_madd_epi16(first, ones), _mm512_madd_epi16(second, ones));
+    return {_mm512_madd_epi16(all, detail::values_of<SubBlock, 2, 0>(s))};
+  } else {
+    const __m512i sum = _mm512_madd_epi16(first, detail::values_of<SubBlock, 1, 0>(s));
+    return {_mm512_dpwssd_epi32(sum, second, detail::values_of<SubBlock, 1, 2>(s))};
+  }
+}
+SIROCCO_INLINE Partial dot_block_offset(const Bytes64* w, const std::int8_t* a, const SubValues<32>& s) {
+  __m512i sum = _mm512_setzero_si512();
+  for (int part = 0; part < 4; ++part) {
+    const __m512i products = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w[part].v, _mm512_loadu_si512(a + 64 * part));
+    const int run = 4 * (part / 2) + part % 2;
+    const __m512i values = _mm512_mask_set1_epi32(_mm512_set1_epi32(s.v[run]), 0xFF00, s.v[run + 2]);
+    sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(products, values));
+  }
+  return {sum};
+}
 struct Sum4 {
   __m512i v;
 };
-SIROCCO_INLINE Sum4 sum_4(Ints16 a, Ints16 b, Ints16 c, Ints16 d) {
-  return {detail::sum_4(a.v, b.v, c.v, d.v)};
+SIROCCO_INLINE Sum4 sum_4(Partial a, Partial b, Partial c, Partial d) {
+  return {detail::sum_4<INT32_MAX>(a.v, b.v, c.v, d.v)};
 }
-// Lane 4i + j: the sum of all lanes of vector j of s_i.
 SIROCCO_INLINE Ints16 sum_each(Sum4 s0, Sum4 s1, Sum4 s2, Sum4 s3) {
   return {detail::sum_halves(detail::sum_halves(s0.v, s1.v), detail::sum_halves(s2.v, s3.v))};
 }
-// Lane 8i + 2j + h: the sum of half h (8 lanes) of vector j of s_i.
-SIROCCO_INLINE Ints16 sum_each_half(Sum4 s0, Sum4 s1) {
-  const __m512i order = _mm512_set_epi32(15, 11, 14, 10, 13, 9, 12, 8, 7, 3, 6, 2, 5, 1, 4, 0);
-  return {_mm512_permutexvar_epi32(order, detail::sum_halves(s0.v, s1.v))};
+template <int SubBlock, bool Upper>
+SIROCCO_INLINE Ints16 dot_sums(Bytes64 x, const std::int16_t* sums) {
+  if constexpr (SubBlock == 32) {
+    const __m512i order = Upper ? _mm512_set_epi64(0, 0, 0, 0, 7, 5, 3, 1) : _mm512_set_epi64(0, 0, 0, 0, 6, 4, 2, 0);
+    const __m512i eights = _mm512_cvtepi8_epi16(_mm512_castsi512_si256(_mm512_permutexvar_epi64(order, x.v)));
+    return {_mm512_madd_epi16(eights, _mm512_loadu_si512(sums))};
+  } else {
+    const auto product = [&](__m256i sixteens, int i) {
+      return _mm512_madd_epi16(_mm512_cvtepi8_epi16(sixteens), _mm512_loadu_si512(sums + 32 * i));
+    };
+    return {detail::sum_halves(product(_mm512_castsi512_si256(x.v), 0), product(_mm512_extracti64x4_epi64(x.v, 1), 1))};
+  }
 }
-
-// sum_i a[i] b[i] of 8 or 16 int8 and int16: four lanes that add up to it.
-struct Ints4 {
-  __m128i v;
-};
-SIROCCO_INLINE Ints4 dot_16(std::uint64_t a, const std::int16_t* b) {
-  return {_mm_madd_epi16(_mm_cvtepi8_epi16(_mm_cvtsi64_si128(static_cast<long long>(a))),
-                         _mm_loadu_si128(reinterpret_cast<const __m128i*>(b)))};
-}
-SIROCCO_INLINE Ints4 dot_16(Bytes16 a, const std::int16_t* b) {
-  const __m256i products =
-      _mm256_madd_epi16(_mm256_cvtepi8_epi16(a.v), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b)));
-  return {_mm_add_epi32(_mm256_castsi256_si128(products), _mm256_extracti128_si256(products, 1))};
-}
-SIROCCO_INLINE Ints16 join(Ints4 a, Ints4 b, Ints4 c, Ints4 d) {
-  const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(a.v), b.v, 1);
-  const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(c.v), d.v, 1);
-  return {_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1)};
-}
-// Lane 4i + j: the sum of lanes 4j to 4j + 3 of x_i.
+template <std::int64_t Largest = INT32_MAX>
 SIROCCO_INLINE Ints16 sum_fours(Ints16 x0, Ints16 x1, Ints16 x2, Ints16 x3) {
   const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
-  return {_mm512_permutexvar_epi32(order, detail::sum_4(x0.v, x1.v, x2.v, x3.v))};
+  return {_mm512_permutexvar_epi32(order, detail::sum_4<Largest>(x0.v, x1.v, x2.v, x3.v))};
 }
 
 // --- 16 floats
@@ -301,7 +336,6 @@ SIROCCO_INLINE void store_floats(float* p, Floats16 x) {
 SIROCCO_INLINE Floats16 to_floats(Ints16 x) {
   return {_mm512_cvtepi32_ps(x.v)};
 }
-// To nearest, ties to even.
 SIROCCO_INLINE Ints16 round_to_ints(Floats16 x) {
   return {_mm512_cvtps_epi32(x.v)};
 }
@@ -323,14 +357,12 @@ SIROCCO_INLINE Floats16 multiply(Floats16 a, Floats16 b) {
 SIROCCO_INLINE Floats16 divide(Floats16 a, Floats16 b) {
   return {_mm512_div_ps(a.v, b.v)};
 }
-// a b + c, a b - c and c - a b, rounded once
 SIROCCO_INLINE Floats16 fma(Floats16 a, Floats16 b, Floats16 c) {
   return {_mm512_fmadd_ps(a.v, b.v, c.v)};
 }
 SIROCCO_INLINE Floats16 fma_subtract(Floats16 a, Floats16 b, Floats16 c) {
   return {_mm512_fmsub_ps(a.v, b.v, c.v)};
 }
-// a where a > b, else b
 SIROCCO_INLINE Floats16 maximum(Floats16 a, Floats16 b) {
   return {_mm512_max_ps(a.v, b.v)};
 }
@@ -356,55 +388,100 @@ SIROCCO_INLINE Floats16 load_bf16(const void* p) {
   return {_mm512_castsi512_ps(
       _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p))), 16))};
 }
-// The low bytes of 16 int32, kept within -128 to 127.
 SIROCCO_INLINE void store_narrow(std::int8_t* p, Ints16 x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(x.v));
 }
 
-// 16 bytes, Stride bytes apart.
+namespace detail {
+// Of 16 values of Bytes bytes, Stride bytes apart: where in the 64 bytes from Begin on values First to First + Each - 1
+// are, in units of Bytes.
+template <class Index, int Bytes, int Stride, int First, int Each, int Begin>
+struct StridedIndices {
+  Index v[64 / sizeof(Index)];
+  constexpr StridedIndices() : v() {
+    for (int i = First; i < 16 && i < First + Each; ++i) v[i] = static_cast<Index>((i * Stride - Begin) / Bytes);
+  }
+};
+// Takes several values out of each 64 bytes.
+template <int Bytes, int Stride, int First>
+SIROCCO_INLINE __m512i take_strided(__m512i all, const std::byte* p) {
+  if constexpr (First < 16) {
+    static_assert(Stride % Bytes == 0);
+    constexpr int kEach = (64 - Bytes) / Stride + 1;
+    // Not past the last value: what follows it may be no memory.
+    constexpr int kEnd = 15 * Stride + Bytes;
+    constexpr int kBegin = First * Stride + 64 <= kEnd ? First * Stride : (kEnd - 64) / Bytes * Bytes;
+    constexpr unsigned kMask = ((1U << kEach) - 1U) << First & 0xFFFFU;
+    const __m512i bytes = _mm512_loadu_si512(p + kBegin);
+    if constexpr (Bytes == 1) {
+      alignas(64) static constexpr StridedIndices<std::int8_t, 1, Stride, First, kEach, kBegin> kIndices;
+      all = _mm512_mask_permutexvar_epi8(all, kMask, _mm512_load_si512(kIndices.v), bytes);
+    } else if constexpr (Bytes == 2) {
+      alignas(64) static constexpr StridedIndices<std::int16_t, 2, Stride, First, kEach, kBegin> kIndices;
+      all = _mm512_mask_permutexvar_epi16(all, kMask, _mm512_load_si512(kIndices.v), bytes);
+    } else {
+      alignas(64) static constexpr StridedIndices<std::int32_t, 4, Stride, First, kEach, kBegin> kIndices;
+      all = _mm512_mask_permutexvar_epi32(all, kMask, _mm512_load_si512(kIndices.v), bytes);
+    }
+    return take_strided<Bytes, Stride, First + kEach>(all, p);
+  }
+  return all;
+}
+template <class T>
+SIROCCO_INLINE T load_as(const std::byte* p) {
+  T value;
+  std::memcpy(&value, p, sizeof value);
+  return value;
+}
+}  // namespace detail
 template <int Stride>
 SIROCCO_INLINE Ints16 strided_bytes(const std::byte* p) {
-  alignas(16) std::uint8_t bytes[16];
-  for (int i = 0; i < 16; ++i) std::memcpy(&bytes[i], p + i * Stride, 1);
-  return {_mm512_cvtepu8_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes)))};
+  return {_mm512_cvtepu8_epi32(_mm512_castsi512_si128(detail::take_strided<1, Stride, 0>(_mm512_setzero_si512(), p)))};
 }
-// 16 f16, Stride bytes apart; all 16 blocks of Stride bytes may be read, starting Offset bytes before the first f16
-template <int Stride, int Offset>
+template <int Stride>
 SIROCCO_INLINE Floats16 strided_f16(const std::byte* p) {
-  if constexpr (Stride <= 62) {
-    constexpr int kEach = (64 - 2 - Offset) / Stride + 1;
-    __m512i all = _mm512_setzero_si512();
-    const auto step = [&]<int First>() {
-      if constexpr (First < 16) {
-        // Not past the last block: the bytes after it may be no memory.
-        constexpr int kBegin = First * Stride + 64 <= 16 * Stride ? First * Stride : 16 * Stride - 64;
-        constexpr auto word = [](int i) {
-          const int byte = i * Stride + Offset - kBegin;
-          return static_cast<std::int16_t>(byte >= 0 && byte < 63 ? byte / 2 : 0);
-        };
-        static_assert(Stride % 2 == 0 && Offset % 2 == 0);
-        alignas(64) static constexpr std::int16_t kWords[32] = {
-            word(0), word(1), word(2),  word(3),  word(4),  word(5),  word(6),  word(7),
-            word(8), word(9), word(10), word(11), word(12), word(13), word(14), word(15)};
-        constexpr __mmask32 kMask = ((1U << kEach) - 1U) << First & 0xFFFFU;
-        all = _mm512_mask_permutexvar_epi16(all, kMask, _mm512_load_si512(kWords), _mm512_loadu_si512(p + kBegin));
-      }
-    };
-    step.template operator()<0>();
-    step.template operator()<kEach>();
-    step.template operator()<2 * kEach>();
-    step.template operator()<3 * kEach>();
-    step.template operator()<4 * kEach>();
-    step.template operator()<5 * kEach>();
-    step.template operator()<6 * kEach>();
-    step.template operator()<7 * kEach>();
-    static_assert(8 * kEach >= 16);
-    return {_mm512_cvtph_ps(_mm512_castsi512_si256(all))};
+  if constexpr (Stride <= 34) {
+    return {_mm512_cvtph_ps(_mm512_castsi512_si256(detail::take_strided<2, Stride, 0>(_mm512_setzero_si512(), p)))};
   } else {
-    alignas(32) std::uint16_t halves[16];
-    for (int i = 0; i < 16; ++i) std::memcpy(&halves[i], p + i * Stride + Offset, 2);
-    return load_f16(halves);
+    const auto eight = [](const std::byte* at) {
+      const auto word = [&](int i) { return detail::load_as<short>(at + i * Stride); };
+      return _mm_set_epi16(word(7), word(6), word(5), word(4), word(3), word(2), word(1), word(0));
+    };
+    return {_mm512_cvtph_ps(_mm256_set_m128i(eight(p + 8 * Stride), eight(p)))};
   }
+}
+template <int Stride>
+SIROCCO_INLINE void strided_f16_pairs(const std::byte* p, Floats16& first, Floats16& second) {
+  __m512i pairs;
+  if constexpr (Stride <= 34) {
+    pairs = detail::take_strided<4, Stride, 0>(_mm512_setzero_si512(), p);
+  } else {
+    const auto eight = [](const std::byte* at) {
+      const auto pair = [&](int i) { return detail::load_as<int>(at + i * Stride); };
+      return _mm256_set_epi32(pair(7), pair(6), pair(5), pair(4), pair(3), pair(2), pair(1), pair(0));
+    };
+    pairs = _mm512_inserti64x4(_mm512_castsi256_si512(eight(p)), eight(p + 8 * Stride), 1);
+  }
+  first = {_mm512_cvtph_ps(_mm512_cvtepi32_epi16(pairs))};
+  second = {_mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(pairs, 16)))};
+}
+
+namespace detail {
+// Dword Index of each 128 bits of a to d: {a, b, c, d}
+template <int Index>
+SIROCCO_INLINE __m512i take_dwords(__m512i a, __m512i b, __m512i c, __m512i d) {
+  const auto pair = [](__m512i x, __m512i y) {
+    return Index / 2 == 0 ? _mm512_unpacklo_epi32(x, y) : _mm512_unpackhi_epi32(x, y);
+  };
+  return Index % 2 == 0 ? _mm512_unpacklo_epi64(pair(a, b), pair(c, d)) : _mm512_unpackhi_epi64(pair(a, b), pair(c, d));
+}
+}  // namespace detail
+template <int Byte>
+SIROCCO_INLINE void f16_pairs(const Bytes64* x, Floats16& first, Floats16& second) {
+  const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+  const __m512i pairs = _mm512_permutexvar_epi32(order, detail::take_dwords<Byte / 4>(x[0].v, x[1].v, x[2].v, x[3].v));
+  first = {_mm512_cvtph_ps(_mm512_cvtepi32_epi16(pairs))};
+  second = {_mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(pairs, 16)))};
 }
 
 namespace detail {
@@ -420,7 +497,6 @@ SIROCCO_INLINE void transpose_4x4(__m512& a, __m512& b, __m512& c, __m512& d) {
 }
 }  // namespace detail
 
-// x[i] lane j becomes x[j] lane i.
 SIROCCO_INLINE void transpose(Floats16* x) {
   for (int i = 0; i < 16; i += 4) detail::transpose_4x4(x[i].v, x[i + 1].v, x[i + 2].v, x[i + 3].v);
   for (int i = 0; i < 4; ++i) {
@@ -434,7 +510,6 @@ SIROCCO_INLINE void transpose(Floats16* x) {
     x[i + 12].v = _mm512_shuffle_f32x4(b, d, 0xDD);
   }
 }
-// Lanes j and j + 8 are added, then j and j + 4, j + 2, j + 1.
 SIROCCO_INLINE float sum_lanes(Floats16 x) {
   const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(x.v), _mm512_extractf32x8_ps(x.v, 1));
   const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));

@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
+#include <type_traits>
 
 #include "kernels/half.h"
 
@@ -15,14 +17,8 @@ namespace sirocco::cpu::SIROCCO_ISA {
 struct Bytes64 {
   std::uint8_t v[64];
 };
-struct Bytes16 {
-  std::uint8_t v[16];
-};
 struct Ints16 {
   std::int32_t v[16];
-};
-struct Ints4 {
-  std::int32_t v[4];
 };
 struct Floats16 {
   float v[16];
@@ -32,7 +28,9 @@ struct Floats16 {
 // ones.
 inline constexpr int kSignedOffset = 0;
 inline constexpr int kNarrowOffset = 0;
-inline constexpr std::size_t kTileRows = 4;  // rows of activations in a tile: their sums fit the registers
+inline constexpr std::size_t kTileRows = 4;    // rows of activations in a tile: as many as have their sums in registers
+inline constexpr int kUnrolledBlocks = 1;      // of 256, where registers and instruction cache allow it
+inline constexpr std::size_t kStreamRows = 2;  // up to so many rows meet two streams of weights at once
 
 SIROCCO_INLINE void prefetch(const void*) {}
 
@@ -100,19 +98,21 @@ SIROCCO_INLINE Bytes64 nibbles_of_2x16(const void* p, const void* q) {
     return i % 32 < 16 ? byte & 15 : byte >> 4;
   });
 }
-SIROCCO_INLINE Bytes64 join_32(const void* p, const void* q) {
-  return detail::each<Bytes64>([&](std::size_t i) { return static_cast<const std::uint8_t*>(i < 32 ? p : q)[i % 32]; });
-}
-// {x[i] >> Shift & 3} for i < 32, then {x[i] >> (Shift + 2) & 3}; x: 32 bytes twice
+// {x[i] >> Shift & 3} for i < 32, then {x[i] >> (Shift + 4) & 3}; x: 32 bytes twice
 template <int Shift>
 SIROCCO_INLINE Bytes64 pairs_of(Bytes64 x) {
-  return detail::each<Bytes64>([&](std::size_t i) { return x.v[i] >> (i < 32 ? Shift : Shift + 2) & 3; });
+  return detail::each<Bytes64>([&](std::size_t i) { return x.v[i] >> (i < 32 ? Shift : Shift + 4) & 3; });
 }
-// v plus `value`, whose bits v has not, where bit Bit (first 32 bytes) or Bit + 1 (others) of x is set
+// The same times 16.
+template <int Shift>
+SIROCCO_INLINE Bytes64 high_pairs_of(Bytes64 x) {
+  return detail::each<Bytes64>([&](std::size_t i) { return (x.v[i] >> (i < 32 ? Shift : Shift + 4) & 3) << 4; });
+}
+// v plus `value`, whose bits v has not, where bit Bit (first 32 bytes) or Bit + 2 (others) of x is set
 template <int Bit>
 SIROCCO_INLINE Bytes64 or_where_bit(Bytes64 v, Bytes64 x, std::uint8_t value) {
   return detail::each<Bytes64>(
-      [&](std::size_t i) { return v.v[i] | ((x.v[i] >> (i < 32 ? Bit : Bit + 1) & 1) != 0 ? value : 0); });
+      [&](std::size_t i) { return v.v[i] | ((x.v[i] >> (i < 32 ? Bit : Bit + 2) & 1) != 0 ? value : 0); });
 }
 // v plus `value`, whose bits v has not, in element i where bit i is set
 SIROCCO_INLINE Bytes64 or_where(Bytes64 v, std::uint64_t bits, std::uint8_t value) {
@@ -122,21 +122,34 @@ SIROCCO_INLINE Bytes64 or_where(Bytes64 v, std::uint64_t bits, std::uint8_t valu
 SIROCCO_INLINE Bytes64 look_up(const std::int8_t* table, Bytes64 x) {
   return detail::each<Bytes64>([&](std::size_t i) { return table[x.v[i]]; });
 }
-SIROCCO_INLINE Bytes16 load_16(const void* p) {
-  return detail::load<Bytes16>(p);
+// Four runs of 16 bytes, Stride bytes apart from p + Offset; four blocks of Stride bytes at p may be read.
+template <int Stride, int Offset>
+SIROCCO_INLINE Bytes64 gather_16(const void* p) {
+  const auto* bytes = static_cast<const std::uint8_t*>(p) + Offset;
+  return detail::each<Bytes64>([&](std::size_t i) { return bytes[i / 16 * Stride + i % 16]; });
 }
-SIROCCO_INLINE Bytes16 make_16(std::uint64_t low, std::uint64_t high) {
-  const std::uint64_t both[2] = {low, high};
-  return detail::load<Bytes16>(both);
+// Byte i of each 16: byte Order[i] of them.
+template <std::uint8_t... Order>
+SIROCCO_INLINE Bytes64 reorder_16(Bytes64 x) {
+  static_assert(sizeof...(Order) == 16);
+  constexpr std::uint8_t kOrder[16] = {Order...};
+  return detail::each<Bytes64>([&](std::size_t i) { return x.v[i / 16 * 16 + kOrder[i % 16]]; });
 }
-SIROCCO_INLINE void store_16(void* p, Bytes16 x) {
-  std::memcpy(p, &x, sizeof x);
+// Of the four uint32 in each 16 bytes: shifted right by S, then and-ed with M.
+template <int S0, int S1, int S2, int S3, std::uint32_t M0, std::uint32_t M1, std::uint32_t M2, std::uint32_t M3>
+SIROCCO_INLINE Bytes64 shift_and_mask(Bytes64 x) {
+  constexpr int kShifts[4] = {S0, S1, S2, S3};
+  constexpr std::uint32_t kMasks[4] = {M0, M1, M2, M3};
+  for (std::size_t i = 0; i < 16; ++i) {
+    std::uint32_t word;
+    std::memcpy(&word, x.v + 4 * i, sizeof word);
+    word = word >> kShifts[i % 4] & kMasks[i % 4];
+    std::memcpy(x.v + 4 * i, &word, sizeof word);
+  }
+  return x;
 }
-SIROCCO_INLINE Bytes16 low_nibbles(Bytes16 x) {
-  return detail::each<Bytes16>([&](std::size_t i) { return x.v[i] & 15; });
-}
-SIROCCO_INLINE Bytes16 high_nibbles(Bytes16 x) {
-  return detail::each<Bytes16>([&](std::size_t i) { return x.v[i] >> 4; });
+SIROCCO_INLINE Bytes64 subtract_bytes(Bytes64 a, Bytes64 b) {
+  return detail::each<Bytes64>([&](std::size_t i) { return a.v[i] - b.v[i]; });
 }
 
 // --- 16 int32
@@ -188,6 +201,10 @@ SIROCCO_INLINE Ints16 dot(Ints16 acc, Bytes64 w, Bytes64 a) {
     return sum;
   });
 }
+// sum over j < 4 of w[4i + j] a[4i + j] + w2[4i + j] a2[4i + j]; w, w2: 0 to 63
+SIROCCO_INLINE Ints16 dot_2(Bytes64 w, Bytes64 a, Bytes64 w2, Bytes64 a2) {
+  return dot(dot(zero_ints(), w, a), w2, a2);
+}
 // Signed weights as dot_offset wants them: kSignedOffset added.
 SIROCCO_INLINE Bytes64 offset_signed(Bytes64 w) {
   return w;
@@ -211,47 +228,56 @@ SIROCCO_INLINE Ints16 dot_pair(Ints16 acc, const std::int16_t* w, const std::int
   return detail::each<Ints16>([&](std::size_t i) { return acc.v[i] + w[2 * i] * a[0] + w[2 * i + 1] * a[1]; });
 }
 
-// The integer scales of a block of 256: 8 of sub-blocks of 32, or 16 of sub-blocks of 16.
+// Lanes that add up to a sum, of however many registers the instruction set likes.
+using Partial = Ints16;
+// The integers of the sub-blocks of a block of 256: 8 of sub-blocks of 32, or 16 of sub-blocks of 16.
 template <int SubBlock>
-struct SubScales {
+struct SubValues {
   std::int8_t v[256 / SubBlock];
 };
-SIROCCO_INLINE SubScales<32> sub_scales(std::uint64_t eight) {
-  return detail::load<SubScales<32>>(&eight);
+// Of four blocks, from the first 8, or all, of each 16 int8.
+template <int SubBlock>
+SIROCCO_INLINE void store_values(Bytes64 x, SubValues<SubBlock>* to) {
+  for (std::size_t block = 0; block < 4; ++block) std::memcpy(&to[block], x.v + 16 * block, sizeof to[block]);
 }
-SIROCCO_INLINE SubScales<16> sub_scales(Bytes16 sixteen) {
-  return detail::load<SubScales<16>>(&sixteen);
-}
-// acc + scale * w . a over elements 64 Part to 64 Part + 63 of the block, in lanes that add up to the whole;
-// w: 0 to 127
-template <int Part, int SubBlock>
-SIROCCO_INLINE Ints16 dot_scaled(Ints16 acc, Bytes64 w, Bytes64 a, const SubScales<SubBlock>& s) {
-  const Ints16 products = dot(zero_ints(), w, a);
-  return detail::each<Ints16>(
-      [&](std::size_t i) { return acc.v[i] + products.v[i] * s.v[(64 * Part + 4 * i) / SubBlock]; });
+// Of a block of 256: the sum over sub-blocks of value times w . a, in lanes that add up to it. w: its four parts, of
+// which part i is runs (of 32 elements) 4 (i / 2) + i % 2 and the next but one; 0 to Largest <= 63. a: likewise.
+template <int Largest, int SubBlock>
+SIROCCO_INLINE Partial dot_block(const Bytes64* w, const std::int8_t* a, const SubValues<SubBlock>& s) {
+  Partial sum = {};
+  for (std::size_t part = 0; part < 4; ++part) {
+    const Ints16 products = dot(zero_ints(), w[part], load_bytes(a + 64 * part));
+    for (std::size_t lane = 0; lane < 16; ++lane) {
+      const std::size_t run = 4 * (part / 2) + part % 2 + 2 * (lane / 8);
+      sum.v[lane] += products.v[lane] * s.v[SubBlock == 32 ? run : 2 * run + lane % 8 / 4];
+    }
+  }
+  return sum;
 }
 // The same for weights from offset_signed.
-template <int Part>
-SIROCCO_INLINE Ints16 dot_scaled_offset(Ints16 acc, Bytes64 w, Bytes64 a, const SubScales<32>& s) {
-  return dot_scaled<Part>(acc, w, a, s);
+SIROCCO_INLINE Partial dot_block_offset(const Bytes64* w, const std::int8_t* a, const SubValues<32>& s) {
+  return dot_block<127>(w, a, s);
 }
-// acc less 2^Shift times the sum of the products of sub-scales and a, one for each sub-block; in lanes that add up
-template <int Shift>
-SIROCCO_INLINE Ints16 subtract_dot_16(Ints16 acc, const SubScales<16>& s, const std::int16_t* a) {
-  for (std::size_t i = 0; i < 16; ++i) acc.v[i] -= s.v[i] * a[i] * (1 << Shift);
-  return acc;
-}
-template <int Shift>
-SIROCCO_INLINE Ints16 subtract_dot_8(Ints16 acc, const SubScales<32>& s, const std::int16_t* a) {
-  for (std::size_t i = 0; i < 8; ++i) acc.v[i] -= s.v[i] * a[i] * (1 << Shift);
-  return acc;
+// Of four blocks the sum of sub-blocks' values times sums, one for each: four lanes that add up to it. x: 16 int8 of
+// each block, of which 8 (the first, or the upper ones) or all are used.
+template <int SubBlock, bool Upper>
+SIROCCO_INLINE Ints16 dot_sums(Bytes64 x, const std::int16_t* sums) {
+  constexpr std::size_t kCount = 256 / SubBlock;
+  Ints16 result = {};
+  for (std::size_t block = 0; block < 4; ++block) {
+    for (std::size_t i = 0; i < kCount; ++i) {
+      const int value = detail::signed_byte(x.v[16 * block + (Upper ? 8 : 0) + i]);
+      result.v[4 * block + i % 4] += value * sums[kCount * block + i];
+    }
+  }
+  return result;
 }
 
 // Four vectors of partial sums, on the way to sum_each.
 struct Sum4 {
   Ints16 v[4];
 };
-SIROCCO_INLINE Sum4 sum_4(Ints16 a, Ints16 b, Ints16 c, Ints16 d) {
+SIROCCO_INLINE Sum4 sum_4(Partial a, Partial b, Partial c, Partial d) {
   return {{a, b, c, d}};
 }
 // Lane 4i + j: the sum of all lanes of vector j of s_i.
@@ -263,31 +289,8 @@ SIROCCO_INLINE Ints16 sum_each(Sum4 s0, Sum4 s1, Sum4 s2, Sum4 s3) {
     return sum;
   });
 }
-// Lane 8i + 2j + h: the sum of half h (8 lanes) of vector j of s_i.
-SIROCCO_INLINE Ints16 sum_each_half(Sum4 s0, Sum4 s1) {
-  const Sum4 all[2] = {s0, s1};
-  return detail::each<Ints16>([&](std::size_t lane) {
-    int sum = 0;
-    for (std::size_t i = 0; i < 8; ++i) sum += all[lane / 8].v[lane / 2 % 4].v[8 * (lane % 2) + i];
-    return sum;
-  });
-}
-// Products of 8 or 16 int8 and int16, in four lanes that add up to their sum.
-SIROCCO_INLINE Ints4 dot_16(std::uint64_t a, const std::int16_t* b) {
-  Ints4 result = {};
-  for (std::size_t i = 0; i < 8; ++i) result.v[i / 2] += static_cast<std::int8_t>(a >> 8 * i) * b[i];
-  return result;
-}
-SIROCCO_INLINE Ints4 dot_16(Bytes16 a, const std::int16_t* b) {
-  Ints4 result = {};
-  for (std::size_t i = 0; i < 16; ++i) result.v[i / 4] += detail::signed_byte(a.v[i]) * b[i];
-  return result;
-}
-SIROCCO_INLINE Ints16 join(Ints4 a, Ints4 b, Ints4 c, Ints4 d) {
-  const Ints4 all[4] = {a, b, c, d};
-  return detail::load<Ints16>(all);
-}
-// Lane 4i + j: the sum of lanes 4j to 4j + 3 of x_i.
+// Lane 4i + j: the sum of lanes 4j to 4j + 3 of x_i, each of at most Largest.
+template <std::int64_t Largest = INT32_MAX>
 SIROCCO_INLINE Ints16 sum_fours(Ints16 x0, Ints16 x1, Ints16 x2, Ints16 x3) {
   const Ints16 all[4] = {x0, x1, x2, x3};
   return detail::each<Ints16>([&](std::size_t lane) {
@@ -382,19 +385,33 @@ SIROCCO_INLINE Floats16 load_bf16(const void* p) {
 SIROCCO_INLINE void store_narrow(std::int8_t* p, Ints16 x) {
   for (std::size_t i = 0; i < 16; ++i) p[i] = static_cast<std::int8_t>(std::clamp(x.v[i], -128, 127));
 }
-// 16 unsigned bytes, Stride bytes apart
+// Of 16 blocks, Stride bytes apart: the unsigned bytes, the f16 or the pairs of f16 at their beginning.
 template <int Stride>
 SIROCCO_INLINE Ints16 strided_bytes(const std::byte* p) {
   return detail::each<Ints16>([&](std::size_t i) { return static_cast<int>(p[i * Stride]); });
 }
-// 16 f16, Stride bytes apart from p + Offset; all 16 blocks of Stride bytes at p may be read
-template <int Stride, int Offset>
+template <int Stride>
 SIROCCO_INLINE Floats16 strided_f16(const std::byte* p) {
   return detail::each<Floats16>([&](std::size_t i) {
     std::uint16_t half;
-    std::memcpy(&half, p + i * Stride + Offset, sizeof half);
+    std::memcpy(&half, p + i * Stride, sizeof half);
     return f16_to_f32(half);
   });
+}
+template <int Stride>
+SIROCCO_INLINE void strided_f16_pairs(const std::byte* p, Floats16& first, Floats16& second) {
+  first = strided_f16<Stride>(p);
+  second = strided_f16<Stride>(p + 2);
+}
+// The pair of f16 at byte Byte (a multiple of 4) of each 16 bytes of four vectors.
+template <int Byte>
+SIROCCO_INLINE void f16_pairs(const Bytes64* x, Floats16& first, Floats16& second) {
+  for (std::size_t i = 0; i < 16; ++i) {
+    std::uint16_t halves[2];
+    std::memcpy(halves, x[i / 4].v + 16 * (i % 4) + Byte, sizeof halves);
+    first.v[i] = f16_to_f32(halves[0]);
+    second.v[i] = f16_to_f32(halves[1]);
+  }
 }
 // x[i] lane j becomes x[j] lane i.
 SIROCCO_INLINE void transpose(Floats16* x) {

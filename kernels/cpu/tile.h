@@ -29,19 +29,18 @@ SIROCCO_INLINE void with_tile_size(std::size_t count, Function f) {
   f.template operator()<4>();
 }
 
-// q[k / 4][row][k % 4] of `inputs` (a multiple of 4) inputs.
+// q[k / 4][row][k % 4] of `inputs` (a multiple of 4) inputs of one row.
 template <std::size_t Rows>
-SIROCCO_INLINE void interleave(const std::int8_t* const* rows, std::size_t count, std::size_t inputs, std::int8_t* q) {
-  for (std::size_t k = 0; k < inputs; k += 4) {
-    for (std::size_t row = 0; row < count; ++row) std::memcpy(q + k * Rows + 4 * row, rows[row] + k, 4);
-    if (count < Rows) std::memset(q + k * Rows + 4 * count, 0, 4 * (Rows - count));
-  }
+SIROCCO_INLINE void interleave(const std::int8_t* x, std::size_t row, std::size_t inputs, std::int8_t (*q)[Rows][4]) {
+  for (std::size_t k = 0; k < inputs; k += 4) std::memcpy(q[k / 4][row], x + k, 4);
 }
 
-// Calls f(tile, rows of it, index of its first row) for the tiles of `count` rows.
-template <class Function>
-SIROCCO_INLINE void each_tile(std::size_t count, Function f) {
-  for (std::size_t first = 0; first < count; first += kTileRows) f(first, std::min(kTileRows, count - first));
+// Asks for what lies kPrefetchBytes ahead of the `Bytes` bytes at p.
+inline constexpr std::size_t kPrefetchBytes = 4096;
+template <std::size_t Bytes>
+SIROCCO_INLINE void prefetch_ahead(const void* p) {
+  for (std::size_t byte = 0; byte < Bytes; byte += 64)
+    prefetch(static_cast<const std::byte*>(p) + kPrefetchBytes + byte);
 }
 
 // 16 vectors of bytes as rows of 16 groups of four: group g of row r goes to group r of vector g.

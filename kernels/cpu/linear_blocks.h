@@ -1,0 +1,162 @@
+// What the linear kernels of all formats of blocks have in common: panels of 16 outputs, one to four rows at a time
+// that stream the weights (rows), or many at a time against expanded weights (panel).
+//
+// A format (linear_32.h, linear_256.h) brings, for one type of weights:
+//   Block, kBlock                        its block of kBlock elements
+//   Row                                  a view of a row of activations
+//   Tile<Rows>, Panel                    a block of a tile of activations, and of 16 outputs' expanded weights
+//   kScaleOffset, ScaleWord              where a block has its scale (and minimum), and an integer as large as they are
+//   segment<Rows>(w, scales, x, at, p, minima)   16 blocks of weights, with their scales apart, against the
+//   activations'
+//                                        blocks `at` to `at` + 15
+//   add_up<Rows>(x, blocks, place, p, minima, sums)  a panel's sums, from all its segments
+//   pack_block<Rows>(x, count, block, tile)   the tile's block
+//   expand(rows, count, panel)           `count` blocks of 16 rows of weights
+//   multiply_tile<Rows>(panel, tile, blocks, sums)  adds `blocks` blocks to the sums [Rows, 16]
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+
+#include "kernels/cpu/linear_functions.h"
+#include "kernels/cpu/simd.h"
+#include "kernels/cpu/tile.h"
+
+namespace sirocco::cpu::SIROCCO_ISA {
+
+template <class Format>
+struct LinearBlocks {
+  using Block = typename Format::Block;
+  using Row = typename Format::Row;
+  using Panel = typename Format::Panel;
+  static constexpr std::size_t kPanelBlocks = kPanelInputs / Format::kBlock;
+  static constexpr std::size_t kPanelRoom = 2 * kPanelInputs * kPanel;  // bytes of scratch for expanded weights
+  static_assert(kPanelBlocks * sizeof(Panel) <= kPanelRoom);
+
+  static constexpr std::size_t kGap = 16;  // floats behind the first stream's products: its last segment may be partial
+  // More rows make use enough of the weights in registers.
+  template <std::size_t Rows>
+  static constexpr bool kTwoStreams = Rows <= kStreamRows;
+
+  static const Block* blocks_of(const Matrix& w, std::size_t output) {
+    return reinterpret_cast<const Block*>(w.data) + output * (w.inputs / Format::kBlock);
+  }
+
+  // The sums of one panel of `outputs` outputs. The blocks of each half of it (or of all, where Streams is 1) lie one
+  // after another: whole segments of 16, wherever a row of weights begins. Two streams meet the same activations.
+  template <std::size_t Rows, std::size_t Streams>
+  static void panel_of_rows(const Block* w, std::size_t outputs, const Row* x, std::size_t blocks, float* const* p,
+                            float* minima, Floats16* sums) {
+    const std::size_t total = outputs / Streams * blocks;
+    std::size_t at = 0;
+    for (std::size_t block = 0; block < total; block += 16) {
+      const Block* segments[Streams];
+      Block padded[Streams][16];
+      float* to[Streams][Rows];
+      float* minima_to[Streams];
+      for (std::size_t stream = 0; stream < Streams; ++stream) {
+        const std::size_t here = stream * total + block;
+        const std::size_t place = here + stream * kGap;
+        segments[stream] = w + here;
+        if (total - block < 16) [[unlikely]] {
+          std::memset(padded[stream], 0, sizeof padded[stream]);
+          std::memcpy(padded[stream], w + here, (total - block) * sizeof(Block));
+          segments[stream] = padded[stream];
+        }
+        for (std::size_t row = 0; row < Rows; ++row) to[stream][row] = p[row] + place;
+        minima_to[stream] = minima + place;
+      }
+      Format::template segment<Rows, Streams>(segments, x, at, to, minima_to);
+      at += 16;
+      while (at >= blocks) at -= blocks;
+    }
+    // Where the products of output i begin.
+    const auto place = [&](std::size_t i) { return i * blocks + (Streams == 2 && 2 * i >= outputs ? kGap : 0); };
+    Format::template add_up<Rows>(x, blocks, place, p, minima, sums);
+  }
+
+  template <std::size_t Rows>
+  static void rows_of(const Matrix& w, const std::byte* const* activations, std::size_t first, std::size_t last,
+                      float* y, std::size_t stride, float* scratch) {
+    const std::size_t blocks = w.inputs / Format::kBlock;
+    const std::size_t room = blocks * kPanel + 32 + kGap;
+    const auto row_of = [&](std::size_t row) { return Row(activations[row % Rows], blocks); };
+    const Row x[kMaxRowGroup] = {row_of(0), row_of(1), row_of(2), row_of(3)};
+    float* p[Rows];
+    for (std::size_t row = 0; row < Rows; ++row) p[row] = scratch + (row + 1) * room;
+    for (std::size_t output = first; output < last; output += kPanel) {
+      const std::size_t outputs = std::min(kPanel, last - output);
+      Floats16 sums[Rows];
+      if (kTwoStreams<Rows> && outputs % 2 == 0) {
+        panel_of_rows<Rows, kTwoStreams<Rows> ? 2 : 1>(blocks_of(w, output), outputs, x, blocks, p, scratch, sums);
+      } else {
+        panel_of_rows<Rows, 1>(blocks_of(w, output), outputs, x, blocks, p, scratch, sums);
+      }
+      alignas(64) float lanes[Rows * kPanel];
+      for (std::size_t row = 0; row < Rows; ++row) store_floats(lanes + kPanel * row, sums[row]);
+      store_panel(lanes, Rows, outputs, y + output, stride);
+    }
+  }
+
+  static void rows(const Matrix& w, const std::byte* const* x, std::size_t count, std::size_t first, std::size_t last,
+                   float* y, std::size_t stride, float* scratch) {
+    switch (count) {
+      case 1:
+        return rows_of<1>(w, x, first, last, y, stride, scratch);
+      case 2:
+        return rows_of<2>(w, x, first, last, y, stride, scratch);
+      case 3:
+        return rows_of<3>(w, x, first, last, y, stride, scratch);
+      default:
+        return rows_of<4>(w, x, first, last, y, stride, scratch);
+    }
+  }
+
+  static std::size_t tile_bytes(std::size_t count, std::size_t inputs) {
+    return inputs / Format::kBlock * tile_size(count) * sizeof(typename Format::template Tile<4>) / 4;
+  }
+
+  static void pack(const std::byte* const* activations, std::size_t count, std::size_t inputs, std::byte* to) {
+    with_tile_size(count, [&]<std::size_t Rows>() {
+      using Tile = typename Format::template Tile<Rows>;
+      static_assert(sizeof(Tile) == Rows * sizeof(typename Format::template Tile<4>) / 4);
+      const std::size_t blocks = inputs / Format::kBlock;
+      Row x[Rows] = {};
+      for (std::size_t row = 0; row < count; ++row) x[row] = Row(activations[row], blocks);
+      for (std::size_t block = 0; block < blocks; ++block) {
+        Tile& tile = reinterpret_cast<Tile*>(to)[block];
+        std::memset(&tile, 0, sizeof tile);
+        Format::template pack_block<Rows>(x, count, block, tile);
+      }
+    });
+  }
+
+  static void panel(const Matrix& w, const std::byte* tiles, std::size_t count, std::size_t first, std::size_t last,
+                    float* y, std::size_t stride, std::byte* scratch) {
+    const std::size_t blocks = w.inputs / Format::kBlock;
+    auto* expanded = reinterpret_cast<Panel*>(scratch);
+    auto* sums = reinterpret_cast<float*>(scratch + kPanelRoom);
+    std::memset(sums, 0, (count + 16) * kPanel * sizeof(float));
+    for (std::size_t begin = 0; begin < blocks; begin += kPanelBlocks) {
+      const std::size_t here = std::min(kPanelBlocks, blocks - begin);
+      const Block* rows_here[kPanel];
+      for (std::size_t i = 0; i < kPanel; ++i)  // the last panel's missing outputs are computed and thrown away
+        rows_here[i] = blocks_of(w, std::min(first + i, last - 1)) + begin;
+      Format::expand(rows_here, here, expanded);
+      for (std::size_t row = 0; row < count; row += kTileRows) {
+        const std::byte* tile = tiles + row / kTileRows * tile_bytes(kTileRows, w.inputs);
+        with_tile_size(std::min(kTileRows, count - row), [&]<std::size_t Rows>() {
+          using Tile = typename Format::template Tile<Rows>;
+          Format::template multiply_tile<Rows>(expanded, reinterpret_cast<const Tile*>(tile) + begin, here,
+                                               sums + kPanel * row);
+        });
+      }
+    }
+    store_panel(sums, count, last - first, y + first, stride);
+  }
+
+  static constexpr LinearFunctions kFunctions = {.rows = rows, .pack = pack, .tile_bytes = tile_bytes, .panel = panel};
+};
+
+}  // namespace sirocco::cpu::SIROCCO_ISA
