@@ -7,6 +7,6 @@
 
 namespace sirocco {
 
-void add_backend_options(CLI::App& command, std::string& backend, std::size_t& threads);
+void add_backend_options(CLI::App& command, std::string& backend, std::string& isa, std::size_t& threads);
 
 }  // namespace sirocco

@@ -50,7 +50,7 @@ class BenchRun {
                                  const BackendOptions& backend) {
     BenchRun run;
     run.experts_ = std::make_unique<MappedExperts>(model);
-    SIROCCO_TRY(run.backend_, make_backend(options.engine.backend, model, *run.experts_, backend));
+    SIROCCO_TRY(run.backend_, make_backend(model, *run.experts_, backend));
     run.options_ = options;
     run.rows_per_step_ = backend.limits.rows;
     run.vocabulary_ = model->spec().vocabulary;
@@ -197,7 +197,7 @@ void add_bench_command(CLI::App& app, CommandContext& context) {
       ->check(CLI::Range(1U, 64U))
       ->capture_default_str();
   command->add_option("--memory", options->memory, "Memory budget, as 6GiB; what is free if not given");
-  add_backend_options(*command, options->engine.backend, options->engine.threads);
+  add_backend_options(*command, options->engine.backend, options->engine.isa, options->engine.threads);
   command->add_option("--repeat", options->repeat, "Runs that count; one goes before them")
       ->check(CLI::Range(1U, 1000U))
       ->capture_default_str();

@@ -74,7 +74,7 @@ void add_logits_command(CLI::App& app, CommandContext& context) {
       ->delimiter(',')
       ->required();
   command->add_flag("--all", options->all, "The logits of every position, not of the last alone");
-  add_backend_options(*command, options->evaluate.backend, options->evaluate.threads);
+  add_backend_options(*command, options->evaluate.backend, options->evaluate.isa, options->evaluate.threads);
   command->add_option("--kv", options->kv, "Type of the KV cache")
       ->check(CLI::IsMember({"f32", "f16"}))
       ->capture_default_str();

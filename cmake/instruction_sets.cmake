@@ -1,6 +1,6 @@
-# kernels/cpu is compiled once for each instruction set of the target, into a namespace of its own: a library
-# sirocco_kernels_<isa>. What is common to all is in kernels/cpu/{kernels,activations}.cc. Nothing but those namespaces may be defined
-# in the libraries: tests/tidy/instruction_sets_test.py looks.
+# kernels/cpu is compiled once for each instruction set of the target, into a namespace of its own. What is common to all is in
+# kernels/cpu/{kernels,activations}.cc. Nothing but those namespaces may be defined in the objects, or a program would take one
+# instruction set's copy for all: tests/tidy/instruction_sets_test.py looks.
 
 set(SIROCCO_COMMON_CPU_SOURCES kernels/cpu/kernels.cc kernels/cpu/activations.cc)
 sirocco_sources(cpu_sources kernels/cpu)
@@ -9,7 +9,7 @@ foreach(source IN LISTS SIROCCO_COMMON_CPU_SOURCES)
 endforeach()
 
 function(sirocco_instruction_set NAME)
-  add_library(sirocco_kernels_${NAME} STATIC ${cpu_sources})
+  add_library(sirocco_kernels_${NAME} OBJECT ${cpu_sources})
   target_include_directories(sirocco_kernels_${NAME} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(sirocco_kernels_${NAME} PRIVATE SIROCCO_ISA=${NAME})
   target_compile_options(sirocco_kernels_${NAME} PRIVATE ${ARGN} $<$<CONFIG:Release>:-O3>)
@@ -22,10 +22,10 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   sirocco_instruction_set(avx_vnni -mavx2 -mfma -mf16c -mavxvnni)
   sirocco_instruction_set(avx512_vnni -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi -mfma -mf16c)
 endif()
-# The definition of the vectors in plain C++, for the tests alone.
-sirocco_instruction_set(portable)
-
 target_sources(sirocco_kernels PRIVATE ${SIROCCO_COMMON_CPU_SOURCES})
 foreach(isa IN LISTS instruction_sets)
-  target_link_libraries(sirocco_kernels PUBLIC sirocco_kernels_${isa})
+  target_sources(sirocco_kernels PRIVATE $<TARGET_OBJECTS:sirocco_kernels_${isa}>)
 endforeach()
+
+# The definition of the vectors in plain C++, for the tests alone: they link it as a library.
+sirocco_instruction_set(portable)

@@ -89,7 +89,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Event
   SIROCCO_TRY(EnginePlan plan, plan_engine(model, options));
   parts.plan = std::move(plan.memory);
   parts.experts = std::make_unique<MappedExperts>(parts.model);
-  SIROCCO_TRY(parts.backend, make_backend(options.backend, parts.model, *parts.experts, plan.backend));
+  SIROCCO_TRY(parts.backend, make_backend(parts.model, *parts.experts, plan.backend));
   parts.context = plan.backend.limits.context;
   parts.kv_blocks = plan.backend.kv_blocks;
   parts.kv_block_tokens = plan.backend.kv_block_tokens;

@@ -29,13 +29,14 @@ namespace sirocco {
 struct EngineOptions {
   std::filesystem::path model;
   std::string backend = "auto";
+  std::string isa = "";       // of the cpu backend; empty: the best that the machine has
   std::size_t threads = 0;    // 0: every CPU this process may use
   std::uint32_t context = 0;  // tokens of one sequence; 0: the model's own
   std::uint32_t max_rows_per_step = 64;
   std::uint32_t max_running = 16;        // sequences in a step
   std::uint32_t max_queued = 64;         // requests waiting; more are refused with BUSY
   std::uint64_t kv_tokens = 0;           // of all sequences together; 0: up to four contexts in a quarter of the budget
-  TensorType kv_type = TensorType::f16;  // or f32
+  TensorType kv_type = TensorType::f16;  // or f32 or q8_0
   std::uint64_t memory_budget = 0;       // bytes; 0: what is free, less the headroom
   std::uint64_t memory_headroom = 512 * MiB;
 };

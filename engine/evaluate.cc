@@ -15,12 +15,14 @@ Result<Evaluation> Evaluation::create(std::shared_ptr<const Model> model, const 
                 spec.context);
   Evaluation evaluation;
   BackendOptions backend;
+  backend.backend = options.backend;
+  backend.isa = options.isa;
   backend.threads = options.threads;
   backend.kv_type = options.kv_type;
   backend.limits = {.rows = options.rows_per_step, .logit_rows = options.rows_per_step, .context = options.context};
   backend.kv_blocks = (options.context + backend.kv_block_tokens - 1) / backend.kv_block_tokens;
   evaluation.experts_ = std::make_unique<MappedExperts>(model);
-  SIROCCO_TRY(evaluation.backend_, make_backend(options.backend, model, *evaluation.experts_, backend));
+  SIROCCO_TRY(evaluation.backend_, make_backend(model, *evaluation.experts_, backend));
   evaluation.blocks_.resize(backend.kv_blocks);
   std::iota(evaluation.blocks_.begin(), evaluation.blocks_.end(), 0U);
   evaluation.logits_.resize(std::size_t{options.rows_per_step} * spec.vocabulary);

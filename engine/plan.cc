@@ -42,6 +42,8 @@ Result<EnginePlan> plan_engine(const Model& model, const EngineOptions& options)
   plan.memory.budget = budget_of(options);
   BackendOptions& backend = plan.backend;
   const std::uint32_t context = options.context != 0 ? options.context : spec.context;
+  backend.backend = options.backend;
+  backend.isa = options.isa;
   backend.threads = options.threads;
   backend.kv_type = options.kv_type;
   backend.kv_block_tokens = kBlockTokens;
@@ -49,17 +51,19 @@ Result<EnginePlan> plan_engine(const Model& model, const EngineOptions& options)
                     .logit_rows = options.max_running,
                     .context = context};
 
+  SIROCCO_TRY(const Kernels* kernels, choose_kernels(backend));
   if (options.kv_tokens != 0) {
     backend.kv_blocks = blocks_for(options.kv_tokens);
   } else {
-    const std::uint64_t token_bytes = 2ULL * spec.layers * row_bytes(options.kv_type, spec.kv_width());
-    const std::uint64_t affordable = plan.memory.budget / 4 / token_bytes;
+    const std::size_t block_bytes =
+        kernels->kv_block_bytes(options.kv_type, kBlockTokens, spec.kv_heads, spec.head_dim);
+    const std::uint64_t affordable = plan.memory.budget / 4 / (2ULL * spec.layers * block_bytes) * kBlockTokens;
     const std::uint64_t wanted = std::uint64_t{context} * std::min(kContexts, options.max_running);
     backend.kv_blocks = std::max(blocks_for(std::min(wanted, affordable)), 1U);
     // One sequence cannot be longer than the cache.
     backend.limits.context = std::min(context, backend.kv_blocks * kBlockTokens);
   }
-  plan_backend(spec, backend, plan.memory);
+  plan_backend(model, *kernels, backend, plan.memory);
   plan.memory.lines.push_back({.name = "logits",
                                .bytes = std::uint64_t{options.max_running} * spec.vocabulary * sizeof(float),
                                .note = fmt::format("{} sequences", options.max_running)});

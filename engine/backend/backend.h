@@ -17,7 +17,9 @@
 namespace sirocco {
 
 struct BackendOptions {
-  std::size_t threads = 0;  // 0: ThreadPool::default_threads()
+  std::string backend = "auto";  // or one of backend_names()
+  std::string isa = "";          // instruction set of the cpu backend; empty: the best that the machine has
+  std::size_t threads = 0;       // 0: ThreadPool::default_threads()
   StepLimits limits;
   std::uint32_t kv_blocks = 0;
   std::uint32_t kv_block_tokens = 32;
@@ -28,22 +30,28 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  virtual std::string_view name() const = 0;  // "ref"
-  virtual std::string_view isa() const = 0;   // the instructions it uses: "portable"
+  virtual std::string_view name() const = 0;  // "cpu"
+  virtual std::string_view isa() const = 0;   // the instructions it uses: "avx2"
   virtual std::size_t threads() const = 0;
 
   // logits: [step.logit_rows(), vocabulary] f32, in order of sequences and rows.
   virtual Result<void> step(const Step& step, std::span<float> logits) = 0;
 };
 
+// The kernels that a backend of these options computes with. Error: an unknown name, or an instruction set that this
+// machine does not have.
+Result<const Kernels*> choose_kernels(const BackendOptions& options);
+
 // What a backend of these options will allocate, for the plan.
-void plan_backend(const ModelSpec& spec, const BackendOptions& options, MemoryPlan& plan);
+void plan_backend(const Model& model, const Kernels& kernels, const BackendOptions& options, MemoryPlan& plan);
 
-// The backends of this build, best first: what "auto" chooses from.
+// The backends that this build has and this machine can run, best first: what "auto" chooses from.
 std::vector<std::string_view> backend_names();
+// Likewise the instruction sets of the cpu backend.
+std::vector<std::string_view> isa_names();
 
-// Error: an unknown name, or memory that cannot be had. `experts` outlives the backend.
-Result<std::unique_ptr<Backend>> make_backend(std::string_view name, std::shared_ptr<const Model> model,
-                                              ExpertSource& experts, const BackendOptions& options);
+// Error: as choose_kernels, or memory that cannot be had. `experts` outlives the backend.
+Result<std::unique_ptr<Backend>> make_backend(std::shared_ptr<const Model> model, ExpertSource& experts,
+                                              const BackendOptions& options);
 
 }  // namespace sirocco

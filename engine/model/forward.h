@@ -2,7 +2,7 @@
 // a dense FFN or routed experts; then norm and logits. A row's result depends on nothing but its own sequence: not on
 // the other rows of the step, on how a prompt was cut, nor on the number of threads.
 //
-// Owned by a Backend, called from the engine thread. All scratch is allocated by create().
+// Owned by a Backend, called from the engine thread. All scratch is allocated by the constructor.
 #pragma once
 
 #include <memory>
@@ -13,7 +13,7 @@
 #include "engine/model/expert_source.h"
 #include "engine/model/model.h"
 #include "engine/model/step.h"
-#include "kernels/ref/attention.h"
+#include "kernels/kernels.h"
 
 namespace sirocco {
 
@@ -24,11 +24,13 @@ struct KvMemory {
   std::uint32_t block_tokens = 0;
   TensorType type = TensorType::f16;
 
-  std::size_t block_bytes(const ModelSpec& spec) const {  // of one layer's keys or values
-    return std::size_t{block_tokens} * row_bytes(type, spec.kv_width());
+  std::size_t block_bytes(const Kernels& kernels, const ModelSpec& spec) const {  // of one layer's keys or values
+    return kernels.kv_block_bytes(type, block_tokens, spec.kv_heads, spec.head_dim);
   }
-  std::size_t bytes(const ModelSpec& spec) const { return std::size_t{2} * spec.layers * blocks * block_bytes(spec); }
-  ref::KvView view(const ModelSpec& spec, std::uint32_t layer, std::span<const BlockId> table) const;
+  std::size_t bytes(const Kernels& kernels, const ModelSpec& spec) const {
+    return std::size_t{2} * spec.layers * blocks * block_bytes(kernels, spec);
+  }
+  KvView view(const Kernels& kernels, const ModelSpec& spec, std::uint32_t layer, std::span<const BlockId> table) const;
 };
 
 struct StepLimits {
@@ -39,7 +41,8 @@ struct StepLimits {
 
 class Forward {
  public:
-  Forward(std::shared_ptr<const Model> model, const StepLimits& limits, ThreadPool& pool, ExpertSource& experts);
+  Forward(std::shared_ptr<const Model> model, const Kernels& kernels, const StepLimits& limits, ThreadPool& pool,
+          ExpertSource& experts);
   ~Forward();
 
   // Writes the logits of the rows that want them, in order of sequences and rows.
@@ -49,21 +52,24 @@ class Forward {
   // Error: an expert could not be had. Nothing is left behind but KV entries that the next try overwrites.
   Result<void> run(const Step& step, const KvMemory& kv, std::span<float> logits);
 
-  static std::uint64_t scratch_bytes(const ModelSpec& spec, const StepLimits& limits, std::size_t threads);
+  static std::uint64_t scratch_bytes(const Model& model, const Kernels& kernels, const StepLimits& limits,
+                                     std::size_t threads);
 
  private:
-  struct LinearTask;
   struct Scratch;
 
+  void embed(const Step& step);
   void attention_part(const Step& step, const KvMemory& kv, std::uint32_t layer, std::size_t rows);
+  void write_keys(const Step& step, const KvMemory& kv, std::uint32_t layer);
+  void attend(const Step& step, const KvMemory& kv, std::uint32_t layer);
   void dense_part(const LayerWeights& weights, std::size_t rows);
   Result<void> expert_part(std::uint32_t layer, std::size_t rows);
+  void route(const LayerWeights& weights, std::size_t rows);
   void group_by_expert(std::size_t rows);
-  void norm(std::span<const float> x, const std::vector<float>& weight, std::span<float> y);
-  void linear(std::span<const LinearTask> tasks);
   void output_part(const Step& step, std::span<float> logits);
 
   std::shared_ptr<const Model> model_;
+  const Kernels& kernels_;
   const ModelSpec& spec_;
   StepLimits limits_;
   ThreadPool& pool_;

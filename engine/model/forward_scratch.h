@@ -5,20 +5,69 @@
 #include <span>
 #include <vector>
 
+#include "engine/base/aligned.h"
 #include "engine/model/forward.h"
+#include "engine/model/products.h"
 
 namespace sirocco {
 
-// One product for the pool: y = x w^T. x: [rows, inputs], y: [rows, outputs].
-struct Forward::LinearTask {
-  const Matrix* w = nullptr;
-  std::span<const float> x;
-  std::size_t rows = 0;
-  std::span<float> y;
+// The formats that the model's matrices want their inputs in, by where the inputs come from.
+struct ForwardFormats {
+  ForwardFormats(const Model& model, const Kernels& kernels);
+  FormatSet attention;  // q, k, v
+  FormatSet mixed;      // the output of attention
+  FormatSet ffn;        // gate, up, router
+  FormatSet hidden;     // down
+  FormatSet output;     // the output matrix
 };
+
+std::vector<Products::Use> product_uses(const ModelSpec& spec, const StepLimits& limits, const ForwardFormats& formats);
+
+// One piece of attention: queries that read one kv head, over all pieces of the keys or one of them.
+struct AttentionTask {
+  std::uint32_t sequence = 0;
+  std::uint32_t row = 0;  // of the step
+  std::uint32_t rows = 0;
+  std::uint32_t position = 0;  // of the first row
+  std::uint32_t kv_head = 0;
+  std::uint32_t first_piece = 0;
+  std::uint32_t last_piece = 0;  // inclusive
+  std::uint32_t part = 0;        // where its parts go, if they are folded afterwards
+};
+
+// How many elements the vectors of Scratch have.
+struct ForwardSizes {
+  ForwardSizes(const ModelSpec& spec, const StepLimits& limits, std::size_t threads);
+  std::uint64_t bytes() const;
+
+  std::size_t threads = 0;
+  std::size_t rows = 0;
+  std::size_t x = 0;       // [rows, width]
+  std::size_t q = 0;       // [rows, heads * head_dim]
+  std::size_t kv = 0;      // [rows, kv_heads * head_dim]
+  std::size_t hidden = 0;  // [rows, ffn_width] or [assignments, expert width]
+  std::size_t final = 0;   // [logit_rows, width]
+  std::size_t pairs = 0;   // rotated / 2
+  std::size_t experts = 0;
+  std::size_t router = 0;       // [rows, experts]
+  std::size_t assignments = 0;  // rows * used
+  std::size_t expert_out = 0;   // [assignments, width]
+  std::size_t attention_tasks = 0;
+  std::size_t attention_parts = 0;   // floats
+  std::size_t attention_thread = 0;  // floats, per thread
+};
+
+// Attention over few rows is cut into so many tasks for each thread, piece by piece.
+inline constexpr std::size_t kAttentionTasksAThread = 4;
 
 // All memory of a step, sized for the limits. `assignments` are (row, expert) pairs: rows * used of them.
 struct Forward::Scratch {
+  Scratch(const Model& model, const Kernels& kernels, const ForwardSizes& sizes, const StepLimits& limits,
+          ThreadPool& pool);
+
+  ForwardFormats formats;
+  Products products;
+
   std::vector<float> x;                  // [rows, width] the residual stream
   std::vector<float> normed;             // [rows, width]
   std::vector<float> q;                  // [rows, heads * head_dim]
@@ -29,21 +78,27 @@ struct Forward::Scratch {
   std::vector<float> gate;               // [rows, ffn_width] or [assignments, expert width]
   std::vector<float> up;                 // likewise
   std::vector<float> final;              // [logit_rows, width]
-  std::vector<std::uint32_t> positions;  // [rows]
+  std::vector<std::uint32_t> all_rows;   // 0, 1, 2 …
   std::vector<float> frequencies;        // [rotated / 2]
+  std::vector<float> cosines;            // [rows, rotated / 2]
+  std::vector<float> sines;              // likewise
+  std::vector<std::uint32_t> positions;  // [rows]
+  std::vector<std::uint32_t> sequences;  // [rows] which one a row belongs to
 
-  std::vector<float> router;          // [rows, experts]
-  std::vector<std::uint32_t> chosen;  // [rows, used] experts, ascending
-  std::vector<float> weights;         // [rows, used]
-  std::vector<std::uint32_t> first;   // [experts + 1] where an expert's assignments begin
-  std::vector<std::uint32_t> place;   // [rows, used] where an assignment went
-  std::vector<float> grouped;         // [assignments, width] inputs, by expert
-  std::vector<float> grouped_out;     // [assignments, width] outputs, by expert
-  std::vector<Lease> leases;          // [experts]
-  std::vector<LinearTask> tasks;      // [2 * experts]
+  std::vector<AttentionTask> attention_tasks;
+  std::vector<float> attention_parts;                  // of tasks whose parts are folded afterwards
+  std::vector<AlignedVector<float>> attention_memory;  // per thread: scratch, parts and states
 
-  std::vector<std::vector<float>> weight_row;  // per thread: [largest inputs] a dequantised row
-  std::vector<std::vector<float>> scores;      // per thread: [context], and the experts' probabilities
+  std::vector<float> router;                      // [rows, experts]
+  std::vector<std::uint32_t> chosen;              // [rows, used] experts, ascending
+  std::vector<float> weights;                     // [rows, used]
+  std::vector<std::uint32_t> first;               // [experts + 1] where an expert's assignments begin
+  std::vector<std::uint32_t> place;               // [rows, used] where an assignment went
+  std::vector<std::uint32_t> row_of;              // [assignments] the row of each, by expert
+  std::vector<float> expert_out;                  // [assignments, width] outputs, by expert
+  std::vector<Lease> leases;                      // [experts]
+  std::vector<Products::Product> list;            // of a run over experts
+  std::vector<std::vector<float>> route_scratch;  // per thread: [experts]
 };
 
 }  // namespace sirocco

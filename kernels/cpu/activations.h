@@ -9,15 +9,9 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "kernels/tensor_type.h"
+#include "kernels/kernels.h"
 
 namespace sirocco::cpu {
-
-enum class ActivationFormat : std::uint8_t {
-  f32,     // for weights of f32, f16, bf16
-  q8_32,   // blocks of 32: Q4_0 and its kin, IQ4_NL, MXFP4
-  q8_256,  // blocks of 256: the K-quants, IQ4_XS
-};
 
 ActivationFormat activation_format(TensorType weights);
 

@@ -1,9 +1,12 @@
 // The table of the instruction set that this file is compiled for.
 #include "kernels/cpu/kernels_isa.h"
 
+#include "kernels/cpu/activations.h"
+#include "kernels/cpu/attention.h"
 #include "kernels/cpu/linear_types.h"
 #include "kernels/cpu/quantise.h"
 #include "kernels/cpu/roofline.h"
+#include "kernels/cpu/row_ops.h"
 #include "kernels/cpu/simd.h"
 
 #define SIROCCO_STRING_(x) #x
@@ -55,10 +58,20 @@ const LinearFunctions& linear(TensorType weights) {
 
 }  // namespace
 
-extern const Kernels kTable = {.isa = SIROCCO_STRING(SIROCCO_ISA),
+extern const Kernels kTable = {.backend = "cpu",
+                               .isa = SIROCCO_STRING(SIROCCO_ISA),
                                .tile_rows = kTileRows,
-                               .linear = linear,
+                               .activation_format = activation_format,
+                               .activation_bytes = activation_bytes,
                                .quantise = quantise,
+                               .linear = linear,
+                               .rms_norm = rms_norm,
+                               .rope = rope,
+                               .swiglu = swiglu,
+                               .kv_block_bytes = kv_block_bytes,
+                               .kv_write = kv_write,
+                               .attend_piece = attend_piece,
+                               .fold_piece = fold_piece,
                                .read_memory = read_memory,
                                .integer_peak = integer_peak};
 

@@ -19,9 +19,9 @@
 #include <cstddef>
 #include <cstring>
 
-#include "kernels/cpu/linear_functions.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/cpu/tile.h"
+#include "kernels/kernels.h"
 
 namespace sirocco::cpu::SIROCCO_ISA {
 
@@ -156,7 +156,8 @@ struct LinearBlocks {
     store_panel(sums, count, last - first, y + first, stride);
   }
 
-  static constexpr LinearFunctions kFunctions = {.rows = rows, .pack = pack, .tile_bytes = tile_bytes, .panel = panel};
+  static constexpr LinearFunctions kFunctions = {
+      .max_rows = kMaxRowGroup, .rows = rows, .pack = pack, .tile_bytes = tile_bytes, .panel = panel};
 };
 
 }  // namespace sirocco::cpu::SIROCCO_ISA

@@ -92,7 +92,7 @@ struct LinearFloat {
   }
 
   static constexpr LinearFunctions kFunctions = {
-      .rows = rows, .pack = nullptr, .tile_bytes = nullptr, .panel = nullptr};
+      .max_rows = kMaxRowGroup, .rows = rows, .pack = nullptr, .tile_bytes = nullptr, .panel = nullptr};
 };
 
 }  // namespace

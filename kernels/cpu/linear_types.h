@@ -1,7 +1,7 @@
 // The tables that the families' files define, for linear.cc.
 #pragma once
 
-#include "kernels/cpu/linear_functions.h"
+#include "kernels/kernels.h"
 
 namespace sirocco::cpu::SIROCCO_ISA {
 

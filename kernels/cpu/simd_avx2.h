@@ -479,6 +479,10 @@ SIROCCO_INLINE Ints16 minimum(Ints16 x, Ints16 y) {
 SIROCCO_INLINE Ints16 bit_and(Ints16 x, Ints16 y) {
   return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)};
 }
+SIROCCO_INLINE Floats16 select_less(Floats16 x, Floats16 y, Floats16 p, Floats16 q) {
+  return {_mm256_blendv_ps(q.a, p.a, _mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ)),
+          _mm256_blendv_ps(q.b, p.b, _mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ))};
+}
 SIROCCO_INLINE Floats16 load_f16(const void* p) {
   const __m256i x = detail::load(p);
   return {_mm256_cvtph_ps(_mm256_castsi256_si128(x)), _mm256_cvtph_ps(_mm256_extracti128_si256(x, 1))};

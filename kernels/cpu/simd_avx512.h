@@ -378,6 +378,9 @@ SIROCCO_INLINE Ints16 minimum(Ints16 a, Ints16 b) {
 SIROCCO_INLINE Ints16 bit_and(Ints16 a, Ints16 b) {
   return {_mm512_and_si512(a.v, b.v)};
 }
+SIROCCO_INLINE Floats16 select_less(Floats16 x, Floats16 y, Floats16 a, Floats16 b) {
+  return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.v, y.v, _CMP_LT_OQ), b.v, a.v)};
+}
 SIROCCO_INLINE Floats16 load_f16(const void* p) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)))};
 }

@@ -361,6 +361,10 @@ SIROCCO_INLINE Floats16 maximum(Floats16 a, Floats16 b) {
 SIROCCO_INLINE Floats16 minimum(Floats16 a, Floats16 b) {
   return detail::each<Floats16>([&](std::size_t i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
 }
+// a where x < y, else b
+SIROCCO_INLINE Floats16 select_less(Floats16 x, Floats16 y, Floats16 a, Floats16 b) {
+  return detail::each<Floats16>([&](std::size_t i) { return x.v[i] < y.v[i] ? a.v[i] : b.v[i]; });
+}
 SIROCCO_INLINE Floats16 load_f16(const void* p) {
   return detail::each<Floats16>([&](std::size_t i) {
     std::uint16_t half;

@@ -8,28 +8,27 @@
 
 namespace sirocco::ref {
 
-// One row of weights against all rows of x: y[r * outputs] = sum_k x[r, k] * weights[k].
-SIROCCO_TARGET_CLONES void linear_column(const float* weights, std::size_t inputs, const float* x, std::size_t rows,
-                                         float* y, std::size_t outputs) {
+// One row of weights against all rows of x: y[r * stride] = sum_k x[r][k] * weights[k].
+SIROCCO_TARGET_CLONES void linear_column(const float* weights, std::size_t inputs, const float* const* x,
+                                         std::size_t rows, float* y, std::size_t stride) {
   const auto weight = [weights](std::size_t k) { return weights[k]; };
   std::size_t row = 0;
   for (; row + 4 <= rows; row += 4) {
-    const std::array<float, 4> sums = dot<4>(x + row * inputs, inputs, inputs, weight);
-    for (std::size_t i = 0; i < 4; ++i) y[(row + i) * outputs] = sums[i];
+    const std::array<float, 4> sums = dot<4>(x + row, inputs, weight);
+    for (std::size_t i = 0; i < 4; ++i) y[(row + i) * stride] = sums[i];
   }
-  for (; row < rows; ++row) y[row * outputs] = dot<1>(x + row * inputs, inputs, inputs, weight)[0];
+  for (; row < rows; ++row) y[row * stride] = dot<1>(x + row, inputs, weight)[0];
 }
 
-void linear(const Matrix& w, std::span<const float> x, std::size_t rows, std::size_t first, std::size_t last,
-            std::span<float> y, std::span<float> scratch) {
-  assert(first <= last && last <= w.outputs);
-  assert(x.size() >= rows * w.inputs && y.size() >= rows * w.outputs && scratch.size() >= w.inputs);
+void linear(const Matrix& w, std::span<const float* const> x, std::size_t first, std::size_t last, float* y,
+            std::size_t stride, std::span<float> scratch) {
+  assert(first <= last && last <= w.outputs && scratch.size() >= w.inputs);
 
-  const std::size_t stride = row_bytes(w.type, w.inputs);
+  const std::size_t row_size = row_bytes(w.type, w.inputs);
   const std::span<float> weights = scratch.first(w.inputs);
   for (std::size_t column = first; column < last; ++column) {
-    dequantize(w.type, w.data + column * stride, weights);
-    linear_column(weights.data(), w.inputs, x.data(), rows, y.data() + column, w.outputs);
+    dequantize(w.type, w.data + column * row_size, weights);
+    linear_column(weights.data(), w.inputs, x.data(), x.size(), y + column, stride);
   }
 }
 

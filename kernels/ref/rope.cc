@@ -50,27 +50,33 @@ void rope_frequencies(const RopeParameters& parameters, std::span<const float> f
   }
 }
 
-void rope(std::span<float> x, std::size_t heads, std::size_t head_dim, std::span<const std::uint32_t> positions,
-          std::span<const float> frequencies, float attention_factor, RopeStyle style) {
-  const std::size_t pairs = frequencies.size();
-  assert(2 * pairs <= head_dim && x.size() == positions.size() * heads * head_dim);
+void rope_angles(std::uint32_t position, std::span<const float> frequencies, float attention_factor,
+                 std::span<float> cosines, std::span<float> sines) {
+  assert(cosines.size() == frequencies.size() && sines.size() == frequencies.size());
+
+  for (std::size_t i = 0; i < frequencies.size(); ++i) {
+    const float angle = static_cast<float>(position) * frequencies[i];  // rounded to f32, as transformers does
+    cosines[i] = std::cos(angle) * attention_factor;
+    sines[i] = std::sin(angle) * attention_factor;
+  }
+}
+
+void rope(std::span<float> x, std::size_t head_dim, std::span<const float> cosines, std::span<const float> sines,
+          RopeStyle style) {
+  const std::size_t pairs = cosines.size();
+  assert(2 * pairs <= head_dim && x.size() % head_dim == 0 && sines.size() == pairs);
 
   // A pair's first element and the distance to its second.
   const std::size_t step = style == RopeStyle::normal ? 2 : 1;
   const std::size_t distance = style == RopeStyle::normal ? 1 : pairs;
-  for (std::size_t row = 0; row < positions.size(); ++row) {
+  for (std::size_t head = 0; head < x.size(); head += head_dim) {
     for (std::size_t i = 0; i < pairs; ++i) {
-      const float angle = static_cast<float>(positions[row]) * frequencies[i];  // rounded to f32, as transformers does
-      const float cosine = std::cos(angle) * attention_factor;
-      const float sine = std::sin(angle) * attention_factor;
-      for (std::size_t head = 0; head < heads; ++head) {
-        float* first = x.data() + (row * heads + head) * head_dim + i * step;
-        float* second = first + distance;
-        const float a = *first;
-        const float b = *second;
-        *first = a * cosine - b * sine;
-        *second = a * sine + b * cosine;
-      }
+      float* first = x.data() + head + i * step;
+      float* second = first + distance;
+      const float a = *first;
+      const float b = *second;
+      *first = a * cosines[i] - b * sines[i];
+      *second = a * sines[i] + b * cosines[i];
     }
   }
 }

@@ -63,7 +63,7 @@ std::unique_ptr<T, decltype(&std::free)> aligned(std::size_t count) {
 // Matrices of one type, and rows of activations for them.
 class Weights {
  public:
-  Weights(const cpu::Kernels& kernels, TensorType type, std::size_t rows)
+  Weights(const Kernels& kernels, TensorType type, std::size_t rows)
       : kernels_(kernels),
         linear_(kernels.linear(type)),
         type_(type),
@@ -71,7 +71,7 @@ class Weights {
         matrix_bytes_(kOutputs * row_bytes(type, kInputs)),
         matrices_(kLeastBytes / matrix_bytes_ + 1),
         bytes_(matrices_ * matrix_bytes_),
-        activation_bytes_(cpu::activation_bytes(cpu::activation_format(type), kInputs)),
+        activation_bytes_(kernels.activation_bytes(kernels.activation_format(type), kInputs)),
         activations_(aligned<std::byte>(rows * activation_bytes_)),
         y_(rows * kOutputs) {
     std::mt19937 random(1);
@@ -84,10 +84,10 @@ class Weights {
     for (std::size_t row = 0; row < rows; ++row) {
       for (float& value : x) value = normal(random);
       std::byte* to = activations_.get() + row * activation_bytes_;
-      kernels.quantise(cpu::activation_format(type), x.data(), kInputs, to);
+      kernels.quantise(kernels.activation_format(type), x.data(), kInputs, to);
       pointers_.push_back(to);
     }
-    if (rows > cpu::kMaxRowGroup) pack();
+    if (rows > kMaxRowGroup) pack();
   }
 
   std::size_t bytes() const { return matrices_ * matrix_bytes_; }
@@ -95,7 +95,7 @@ class Weights {
   // One pass over all matrices.
   void stream(ThreadPool& pool) {
     constexpr std::size_t kOutputsAChunk = 64;
-    scratch(pool, cpu::row_scratch_floats(kInputs) * sizeof(float));
+    scratch(pool, row_scratch_floats(kInputs) * sizeof(float));
     pool.run(matrices_ * (kOutputs / kOutputsAChunk), [&](std::size_t chunk, std::size_t thread) {
       const std::size_t first = chunk % (kOutputs / kOutputsAChunk) * kOutputsAChunk;
       linear_.rows(matrix(chunk / (kOutputs / kOutputsAChunk)), pointers_.data(), rows_, first, first + kOutputsAChunk,
@@ -110,9 +110,9 @@ class Weights {
   }
   // One matrix times all rows.
   void multiply(ThreadPool& pool) {
-    scratch(pool, cpu::panel_scratch_bytes(rows_));
-    pool.run(kOutputs / cpu::kPanel, [&](std::size_t chunk, std::size_t thread) {
-      linear_.panel(matrix(0), tiles_.get(), rows_, chunk * cpu::kPanel, (chunk + 1) * cpu::kPanel, y_.data(), kOutputs,
+    scratch(pool, panel_scratch_bytes(rows_));
+    pool.run(kOutputs / kPanel, [&](std::size_t chunk, std::size_t thread) {
+      linear_.panel(matrix(0), tiles_.get(), rows_, chunk * kPanel, (chunk + 1) * kPanel, y_.data(), kOutputs,
                     scratch_[thread].get());
     });
   }
@@ -131,8 +131,8 @@ class Weights {
     while (scratch_.size() < pool.threads()) scratch_.push_back(aligned<std::byte>(bytes));
   }
 
-  const cpu::Kernels& kernels_;
-  const cpu::LinearFunctions& linear_;
+  const Kernels& kernels_;
+  const LinearFunctions& linear_;
   TensorType type_;
   std::size_t rows_;
   std::size_t matrix_bytes_;
@@ -148,7 +148,7 @@ class Weights {
 };
 
 // Multiplications a second of all threads together.
-double peak(const cpu::Kernels& kernels, ThreadPool& pool) {
+double peak(const Kernels& kernels, ThreadPool& pool) {
   constexpr std::size_t kRounds = 1'000'000;
   std::atomic<std::uint64_t> checksum{0};
   const auto begin = std::chrono::steady_clock::now();
@@ -156,10 +156,10 @@ double peak(const cpu::Kernels& kernels, ThreadPool& pool) {
   return static_cast<double>(4 * pool.threads() * kRounds * kPeakMultiplies) / seconds_since(begin);
 }
 
-nlohmann::ordered_json measure(const cpu::Kernels& kernels, ThreadPool& pool, const TensorTypeInfo& type,
-                               std::size_t rows, std::size_t pairs) {
+nlohmann::ordered_json measure(const Kernels& kernels, ThreadPool& pool, const TensorTypeInfo& type, std::size_t rows,
+                               std::size_t pairs) {
   Weights weights(kernels, type.type, rows);
-  const bool one = rows <= cpu::kMaxRowGroup;
+  const bool one = rows <= kMaxRowGroup;
   std::vector<double> ratios;
   std::vector<double> speeds;
   for (std::size_t pair = 0; pair <= pairs; ++pair) {
@@ -183,8 +183,8 @@ nlohmann::ordered_json measure(const cpu::Kernels& kernels, ThreadPool& pool, co
   }
   const Spread ratio = spread(ratios);
   const Spread speed = spread(speeds);
-  std::printf("%-6s %4zu rows  %7.1f %s  %.3f of the bound (quartiles %.3f to %.3f)\n", std::string(type.name).c_str(), rows,
-              speed.median * (one ? 1e-9 : 2e-9), one ? "GB/s " : "GOP/s", ratio.median, ratio.low, ratio.high);
+  std::printf("%-6s %4zu rows  %7.1f %s  %.3f of the bound (quartiles %.3f to %.3f)\n", std::string(type.name).c_str(),
+              rows, speed.median * (one ? 1e-9 : 2e-9), one ? "GB/s " : "GOP/s", ratio.median, ratio.low, ratio.high);
   std::fflush(stdout);
   return {{"type", type.name},
           {"rows", rows},
@@ -196,10 +196,11 @@ nlohmann::ordered_json measure(const cpu::Kernels& kernels, ThreadPool& pool, co
 }
 
 int run(const Options& options) {
-  const cpu::Kernels* kernels = options.isa.empty() ? nullptr : cpu::find_kernels(options.isa);
+  const Kernels* kernels = options.isa.empty() ? nullptr : cpu::find_kernels(options.isa);
   if (options.isa.empty() && !cpu::kernels().empty()) kernels = cpu::kernels().front();
   if (kernels == nullptr) {
-    std::fprintf(stderr, "no kernels for this machine%s%s\n", options.isa.empty() ? "" : " named ", options.isa.c_str());
+    std::fprintf(stderr, "no kernels for this machine%s%s\n", options.isa.empty() ? "" : " named ",
+                 options.isa.c_str());
     return 1;
   }
   ThreadPool pool(options.threads);

@@ -1,30 +1,16 @@
 #include "tests/unit/kernels/implementation.h"
 
-#include <array>
 #include <cstring>
 #include <random>
 
+#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/kernels_isa.h"
 #include "kernels/half.h"
 #include "kernels/quant_blocks.h"
+#include "kernels/ref/kernels.h"
 
 namespace sirocco::test {
 namespace {
-
-constexpr std::array kImplementations = {
-    Implementation{.name = "ref",
-                   .linear = ref::linear,
-                   .embedding = ref::embedding,
-                   .rms_norm = ref::rms_norm,
-                   .rope = ref::rope,
-                   .kv_write = ref::kv_write,
-                   .attention = ref::attention,
-                   .swiglu = ref::swiglu,
-                   .route = ref::route,
-                   .weighted_sum = ref::weighted_sum,
-                   .add = ref::add,
-                   .sum_tolerance = 2e-6,
-                   .element_tolerance = 1e-6},
-};
 
 // Where the f16 scale and minimum of a block lie.
 std::vector<std::size_t> scale_offsets(TensorType type) {
@@ -59,7 +45,19 @@ void store_all(const std::vector<Element>& elements, std::vector<std::byte>& byt
 }  // namespace
 
 std::span<const Implementation> implementations() {
-  return kImplementations;
+  static const std::vector<Implementation> all = [] {
+    std::vector<Implementation> found = {
+        {.kernels = &ref::kernels(), .sum_tolerance = 2e-6, .element_tolerance = 1e-6},
+        {.kernels = &cpu::portable::kTable, .sum_tolerance = 2e-6, .element_tolerance = 1e-6}};
+    for (const Kernels* table : cpu::kernels())
+      found.push_back({.kernels = table, .sum_tolerance = 2e-6, .element_tolerance = 1e-6});
+    return found;
+  }();
+  return all;
+}
+
+std::string name_of(const Implementation& implementation) {
+  return std::string(implementation.kernels->backend) + "_" + std::string(implementation.kernels->isa);
 }
 
 std::vector<float> random_floats(std::size_t n, unsigned seed) {

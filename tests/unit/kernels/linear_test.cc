@@ -1,137 +1,224 @@
-#include "kernels/ref/linear.h"
-
+// Linear: against exact sums over the activations as the implementation quantised them; one row, many and every
+// instruction set with ==.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <string>
 #include <tuple>
 
+#include "kernels/cpu/activations.h"
+#include "kernels/cpu/kernels_isa.h"
 #include "kernels/ref/dequantize.h"
+#include "kernels/ref/embedding.h"
+#include "kernels/ref/linear.h"
 #include "tests/unit/kernels/implementation.h"
 
 namespace sirocco {
 namespace {
 
-struct LinearCase {
-  TensorType type;
-  std::size_t rows;
-  std::size_t inputs;
-  std::size_t outputs;
-};
-
-void PrintTo(const LinearCase& c, std::ostream* out) {
-  *out << tensor_type_info(c.type)->name << " x [" << c.rows << ", " << c.inputs << "] w [" << c.outputs << ", "
-       << c.inputs << "]";
-}
-
-// Every type at one, two and more blocks a row and at numbers of rows around the kernels' groups; widths that are no
-// multiple of anything where the type allows them.
-std::vector<LinearCase> cases() {
-  std::vector<LinearCase> all;
-  for (const TensorType type : test::computable_types()) {
-    const std::size_t block = tensor_type_info(type)->block_size;
-    for (const std::size_t rows : {1U, 3U, 4U, 9U}) {
-      all.push_back({type, rows, block == 1 ? 48 : block, 5});
-      all.push_back({type, rows, block == 1 ? 200 : 3 * block, 7});
-    }
-    if (block == 1) {
-      for (const std::size_t inputs : {1U, 15U, 16U, 17U, 31U, 33U}) all.push_back({type, 6, inputs, 3});
-    }
-  }
-  return all;
-}
-
-struct Inputs {
-  explicit Inputs(const LinearCase& c)
-      : bytes(test::random_weights(c.type, c.inputs * c.outputs, 1)),
-        matrix{c.type, bytes.data(), c.inputs, c.outputs},
-        weights(c.inputs * c.outputs),
-        x(test::random_floats(c.rows * c.inputs, 2)) {
-    ref::dequantize(c.type, bytes.data(), weights);
-  }
+struct Problem {
+  Problem(TensorType type, std::size_t row_count, std::size_t inputs, std::size_t outputs)
+      : bytes(test::random_weights(type, inputs * outputs, 1)),
+        matrix{type, bytes.data(), inputs, outputs},
+        rows(row_count),
+        x(test::random_floats(rows * inputs, 2)) {}
 
   std::vector<std::byte> bytes;
   Matrix matrix;
-  std::vector<float> weights;  // [outputs, inputs], dequantised
-  std::vector<float> x;        // [rows, inputs]
+  std::size_t rows;
+  std::vector<float> x;  // [rows, inputs]
 };
 
-class Linear : public testing::TestWithParam<std::tuple<test::Implementation, LinearCase>> {
+// The activations of all rows in the kernels' format.
+struct Quantised {
+  Quantised(const Kernels& kernels, const Problem& p)
+      : format(kernels.activation_format(p.matrix.type)),
+        row_bytes(kernels.activation_bytes(format, p.matrix.inputs)),
+        memory(p.rows * row_bytes) {
+    for (std::size_t row = 0; row < p.rows; ++row) {
+      const float* x = p.x.data() + row * p.matrix.inputs;
+      std::byte* to = memory.data() + row * row_bytes;
+      if (format == ActivationFormat::f32) {
+        std::copy_n(x, p.matrix.inputs, reinterpret_cast<float*>(to));
+      } else {
+        kernels.quantise(format, x, p.matrix.inputs, to);
+      }
+      pointers.push_back(to);
+    }
+  }
+  ActivationFormat format;
+  std::size_t row_bytes;
+  test::Aligned<std::byte> memory;
+  std::vector<const std::byte*> pointers;
+};
+
+// Each row alone or in groups, through the kernel that streams the weights.
+std::vector<float> by_rows(const Kernels& kernels, const Problem& p, std::size_t group) {
+  const Quantised activations(kernels, p);
+  std::vector<float> y(p.rows * p.matrix.outputs);
+  test::Aligned<float> scratch(row_scratch_floats(p.matrix.inputs));
+  for (std::size_t row = 0; row < p.rows; row += group) {
+    const std::size_t count = std::min(group, p.rows - row);
+    kernels.linear(p.matrix.type)
+        .rows(p.matrix, &activations.pointers[row], count, 0, p.matrix.outputs, &y[row * p.matrix.outputs],
+              p.matrix.outputs, scratch.data());
+  }
+  return y;
+}
+
+// All rows together, through the kernel that expands panels.
+std::vector<float> by_panels(const Kernels& kernels, const Problem& p) {
+  const LinearFunctions& linear = kernels.linear(p.matrix.type);
+  const Quantised activations(kernels, p);
+  const std::size_t inputs = p.matrix.inputs;
+  test::Aligned<std::byte> tiles((p.rows / kernels.tile_rows + 1) * linear.tile_bytes(kernels.tile_rows, inputs));
+  std::byte* tile = tiles.data();
+  for (std::size_t row = 0; row < p.rows; row += kernels.tile_rows) {
+    const std::size_t count = std::min(kernels.tile_rows, p.rows - row);
+    linear.pack(&activations.pointers[row], count, inputs, tile);
+    tile += linear.tile_bytes(count, inputs);
+  }
+  std::vector<float> y(p.rows * p.matrix.outputs);
+  test::Aligned<std::byte> scratch(panel_scratch_bytes(p.rows));
+  for (std::size_t first = 0; first < p.matrix.outputs; first += kPanel)
+    linear.panel(p.matrix, tiles.data(), p.rows, first, std::min(first + kPanel, p.matrix.outputs), y.data(),
+                 p.matrix.outputs, scratch.data());
+  return y;
+}
+
+// What the quantised activations stand for.
+std::vector<double> values_of(const Problem& p, ActivationFormat format, const std::byte* row) {
+  const std::size_t inputs = p.matrix.inputs;
+  std::vector<double> x(inputs);
+  for (std::size_t k = 0; k < inputs; ++k) {
+    if (format == ActivationFormat::f32) {
+      x[k] = reinterpret_cast<const float*>(row)[k];
+    } else if (format == ActivationFormat::q8_32) {
+      const cpu::ActivationRow32<const std::byte> parts(row, inputs / 32);
+      x[k] = double{parts.scale[k / 32]} * (k % 32 < 16 ? parts.low : parts.high)[k / 32 * 16 + k % 16];
+    } else {
+      const cpu::ActivationRow256<const std::byte> parts(row, inputs / 256);
+      x[k] = double{parts.scale[k / 256]} * parts.q[k / 256 * 256 + 32 * cpu::run_place(k % 256 / 32) + k % 32];
+    }
+  }
+  return x;
+}
+
+class Linear : public testing::TestWithParam<std::tuple<test::Implementation, TensorType>> {
  protected:
-  // All columns of all rows in one call.
-  std::vector<float> product(const Inputs& inputs) {
-    std::vector<float> y(shape.rows * shape.outputs);
-    std::vector<float> scratch(shape.inputs);
-    kernels.linear(inputs.matrix, inputs.x, shape.rows, 0, shape.outputs, y, scratch);
-    return y;
+  const test::Implementation implementation = std::get<0>(GetParam());
+  const Kernels& kernels = *implementation.kernels;
+  TensorType type = std::get<1>(GetParam());
+  std::size_t block = tensor_type_info(type)->block_size;
+  // Widths of few blocks and of more than 16; for floats also some that are no multiple of anything.
+  std::vector<std::size_t> widths() const {
+    if (block == 1) return {1, 15, 16, 17, 31, 33, 48, 200};
+    return {block, 2 * block, 3 * block, 15 * block, 16 * block, 18 * block, 37 * block};
   }
-
-  test::Implementation kernels = std::get<0>(GetParam());
-  LinearCase shape = std::get<1>(GetParam());
 };
 
-TEST_P(Linear, IsTheProductInDoublePrecisionWithinTolerance) {
-  const Inputs inputs(shape);
-  const std::vector<float> y = product(inputs);
-  for (std::size_t row = 0; row < shape.rows; ++row) {
-    for (std::size_t n = 0; n < shape.outputs; ++n) {
-      double sum = 0;
-      double magnitudes = 0;
-      for (std::size_t k = 0; k < shape.inputs; ++k) {
-        const double term = double{inputs.x[row * shape.inputs + k]} * inputs.weights[n * shape.inputs + k];
-        sum += term;
-        magnitudes += std::abs(term);
+TEST_P(Linear, IsTheExactSumOverTheQuantisedValues) {
+  for (const std::size_t inputs : widths()) {
+    const Problem p(type, 3, inputs, 21);
+    const Quantised activations(kernels, p);
+    const std::vector<float> y = by_rows(kernels, p, 1);
+    std::vector<float> weights(inputs * p.matrix.outputs);
+    ref::dequantize(type, p.bytes.data(), weights);
+    for (std::size_t row = 0; row < p.rows; ++row) {
+      const std::vector<double> x = values_of(p, activations.format, activations.pointers[row]);
+      for (std::size_t n = 0; n < p.matrix.outputs; ++n) {
+        double sum = 0;
+        double magnitudes = 0;
+        for (std::size_t k = 0; k < inputs; ++k) {
+          sum += x[k] * weights[n * inputs + k];
+          magnitudes += std::abs(x[k] * weights[n * inputs + k]);
+        }
+        ASSERT_NEAR(y[row * p.matrix.outputs + n], sum, implementation.sum_tolerance * magnitudes)
+            << inputs << ": " << row << ", " << n;
       }
-      EXPECT_NEAR(y[row * shape.outputs + n], sum, kernels.sum_tolerance * magnitudes) << row << ", " << n;
     }
   }
 }
 
-TEST_P(Linear, RowAloneEqualsRowAmongMany) {
-  const Inputs inputs(shape);
-  const std::vector<float> together = product(inputs);
-  std::vector<float> alone(together.size());
-  std::vector<float> scratch(shape.inputs);
-  for (std::size_t row = 0; row < shape.rows; ++row) {
-    const std::span<const float> x(&inputs.x[row * shape.inputs], shape.inputs);
-    const std::span<float> y(&alone[row * shape.outputs], shape.outputs);
-    kernels.linear(inputs.matrix, x, 1, 0, shape.outputs, y, scratch);
+TEST_P(Linear, OneRowAndManyAndEveryGroupGiveTheSameBits) {
+  for (const std::size_t inputs : widths()) {
+    for (const std::size_t outputs : {1U, 16U, 37U}) {
+      const Problem p(type, 30, inputs, outputs);
+      const std::vector<float> alone = by_rows(kernels, p, 1);
+      for (const std::size_t group : {2U, 3U, 4U}) ASSERT_EQ(by_rows(kernels, p, group), alone) << group;
+      if (kernels.linear(type).panel != nullptr) {
+        ASSERT_EQ(by_panels(kernels, p), alone) << inputs << " -> " << outputs;
+      }
+    }
   }
-  EXPECT_EQ(alone, together);
 }
 
-TEST_P(Linear, AnySplitOfTheColumnsGivesTheSameBitsAndWritesNothingElse) {
-  const Inputs inputs(shape);
-  const std::vector<float> whole = product(inputs);
-  std::vector<float> scratch(shape.inputs);
-  for (std::size_t split = 0; split <= shape.outputs; ++split) {
+TEST_P(Linear, EveryInstructionSetGivesTheSameBits) {
+  if (kernels.backend != "cpu") GTEST_SKIP() << "only the tables of kernels/cpu promise it";
+  for (const std::size_t inputs : widths()) {
+    const Problem p(type, 5, inputs, 19);
+    ASSERT_EQ(by_rows(kernels, p, 1), by_rows(cpu::portable::kTable, p, 1)) << inputs;
+  }
+}
+
+TEST_P(Linear, AnySplitOfTheOutputsGivesTheSameBits) {
+  const Problem p(type, 1, widths().back(), 37);
+  const Quantised activations(kernels, p);
+  const std::vector<float> whole = by_rows(kernels, p, 1);
+  test::Aligned<float> scratch(row_scratch_floats(p.matrix.inputs));
+  for (std::size_t split = 0; split <= p.matrix.outputs; ++split) {
     std::vector<float> y(whole.size(), 12345.0F);
-    kernels.linear(inputs.matrix, inputs.x, shape.rows, split, shape.outputs, y, scratch);
-    for (std::size_t i = 0; i < y.size(); ++i) {
-      if (i % shape.outputs < split) {
-        ASSERT_EQ(y[i], 12345.0F) << "column " << i % shape.outputs << " was written";
-      }
-    }
-    kernels.linear(inputs.matrix, inputs.x, shape.rows, 0, split, y, scratch);
+    const auto& linear = kernels.linear(type);
+    linear.rows(p.matrix, activations.pointers.data(), 1, split, p.matrix.outputs, y.data(), y.size(), scratch.data());
+    for (std::size_t n = 0; n < split; ++n) ASSERT_EQ(y[n], 12345.0F) << "output " << n << " was written";
+    linear.rows(p.matrix, activations.pointers.data(), 1, 0, split, y.data(), y.size(), scratch.data());
     ASSERT_EQ(y, whole) << "split at " << split;
   }
 }
 
-TEST_P(Linear, EmbeddingIsTheRowsOfTheMatrix) {
-  const Inputs inputs(shape);
-  const std::vector<std::int32_t> tokens = {static_cast<std::int32_t>(shape.outputs) - 1, 0, 1, 1};
-  std::vector<float> y(tokens.size() * shape.inputs);
-  kernels.embedding(inputs.matrix, tokens, y);
-  for (std::size_t i = 0; i < y.size(); ++i) {
-    const auto token = static_cast<std::size_t>(tokens[i / shape.inputs]);
-    ASSERT_EQ(y[i], inputs.weights[token * shape.inputs + i % shape.inputs]) << i;
+TEST_P(Linear, WhatIsNoNumberStaysNone) {
+  if (kernels.linear(type).panel == nullptr) GTEST_SKIP() << "floats multiply what they are given";
+  for (const float spoiler : {std::nanf(""), INFINITY, -INFINITY}) {
+    Problem p(type, 30, 3 * block, 16);
+    p.x[7 * p.matrix.inputs + block + 5] = spoiler;
+    const std::vector<float> alone = by_rows(kernels, p, 1);
+    const std::vector<float> together = by_panels(kernels, p);
+    for (std::size_t i = 0; i < alone.size(); ++i) {
+      EXPECT_EQ(std::isfinite(alone[i]), i / 16 != 7);
+      EXPECT_EQ(std::isfinite(together[i]), i / 16 != 7);
+    }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, Linear,
                          testing::Combine(testing::ValuesIn(test::implementations().begin(),
                                                             test::implementations().end()),
-                                          testing::ValuesIn(cases())));
+                                          testing::ValuesIn(test::computable_types())),
+                         [](const auto& test_case) {
+                           std::string name(tensor_type_info(std::get<1>(test_case.param))->name);
+                           return test::name_of(std::get<0>(test_case.param)) + "_" + name;
+                         });
+
+class Embedding : public testing::TestWithParam<TensorType> {};
+
+TEST_P(Embedding, IsTheRowsOfTheMatrix) {
+  const std::size_t inputs = 3 * tensor_type_info(GetParam())->block_size;
+  const Problem p(GetParam(), 1, inputs, 5);
+  std::vector<float> weights(inputs * p.matrix.outputs);
+  ref::dequantize(p.matrix.type, p.bytes.data(), weights);
+  const std::vector<std::int32_t> tokens = {4, 0, 1, 1};
+  std::vector<float> y(tokens.size() * inputs);
+  ref::embedding(p.matrix, tokens, y);
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    const auto token = static_cast<std::size_t>(tokens[i / inputs]);
+    ASSERT_EQ(y[i], weights[token * inputs + i % inputs]) << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, Embedding, testing::ValuesIn(test::computable_types()),
+                         [](const auto& test_case) { return std::string(tensor_type_info(test_case.param)->name); });
 
 // The order that kernels/ref promises, written as plainly as possible: also what AVX2 and baseline code must agree on.
 TEST(RefLinear, SumsInSixteenInterleavedPartialSumsAddedPairwise) {
@@ -146,8 +233,9 @@ TEST(RefLinear, SumsInSixteenInterleavedPartialSumsAddedPairwise) {
 
     float y = 0;
     std::vector<float> scratch(inputs);
+    const float* const row = x.data();
     const Matrix matrix{TensorType::f32, reinterpret_cast<const std::byte*>(w.data()), inputs, 1};
-    ref::linear(matrix, x, 1, 0, 1, {&y, 1}, scratch);
+    ref::linear(matrix, {&row, 1}, 0, 1, &y, 1, scratch);
     EXPECT_EQ(y, sums[0]) << inputs;
   }
 }
