@@ -145,7 +145,7 @@ class MappedGguf final : public GgufFile {
     part.descriptor = descriptor;
     part.mapping = Bytes(static_cast<const std::byte*>(memory), size);
     install_mapping_guard();
-    if (!guard_mapping(part.mapping, path.string())) {
+    if (!guard_mapping(part.mapping, descriptor, path.string())) {
       return fail(ErrorCode::out_of_memory, "{}: too many model files are open at once; close some", path.string());
     }
     auto header = parse_gguf_header(part.mapping);
