@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "cli/model_progress.h"
+#include "engine/base/printable.h"
 #include "engine/gguf/gguf_writer.h"
 #include "engine/gguf/mapping_guard.h"
 
@@ -75,7 +76,8 @@ Result<std::vector<DenseLayer>> find_layers(const GgufFile& file, const UpcycleO
   const GgufMetadata& metadata = file.metadata();
   SIROCCO_TRY(const std::string architecture, metadata.string("general.architecture"));
   if (architecture != "llama") {
-    return fail(ErrorCode::unsupported, "architecture {}; only dense llama models can be upcycled", architecture);
+    return fail(ErrorCode::unsupported, "architecture {}; only dense llama models can be upcycled",
+                printable(architecture));
   }
   if (metadata.integer("llama.expert_count").value_or(0) > 0) {
     return fail(ErrorCode::unsupported, "the model already has experts (llama.expert_count)");

@@ -7,6 +7,8 @@
 #include <set>
 #include <type_traits>
 
+#include "engine/base/printable.h"
+
 namespace sirocco {
 namespace {
 
@@ -155,7 +157,8 @@ Result<std::string> read_name(Cursor& in, std::uint64_t limit) {
   SIROCCO_TRY(const std::string_view name, in.text(limit));
   if (name.empty()) return fail(ErrorCode::corrupt, "an empty name at byte {}", in.position());
   if (!is_printable(name))
-    return fail(ErrorCode::corrupt, "a name with control characters before byte {}", in.position());
+    return fail(ErrorCode::corrupt, "a name with control characters or broken UTF-8 before byte {}: \"{}\"",
+                in.position(), printable(name));
   return std::string(name);
 }
 
@@ -276,10 +279,6 @@ Result<void> check_count(std::string_view what, std::uint64_t count, std::uint64
 }
 
 }  // namespace
-
-bool is_printable(std::string_view text) {
-  return std::none_of(text.begin(), text.end(), [](char c) { return (c >= 0 && c < 0x20) || c == 0x7F; });
-}
 
 Result<std::uint64_t> gguf_alignment(const GgufMetadata& metadata) {
   if (!metadata.contains("general.alignment")) return 32;  // the format's default

@@ -39,7 +39,4 @@ Result<std::uint64_t> gguf_alignment(const GgufMetadata& metadata);
 // "u32", "string", "array of f32": what messages call a value's type.
 std::string_view type_text(const GgufValue& value);
 
-// True without control characters, so that a name may be printed as it is.
-bool is_printable(std::string_view text);
-
 }  // namespace sirocco

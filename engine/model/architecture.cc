@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "engine/base/printable.h"
 #include "engine/model/architecture_list.h"
 #include "kernels/ref/dequantize.h"
 
@@ -82,7 +83,8 @@ Result<ref::RopeParameters> read_rope(const SpecReader& reader, std::uint32_t he
   }
   if (kind == "none") return rope;
   if (kind != "linear" && kind != "yarn")
-    return fail(ErrorCode::unsupported, "rope.scaling.type is \"{}\"; this build computes none, linear and yarn", kind);
+    return fail(ErrorCode::unsupported, "rope.scaling.type is \"{}\"; this build computes none, linear and yarn",
+                printable(kind));
   SIROCCO_TRY(const float old_factor, reader.number_or("rope.scale_linear", 1, 1e-3, 1e6));
   SIROCCO_TRY(rope.factor, reader.number_or("rope.scaling.factor", old_factor, 1e-3, 1e6));
   rope.scaling = kind == "yarn" ? ref::RopeScaling::yarn : ref::RopeScaling::linear;
@@ -104,7 +106,8 @@ Result<ModelSpec> read_common_spec(const GgufFile& file) {
   ModelSpec spec;
   SIROCCO_TRY(spec.architecture, metadata.string("general.architecture"));
   if (metadata.contains("general.name")) {
-    SIROCCO_TRY(spec.name, metadata.string("general.name"));
+    SIROCCO_TRY(const std::string name, metadata.string("general.name"));
+    spec.name = printable(name);
   }
   const SpecReader reader(metadata, spec.architecture);
   SIROCCO_TRY(spec.layers, reader.integer("block_count", 1, kMaxLayers));

@@ -1,5 +1,6 @@
 #include "engine/model/model.h"
 
+#include "engine/base/printable.h"
 #include "engine/model/architecture.h"
 
 namespace sirocco {
@@ -28,8 +29,8 @@ Result<std::shared_ptr<const Model>> Model::bind(std::shared_ptr<const GgufFile>
   if (!name) return fail(name.error().at(where));
   const Architecture* architecture = find_architecture(*name);
   if (architecture == nullptr)
-    return fail(ErrorCode::unsupported, "{}: architecture \"{}\" is not one this build computes ({})", where, *name,
-                fmt::join(architecture_names(), ", "));
+    return fail(ErrorCode::unsupported, "{}: architecture \"{}\" is not one this build computes ({})", where,
+                printable(*name), fmt::join(architecture_names(), ", "));
   auto spec = architecture->read_spec(*file);
   if (!spec) return fail(spec.error().at(where));
 

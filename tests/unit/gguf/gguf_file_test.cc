@@ -135,8 +135,12 @@ TEST(GgufFile, ValuesOutsideTheFormatAreRefused) {
             "model.gguf: metadata key k: a boolean of value 2, expected 0 or 1");
   EXPECT_EQ(error_of(GgufBytes(3, 0, 1).u32("", 1).bytes()),
             "model.gguf: metadata entry 0 of 1: an empty name at byte 32");
-  EXPECT_EQ(error_of(GgufBytes(3, 0, 1).u32("\x1b[2J", 1).bytes()),
-            "model.gguf: metadata entry 0 of 1: a name with control characters before byte 36");
+  EXPECT_EQ(
+      error_of(GgufBytes(3, 0, 1).u32("\x1b[2J", 1).bytes()),
+      "model.gguf: metadata entry 0 of 1: a name with control characters or broken UTF-8 before byte 36: \" [2J\"");
+  for (const char* name : {"\u009B31m", "\xFF", "a\nb", "\u202Ea"}) {
+    EXPECT_NE(error_of(GgufBytes(3, 1, 0).tensor(name, {8}, kF32, 0).pad().zeros(32).bytes()), "(accepted)") << name;
+  }
 }
 
 // Every prefix of a good file is a truncated one.
