@@ -39,7 +39,6 @@ class TensorTable {
  private:
   const GgufTensor* find(const std::string& name, const std::vector<std::uint64_t>& shape, bool required);
   void slice(const GgufTensor* tensor, std::uint64_t first_row, std::uint64_t rows, Matrix& target);
-  std::string where() const;
 
   const GgufFile& file_;
   std::set<std::string, std::less<>> used_;
@@ -58,8 +57,11 @@ const Architecture* find_architecture(std::string_view name);
 std::vector<std::string_view> architecture_names();
 
 // What all architectures of the Llama family say in the same words, under their own prefix: sizes, heads, RoPE with its
-// scaling, window, experts. The architecture then changes what is different.
-Result<ModelSpec> read_common_spec(const GgufFile& file);
+// scaling, window, experts. The architecture then changes what is different. A key that asks for something that is not
+// computed is an error that names it. (common_spec.cc)
+//
+//   route  how the architecture weighs the chosen experts where the file does not say
+Result<ModelSpec> read_common_spec(const GgufFile& file, const ref::RouteParameters& route);
 
 // attn_norm, q, k, v, output, and ffn_norm with a dense FFN or a router and experts: the Llama family's layer.
 void bind_common_layer(const ModelSpec& spec, std::uint32_t layer, TensorTable& table, LayerWeights& weights);
