@@ -5,6 +5,7 @@
 #include <cmath>
 #include <iterator>
 #include <memory>
+#include <new>
 #include <span>
 #include <string>
 #include <vector>
@@ -42,7 +43,7 @@ void print_row(bool first, std::uint32_t position, std::span<const float> logits
   fmt::print("{}", std::string_view(out.data(), out.size()));
 }
 
-Result<void> logits(LogitsOptions& options) {
+Result<void> logits(LogitsOptions& options) try {
   SIROCCO_TRY(const auto model, Model::open(options.model));
   options.evaluate.context = static_cast<std::uint32_t>(options.tokens.size());
   options.evaluate.kv_type = options.kv == "f16" ? TensorType::f16 : TensorType::f32;
@@ -62,6 +63,9 @@ Result<void> logits(LogitsOptions& options) {
   }));
   if (options.json) fmt::print("]}}\n");
   return {};
+} catch (const std::bad_alloc&) {
+  return fail(ErrorCode::out_of_memory, "{}: not enough memory to compute {} tokens with this model", options.model,
+              options.tokens.size());
 }
 
 }  // namespace

@@ -50,12 +50,22 @@ class Cursor {
                   limit);
     }
     SIROCCO_TRY(const Bytes bytes, take(length));
+    SIROCCO_CHECK(charge(length, 1));
     return std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  }
+
+  // Called before `count` elements of `size` bytes are allocated. `count` is no larger than the file.
+  Result<void> charge(std::uint64_t count, std::uint64_t size) {
+    decoded_ += count * size;
+    if (decoded_ <= GgufLimits::decoded_bytes) return {};
+    return fail(ErrorCode::corrupt, "the metadata would take more than {} of memory, far more than any known model's",
+                format_bytes(GgufLimits::decoded_bytes));
   }
 
  private:
   Bytes bytes_;
   std::uint64_t position_ = 0;
+  std::uint64_t decoded_ = 0;
 };
 
 Result<bool> read_bool(Cursor& in) {
@@ -85,6 +95,7 @@ Result<std::vector<T>> read_elements(Cursor& in, std::uint64_t count) {
     return fail(ErrorCode::corrupt, "truncated: an array of {} elements at byte {}, {} bytes are left", count,
                 in.position(), in.remaining());
   }
+  SIROCCO_CHECK(in.charge(count, sizeof(T)));
   std::vector<T> elements;
   if constexpr (kText || std::is_same_v<T, bool>) {
     elements.reserve(count);

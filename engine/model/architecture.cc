@@ -34,10 +34,19 @@ void bind_common_layer(const ModelSpec& spec, std::uint32_t layer, TensorTable& 
   }
 }
 
+template <class Text>
+void TensorTable::report(Text&& text) {
+  if (problems_.size() < kProblemsShown) {
+    problems_.push_back(text());
+  } else {
+    ++more_problems_;
+  }
+}
+
 const GgufTensor* TensorTable::find(const std::string& name, const std::vector<std::uint64_t>& shape, bool required) {
   const GgufTensor* tensor = file_.find(name);
   if (tensor == nullptr) {
-    if (required) problems_.push_back(fmt::format("tensor {} is missing, expected {}", name, shape_text(shape)));
+    if (required) report([&] { return fmt::format("tensor {} is missing, expected {}", name, shape_text(shape)); });
     return nullptr;
   }
   used_.insert(name);
@@ -45,13 +54,14 @@ const GgufTensor* TensorTable::find(const std::string& name, const std::vector<s
   for (std::size_t i = 0; i < tensor->shape.size(); ++i)
     same = same && tensor->shape[i] == (i < shape.size() ? shape[i] : 1);
   if (!same) {
-    problems_.push_back(
-        fmt::format("tensor {}: shape {}, expected {}", name, sirocco::shape_text(*tensor), shape_text(shape)));
+    report([&] {
+      return fmt::format("tensor {}: shape {}, expected {}", name, sirocco::shape_text(*tensor), shape_text(shape));
+    });
     return nullptr;
   }
   const TensorTypeInfo* info = tensor_type_info(tensor->type);
   if (!info->computable) {
-    problems_.push_back(fmt::format("tensor {}: type {} is not computed by this build", name, info->name));
+    report([&] { return fmt::format("tensor {}: type {} is not computed by this build", name, info->name); });
     unsupported_ = true;
     return nullptr;
   }
@@ -119,18 +129,17 @@ void TensorTable::need_experts(std::uint32_t layer, std::uint32_t width, const M
   merged("ffn_down_exps.weight", moe.width, width, &ExpertWeights::down);
 }
 
-Result<void> TensorTable::finish() const {
-  std::vector<std::string> problems = problems_;
+Result<void> TensorTable::finish() {
   for (const GgufTensor& tensor : file_.tensors()) {
     if (used_.contains(tensor.name)) continue;
-    problems.push_back(
-        fmt::format("tensor {} has no place in this architecture: the result would be wrong without it", tensor.name));
+    report([&] {
+      return fmt::format("tensor {} has no place in this architecture: the result would be wrong without it",
+                         tensor.name);
+    });
   }
-  if (problems.empty()) return {};
-  const std::size_t shown = std::min(problems.size(), kProblemsShown);
-  std::string text =
-      fmt::format("{}", fmt::join(problems.begin(), problems.begin() + static_cast<std::ptrdiff_t>(shown), "; "));
-  if (shown < problems.size()) text += fmt::format("; and {} more", problems.size() - shown);
+  if (problems_.empty()) return {};
+  std::string text = fmt::format("{}", fmt::join(problems_, "; "));
+  if (more_problems_ > 0) text += fmt::format("; and {} more", more_problems_);
   return fail(unsupported_ ? ErrorCode::unsupported : ErrorCode::corrupt, "{}", text);
 }
 

@@ -34,15 +34,19 @@ class TensorTable {
 
   bool has(const std::string& name) const { return file_.find(name) != nullptr; }
 
-  Result<void> finish() const;
+  Result<void> finish();
 
  private:
   const GgufTensor* find(const std::string& name, const std::vector<std::uint64_t>& shape, bool required);
+  // Keeps the first few problems and counts the rest: a hostile file can have millions, and no one reads them.
+  template <class Text>
+  void report(Text&& text);
   void slice(const GgufTensor* tensor, std::uint64_t first_row, std::uint64_t rows, Matrix& target);
 
   const GgufFile& file_;
   std::set<std::string, std::less<>> used_;
   std::vector<std::string> problems_;
+  std::size_t more_problems_ = 0;
   bool unsupported_ = false;
 };
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 
 #include "engine/base/printable.h"
+#include "engine/gguf/gguf_header.h"
 #include "engine/model/architecture.h"
 #include "engine/model/spec_reader.h"
 
@@ -17,6 +17,8 @@ constexpr std::uint64_t kMaxWidth = 1U << 20;
 constexpr std::uint64_t kMaxHeads = 4096;
 constexpr std::uint64_t kMaxHeadDim = 4096;
 constexpr std::uint64_t kMaxExperts = 4096;
+constexpr std::uint64_t kMaxExpertsOfAllLayers = GgufLimits::tensors / 4;  // each may be three tensors
+constexpr std::uint64_t kMaxVocabulary = 1U << 20;
 constexpr std::uint64_t kMaxContext = 1U << 28;
 
 // What other models compute and this build does not. A file may carry the key where its value changes nothing.
@@ -171,6 +173,9 @@ Result<ModelSpec> read_common_spec(const GgufFile& file, const ref::RouteParamet
   SIROCCO_CHECK(read_attention(reader, spec));
   SIROCCO_TRY(spec.rope, read_rope(reader, spec));
   SIROCCO_TRY(const std::uint32_t experts, reader.integer_or("expert_count", 0, 0, kMaxExperts));
+  if (std::uint64_t{spec.layers} * experts > kMaxExpertsOfAllLayers)
+    return fail(ErrorCode::corrupt, "{} layers of {} experts ({}) are {}, at most {} are allowed", spec.layers, experts,
+                reader.full("expert_count"), std::uint64_t{spec.layers} * experts, kMaxExpertsOfAllLayers);
   if (experts > 0) {
     SIROCCO_TRY(spec.moe, read_experts(reader, experts, route));
   } else {
@@ -179,9 +184,9 @@ Result<ModelSpec> read_common_spec(const GgufFile& file, const ref::RouteParamet
   SIROCCO_CHECK(refuse_what_is_not_computed(reader, spec));
   const GgufTensor* embedding = file.find("token_embd.weight");
   if (embedding == nullptr) return fail(ErrorCode::corrupt, "tensor token_embd.weight is missing");
-  if (embedding->shape[1] > std::numeric_limits<std::int32_t>::max())
-    return fail(ErrorCode::corrupt, "tensor token_embd.weight: {} rows are more than a token id can name",
-                embedding->shape[1]);
+  if (embedding->shape[1] > kMaxVocabulary)
+    return fail(ErrorCode::corrupt, "tensor token_embd.weight: a vocabulary of {} tokens, at most {} are allowed",
+                embedding->shape[1], kMaxVocabulary);
   spec.vocabulary = static_cast<std::uint32_t>(embedding->shape[1]);
   return spec;
 }

@@ -167,6 +167,23 @@ TEST(GgufFile, LargeVocabularyIsReadInLinearTime) {
   EXPECT_LT(elapsed.count(), 2.0);  // measured: 0.01 s; a quadratic reader takes minutes
 }
 
+// A sparse file costs whoever sends it nothing: 8 bytes of it are an empty string, which takes 32 in memory.
+TEST(GgufFile, ArraysThatTakeFarMoreMemoryThanAnyModelsAreRefusedBeforeTheyAreRead) {
+  const test::TemporaryFolder folder;
+  for (const std::uint32_t type : {kString, 7U, 12U}) {
+    const std::uint64_t count = (500 * MiB) / (type == 7 ? 1 : 8);
+    const auto head = GgufBytes(3, 0, 1).text("k").number(kArray).number(type).number(count);
+    test::write_file(folder / "m.gguf", head.bytes());
+    std::filesystem::resize_file(folder / "m.gguf", 520 * MiB);
+    const auto file = GgufFile::open(folder / "m.gguf");
+    ASSERT_FALSE(file);
+    EXPECT_EQ(
+        file.error().message(),
+        (folder / "m.gguf").string() +
+            ": metadata key k: the metadata would take more than 256 MiB of memory, far more than any known model's");
+  }
+}
+
 TEST(GgufFile, WhatIsNotARegularFileIsRefusedWithoutWaiting) {
   const test::TemporaryFolder folder;
   ASSERT_EQ(mkfifo((folder / "pipe.gguf").c_str(), 0600), 0);

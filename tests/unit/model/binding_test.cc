@@ -1,6 +1,8 @@
 // What is missing or misshapen in a model file is told together, before anything is computed.
 #include <gtest/gtest.h>
 
+#include <chrono>
+
 #include "engine/model/model.h"
 #include "tests/support/changed_model.h"
 #include "tests/unit/gguf/gguf_bytes.h"
@@ -53,6 +55,44 @@ TEST(Binding, ALongListIsCutAndCounted) {
   const Error error = error_with([](Declaration& tensor) { return tensor.name == "token_embd.weight"; });
   // Of three layers ten tensors each, and the norm before the output.
   EXPECT_TRUE(error.message().ends_with("; and 11 more")) << error.message();
+}
+
+// 92 KB that claimed four million experts took 3 GiB and 13 seconds to refuse.
+TEST(Binding, MoreExpertsThanAnyFileHoldsAreRefusedAtOnce) {
+  const test::TemporaryFolder folder;
+  const auto claim = [](GgufMetadata& metadata) {
+    metadata.set("llama.block_count", std::uint32_t{1024});
+    metadata.set("llama.expert_count", std::uint32_t{4096});
+  };
+  const auto model = Model::bind(test::change_model("tiny-mixtral.gguf", folder / "m.gguf", {.metadata = claim}));
+  ASSERT_FALSE(model);
+  EXPECT_EQ(model.error().message(),
+            "m.gguf: 1024 layers of 4096 experts (llama.expert_count) are 4194304, at most 262144 are allowed");
+}
+
+TEST(Binding, ThousandsOfProblemsAreCountedNotKept) {
+  const test::TemporaryFolder folder;
+  const auto claim = [](GgufMetadata& metadata) {
+    metadata.set("llama.block_count", std::uint32_t{64});
+    metadata.set("llama.expert_count", std::uint32_t{4096});
+  };
+  // A tensor of each of its layers says that every expert has tensors of its own: 3 x 4096, of which a few are there.
+  const auto file = test::change_model("tiny-mixtral-per-expert.gguf", folder / "m.gguf", {.metadata = claim});
+  const auto start = std::chrono::steady_clock::now();
+  const auto model = Model::bind(file);
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  ASSERT_FALSE(model);
+  EXPECT_LT(model.error().message().size(), 4096U);
+  EXPECT_LT(elapsed.count(), 2.0);  // measured: 0.02 s
+}
+
+TEST(Binding, VocabularyBeyondReasonIsRefused) {
+  const Error error = error_with([](Declaration& tensor) {
+    if (tensor.name == "token_embd.weight") tensor = {tensor.name, TensorType::i8, {1, 2000000}};
+    return true;
+  });
+  EXPECT_EQ(error.message(),
+            "m.gguf: tensor token_embd.weight: a vocabulary of 2000000 tokens, at most 1048576 are allowed");
 }
 
 }  // namespace
