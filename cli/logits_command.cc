@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <iterator>
 #include <memory>
 #include <new>
@@ -12,6 +11,7 @@
 
 #include "cli/backend_options.h"
 #include "cli/file_commands.h"
+#include "cli/finite_logits.h"
 #include "cli/output.h"
 #include "engine/evaluate.h"
 
@@ -33,11 +33,7 @@ void print_row(bool first, std::uint32_t position, std::span<const float> logits
   fmt::format_to(std::back_inserter(out), "{}{{\"position\": {}, \"logits\": [", first ? "" : ", ", position);
   for (std::size_t i = 0; i < logits.size(); ++i) {
     if (i > 0) out.append(std::string_view(", "));
-    // The shortest digits that read back as the same float; JSON knows no NaN.
-    if (std::isfinite(logits[i]))
-      fmt::format_to(std::back_inserter(out), "{}", logits[i]);
-    else
-      out.append(std::string_view("null"));
+    fmt::format_to(std::back_inserter(out), "{}", logits[i]);  // the shortest digits that read back as the same float
   }
   out.append(std::string_view("]}"));
   fmt::print("{}", std::string_view(out.data(), out.size()));
@@ -51,7 +47,10 @@ Result<void> logits(LogitsOptions& options) try {
 
   // Nothing is printed before the first row: an error on the way there leaves standard output empty.
   bool first = true;
+  Result<void> finite;  // after the first row that is not, no more are printed
   SIROCCO_CHECK(evaluation.extend(options.tokens, options.all, [&](std::uint32_t position, std::span<const float> row) {
+    if (finite) finite = check_finite(row, position, options.model);
+    if (!finite) return;
     if (first && options.json) fmt::print("{{\"vocab\": {}, \"rows\": [", row.size());
     if (options.json) {
       print_row(first, position, row);
@@ -61,6 +60,7 @@ Result<void> logits(LogitsOptions& options) try {
     }
     first = false;
   }));
+  SIROCCO_CHECK(finite);
   if (options.json) fmt::print("]}}\n");
   return {};
 } catch (const std::bad_alloc&) {
