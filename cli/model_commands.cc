@@ -43,9 +43,9 @@ int run_inspect(const std::string& path, bool json) {
   const auto file = GgufFile::open(path);
   if (!file) return report(file.error());
   if (json)
-    print_json(inspect_json(**file));
+    print_json(inspect_json(*file));
   else
-    std::fputs(inspect_text(**file).c_str(), stdout);
+    std::fputs(inspect_text(*file).c_str(), stdout);
   return 0;
 }
 

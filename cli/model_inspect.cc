@@ -4,6 +4,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "cli/model_support.h"
 #include "engine/base/printable.h"
 
 namespace sirocco {
@@ -115,15 +116,8 @@ std::string context_text(const GgufMetadata& m) {
   if (const auto base = architecture_number(m, "rope.freq_base")) text += fmt::format(", RoPE base {:g}", *base);
   const auto factor = architecture_number(m, "rope.scaling.factor");
   const auto kind = m.string(m.string("general.architecture").value_or("") + ".rope.scaling.type");
-  if (kind || factor) text += fmt::format(", scaled {} x {:g}", printable(kind.value_or("by")), factor.value_or(1));
+  if (kind || factor) text += fmt::format(", scaled {} x {:g}", printable(kind.value_or("linear")), factor.value_or(1));
   return text;
-}
-
-std::string chat_text(const GgufMetadata& m) {
-  const auto chat_template = m.string("tokenizer.chat_template");
-  if (!chat_template) return "no template";
-  const std::string name = chat_format_name(m);
-  return name.empty() ? "not recognised: " + printable(*chat_template) : name;
 }
 
 }  // namespace
@@ -157,9 +151,11 @@ ModelSummary::ModelSummary(const GgufFile& file) {
   }
 }
 
-nlohmann::ordered_json inspect_json(const GgufFile& file) {
+nlohmann::ordered_json inspect_json(const std::shared_ptr<const GgufFile>& file_handle) {
+  const GgufFile& file = *file_handle;
   const GgufMetadata& m = file.metadata();
   const ModelSummary summary(file);
+  const ModelSupport support = model_support(file_handle);
   const std::string architecture = m.string("general.architecture").value_or("");
   nlohmann::ordered_json json = {
       {"path", file.path().string()},
@@ -185,8 +181,11 @@ nlohmann::ordered_json inspect_json(const GgufFile& file) {
   json["tokenizer"] = {{"model", text_or(m, "tokenizer.ggml.model", "")},
                        {"pre", text_or(m, "tokenizer.ggml.pre", "")},
                        {"tokens", vocabulary_size(m)}};
-  json["chat_format"] = chat_format_name(m);
+  json["chat_format"] = support.chat_format;
+  json["chat_problem"] = support.chat_problem;
   json["chat_template"] = text_or(m, "tokenizer.chat_template", "");
+  json["can_be_served"] = support.problems.empty();
+  json["problems"] = support.problems;
   json["groups"] = nlohmann::ordered_json::array();
   for (const auto& [name, totals] : summary.groups) json["groups"].push_back(totals_json("group", name, totals));
   json["types"] = nlohmann::ordered_json::array();
@@ -198,9 +197,11 @@ nlohmann::ordered_json inspect_json(const GgufFile& file) {
   return json;
 }
 
-std::string inspect_text(const GgufFile& file) {
+std::string inspect_text(const std::shared_ptr<const GgufFile>& file_handle) {
+  const GgufFile& file = *file_handle;
   const GgufMetadata& m = file.metadata();
   const ModelSummary summary(file);
+  const ModelSupport support = model_support(file_handle);
   Table table;
   table.line("name", text_or(m, "general.name", "(none)"));
   table.line("architecture", text_or(m, "general.architecture", "(none)"));
@@ -215,7 +216,9 @@ std::string inspect_text(const GgufFile& file) {
   const std::string pre = text_or(m, "tokenizer.ggml.pre", "");
   table.line("tokenizer", fmt::format("{}{}{}, {} tokens", text_or(m, "tokenizer.ggml.model", "none"),
                                       pre.empty() ? "" : "/", pre, vocabulary_size(m)));
-  table.line("chat format", chat_text(m));
+  table.line("chat format", support.chat_format.empty() ? "none: " + support.chat_problem : support.chat_format);
+  if (support.problems.empty()) table.line("can be served", "yes");
+  for (const std::string& problem : support.problems) table.line("can be served", "no: " + problem);
   table.line("file", fmt::format("{} in {} part{}, GGUF version {}", format_bytes(file_bytes(file)),
                                  file.parts().size(), file.parts().size() == 1 ? "" : "s", file.version()));
   if (file.parts().size() > 1) {
