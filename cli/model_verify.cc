@@ -77,7 +77,8 @@ Result<VerifyReport> verify_model(const GgufFile& file, std::optional<std::size_
 
   std::optional<FileHash> hash;
   if (hash_part) hash.emplace(file.parts()[*hash_part].mapping);
-  ModelProgress progress("verifying " + file.path().string(), total);
+  ModelProgress progress("verifying " + file.path().string());
+  progress.expect(total);
   VerifyReport report;
   for (const GgufTensor* const tensor : order) {
     FileHash* const keeps_up = hash && tensor->part == *hash_part ? &*hash : nullptr;

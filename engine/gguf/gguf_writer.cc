@@ -293,6 +293,15 @@ Result<void> GgufWriter::append(Bytes bytes) {
   return state_->put(std::vector<std::byte>(padding));
 }
 
+Result<void> GgufWriter::flush() {
+  if (state_->failed) return fail(ErrorCode::io, "{}: an earlier write failed", state_->path.string());
+  return state_->flush();
+}
+
+const std::filesystem::path& GgufWriter::part_path() const {
+  return state_->part_path;
+}
+
 Result<void> GgufWriter::finish() {
   if (state_->failed) return fail(ErrorCode::io, "{}: an earlier write failed", state_->path.string());
   if (current() != nullptr) {
