@@ -72,6 +72,7 @@ std::string bad_text(const GgufFile& file, const BadBlock& bad) {
 std::vector<std::string> verify_problems(const GgufFile& file, const VerifyReport& report, const std::string& sha256) {
   constexpr std::size_t kListed = 10;
   std::vector<std::string> problems;
+  if (!report.not_loadable.empty()) problems.push_back("it cannot be loaded: " + report.not_loadable);
   for (std::size_t i = 0; i < std::min(report.bad.size(), kListed); ++i)
     problems.push_back(bad_text(file, report.bad[i]));
   if (report.bad.size() > kListed) problems.push_back(fmt::format("and {} tensors more", report.bad.size() - kListed));
@@ -91,7 +92,7 @@ std::size_t part_index(const GgufFile& file) {
 int run_verify(const VerifyFlags& flags) {
   const auto file = GgufFile::open(flags.path);
   if (!file) return report_failure(file.error());
-  const auto verified = verify_model(**file, flags.sha256.empty() ? std::nullopt : std::optional(part_index(**file)));
+  const auto verified = verify_model(*file, flags.sha256.empty() ? std::nullopt : std::optional(part_index(**file)));
   if (!verified) return report_failure(verified.error());
   const std::vector<std::string> problems = verify_problems(**file, *verified, flags.sha256);
   if (flags.json) {
@@ -102,10 +103,17 @@ int run_verify(const VerifyFlags& flags) {
     for (const BadBlock& bad : verified->bad) {
       json["bad"].push_back({{"tensor", bad.tensor}, {"row", bad.row}, {"block", bad.block}});
     }
+    json["problems"] = problems;
+    json["trailing_bytes"] = verified->trailing_bytes;
     print_json(json);
-  } else if (problems.empty()) {
-    fmt::print("{}: {} tensors, all whole and finite{}\n", flags.path, (*file)->tensors().size(),
-               flags.sha256.empty() ? "" : ", SHA-256 as expected");
+  } else {
+    if (problems.empty()) {
+      fmt::print("{}: {} tensors, all whole and finite{}\n", flags.path, (*file)->tensors().size(),
+                 flags.sha256.empty() ? "" : ", SHA-256 as expected");
+    }
+    if (verified->trailing_bytes > 0) {
+      fmt::print("{}: {} bytes after the last tensor belong to nothing\n", flags.path, verified->trailing_bytes);
+    }
   }
   for (const std::string& problem : problems) report_failure(flags.path + ": " + problem);
   return problems.empty() ? 0 : 1;
@@ -207,7 +215,7 @@ void add_inspect(CLI::App& model, CommandContext& context) {
 
 void add_verify(CLI::App& model, CommandContext& context) {
   auto* const command = model.add_subcommand(
-      "verify", "Read all of a model file: structure, finite scales, SHA-256");
+      "verify", "Read all of a model file: structure, finite scales, whether it can be loaded, SHA-256");
   const auto flags = std::make_shared<VerifyFlags>();
   add_path(*command, "FILE", flags->path, "A GGUF file, or any part of a split one");
   command->add_option("--sha256", flags->sha256, "The SHA-256 that FILE should have, 64 hexadecimal digits")
