@@ -14,6 +14,7 @@
 #include "cli/backend_options.h"
 #include "cli/bandwidth.h"
 #include "cli/file_commands.h"
+#include "cli/finite_logits.h"
 #include "cli/output.h"
 #include "engine/engine.h"
 #include "engine/experts/mapped_experts.h"
@@ -76,11 +77,15 @@ class BenchRun {
     const auto begin = std::chrono::steady_clock::now();
     for (const std::vector<BlockId>& table : tables_) SIROCCO_CHECK(prefill(table));
     const double prefill_seconds = seconds_since(begin);
+    // Of the sequence computed last: what is not a number spreads through the KV cache to all later logits.
+    SIROCCO_CHECK(check_finite(std::span(logits_).first(vocabulary_), options_.prompt - 1, options_.model));
     const auto middle = std::chrono::steady_clock::now();
     for (std::uint32_t i = 0; i < options_.generate; ++i) SIROCCO_CHECK(decode(options_.prompt + i));
+    const double decode_seconds = seconds_since(middle);
+    SIROCCO_CHECK(check_finite(logits_, options_.prompt + options_.generate - 1, options_.model));
     if (const auto lost = lost_mapping()) return fail(ErrorCode::io, "{}", *lost);
     return Speed{.prefill = options_.batch * options_.prompt / prefill_seconds,
-                 .decode = options_.batch * options_.generate / seconds_since(middle)};
+                 .decode = options_.batch * options_.generate / decode_seconds};
   }
 
   const Backend& backend() const { return *backend_; }

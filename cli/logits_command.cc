@@ -2,15 +2,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <iterator>
 #include <memory>
+#include <new>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "cli/backend_options.h"
 #include "cli/file_commands.h"
+#include "cli/finite_logits.h"
 #include "cli/output.h"
 #include "engine/evaluate.h"
 
@@ -32,17 +33,13 @@ void print_row(bool first, std::uint32_t position, std::span<const float> logits
   fmt::format_to(std::back_inserter(out), "{}{{\"position\": {}, \"logits\": [", first ? "" : ", ", position);
   for (std::size_t i = 0; i < logits.size(); ++i) {
     if (i > 0) out.append(std::string_view(", "));
-    // The shortest digits that read back as the same float; JSON knows no NaN.
-    if (std::isfinite(logits[i]))
-      fmt::format_to(std::back_inserter(out), "{}", logits[i]);
-    else
-      out.append(std::string_view("null"));
+    fmt::format_to(std::back_inserter(out), "{}", logits[i]);  // the shortest digits that read back as the same float
   }
   out.append(std::string_view("]}"));
   fmt::print("{}", std::string_view(out.data(), out.size()));
 }
 
-Result<void> logits(LogitsOptions& options) {
+Result<void> logits(LogitsOptions& options) try {
   SIROCCO_TRY(const auto model, Model::open(options.model));
   options.evaluate.context = static_cast<std::uint32_t>(options.tokens.size());
   options.evaluate.kv_type = options.kv == "f16" ? TensorType::f16 : TensorType::f32;
@@ -50,7 +47,10 @@ Result<void> logits(LogitsOptions& options) {
 
   // Nothing is printed before the first row: an error on the way there leaves standard output empty.
   bool first = true;
+  Result<void> finite;  // after the first row that is not, no more are printed
   SIROCCO_CHECK(evaluation.extend(options.tokens, options.all, [&](std::uint32_t position, std::span<const float> row) {
+    if (finite) finite = check_finite(row, position, options.model);
+    if (!finite) return;
     if (first && options.json) fmt::print("{{\"vocab\": {}, \"rows\": [", row.size());
     if (options.json) {
       print_row(first, position, row);
@@ -60,8 +60,12 @@ Result<void> logits(LogitsOptions& options) {
     }
     first = false;
   }));
+  SIROCCO_CHECK(finite);
   if (options.json) fmt::print("]}}\n");
   return {};
+} catch (const std::bad_alloc&) {
+  return fail(ErrorCode::out_of_memory, "{}: not enough memory to compute {} tokens with this model", options.model,
+              options.tokens.size());
 }
 
 }  // namespace

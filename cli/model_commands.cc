@@ -2,50 +2,53 @@
 
 #include <algorithm>
 #include <csignal>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "cli/model_inspect.h"
 #include "cli/model_synth.h"
 #include "cli/model_upcycle.h"
 #include "cli/model_verify.h"
+#include "cli/output.h"
 
 namespace sirocco {
 namespace {
 
-// Prints the error and returns the exit code that goes with it.
-int report(const Error& error) {
-  std::fputs(("sirocco: " + error.message() + "\n").c_str(), stderr);
-  return error.code() == ErrorCode::invalid_argument ? 2 : 1;
+// Flags that contradict each other; returns the exit code.
+int wrong_usage(std::string_view message) {
+  report_failure(message);
+  return 2;
 }
 
-void print_json(const nlohmann::ordered_json& json) {
-  // A file's texts may be any bytes: what is no UTF-8 becomes U+FFFD.
-  std::fputs((json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n").c_str(), stdout);
+void print_notes(const std::vector<std::string>& notes) {
+  for (const std::string& note : notes) fmt::print(stderr, "sirocco: {}\n", note);
 }
 
 // Where a command may write. A full disk shall be an error message, not SIGXFSZ's end of the program.
 Result<void> prepare_output(const std::filesystem::path& output, bool force) {
   std::signal(SIGXFSZ, SIG_IGN);
   std::error_code ignored;
-  const auto status = std::filesystem::status(output, ignored);
+  const auto status = std::filesystem::symlink_status(output, ignored);
+  if (!std::filesystem::exists(status)) return {};
   if (std::filesystem::is_directory(status)) {
-    return fail(ErrorCode::invalid_argument, "{}: is a directory; name a file in it", output.string());
+    return fail(ErrorCode::io, "{}: is a directory; name a file in it", output.string());
   }
-  if (std::filesystem::exists(status) && !force) {
-    return fail(ErrorCode::io, "{}: exists already; --force replaces it", output.string());
+  // Renaming onto a link, a pipe or a device would put a file in its place.
+  if (!std::filesystem::is_regular_file(status)) {
+    return fail(ErrorCode::io, "{}: is no regular file and is not replaced; choose another name", output.string());
   }
+  if (!force) return fail(ErrorCode::io, "{}: exists already; --force replaces it", output.string());
   return {};
 }
 
 int run_inspect(const std::string& path, bool json) {
   const auto file = GgufFile::open(path);
-  if (!file) return report(file.error());
+  if (!file) return report_failure(file.error());
   if (json)
-    print_json(inspect_json(**file));
+    print_json(inspect_json(*file));
   else
-    std::fputs(inspect_text(**file).c_str(), stdout);
+    fmt::print("{}", inspect_text(*file));
   return 0;
 }
 
@@ -69,6 +72,7 @@ std::string bad_text(const GgufFile& file, const BadBlock& bad) {
 std::vector<std::string> verify_problems(const GgufFile& file, const VerifyReport& report, const std::string& sha256) {
   constexpr std::size_t kListed = 10;
   std::vector<std::string> problems;
+  if (!report.not_loadable.empty()) problems.push_back("it cannot be loaded: " + report.not_loadable);
   for (std::size_t i = 0; i < std::min(report.bad.size(), kListed); ++i)
     problems.push_back(bad_text(file, report.bad[i]));
   if (report.bad.size() > kListed) problems.push_back(fmt::format("and {} tensors more", report.bad.size() - kListed));
@@ -87,9 +91,9 @@ std::size_t part_index(const GgufFile& file) {
 
 int run_verify(const VerifyFlags& flags) {
   const auto file = GgufFile::open(flags.path);
-  if (!file) return report(file.error());
-  const auto verified = verify_model(**file, flags.sha256.empty() ? std::nullopt : std::optional(part_index(**file)));
-  if (!verified) return report(verified.error());
+  if (!file) return report_failure(file.error());
+  const auto verified = verify_model(*file, flags.sha256.empty() ? std::nullopt : std::optional(part_index(**file)));
+  if (!verified) return report_failure(verified.error());
   const std::vector<std::string> problems = verify_problems(**file, *verified, flags.sha256);
   if (flags.json) {
     nlohmann::ordered_json json = {
@@ -99,14 +103,19 @@ int run_verify(const VerifyFlags& flags) {
     for (const BadBlock& bad : verified->bad) {
       json["bad"].push_back({{"tensor", bad.tensor}, {"row", bad.row}, {"block", bad.block}});
     }
+    json["problems"] = problems;
+    json["trailing_bytes"] = verified->trailing_bytes;
     print_json(json);
-  } else if (problems.empty()) {
-    std::fputs(fmt::format("{}: {} tensors, all whole and finite{}\n", flags.path, (*file)->tensors().size(),
-                           flags.sha256.empty() ? "" : ", SHA-256 as expected")
-                   .c_str(),
-               stdout);
+  } else {
+    if (problems.empty()) {
+      fmt::print("{}: {} tensors, all whole and finite{}\n", flags.path, (*file)->tensors().size(),
+                 flags.sha256.empty() ? "" : ", SHA-256 as expected");
+    }
+    if (verified->trailing_bytes > 0) {
+      fmt::print("{}: {} bytes after the last tensor belong to nothing\n", flags.path, verified->trailing_bytes);
+    }
   }
-  for (const std::string& problem : problems) report(Error(ErrorCode::corrupt, flags.path + ": " + problem));
+  for (const std::string& problem : problems) report_failure(flags.path + ": " + problem);
   return problems.empty() ? 0 : 1;
 }
 
@@ -120,18 +129,17 @@ struct UpcycleFlags {
 int run_upcycle(const UpcycleFlags& flags) {
   std::error_code ignored;
   if (flags.input == flags.output || std::filesystem::equivalent(flags.input, flags.output, ignored)) {
-    return report(Error(ErrorCode::invalid_argument, flags.output + ": is the input too; name another output"));
+    return wrong_usage(flags.output + ": is the input too; name another output");
   }
   if (flags.options.used > flags.options.experts) {
-    return report(Error(ErrorCode::invalid_argument,
-                        fmt::format("--used {} is more than --experts {}", flags.options.used, flags.options.experts)));
+    return wrong_usage(fmt::format("--used {} is more than --experts {}", flags.options.used, flags.options.experts));
   }
   const auto input = GgufFile::open(flags.input);
-  if (!input) return report(input.error());
-  if (const auto ready = prepare_output(flags.output, flags.force); !ready) return report(ready.error());
-  if (const auto done = upcycle_model(**input, flags.output, flags.options); !done) return report(done.error());
-  std::fputs(fmt::format("{}: {}\n", flags.output, format_bytes(std::filesystem::file_size(flags.output))).c_str(),
-             stdout);
+  if (!input) return report_failure(input.error());
+  if (const auto ready = prepare_output(flags.output, flags.force); !ready) return report_failure(ready.error());
+  print_notes(upcycle_notes(**input, flags.options));
+  if (const auto done = upcycle_model(*input, flags.output, flags.options); !done) return report_failure(done.error());
+  fmt::print("{}: {}\n", flags.output, format_bytes(std::filesystem::file_size(flags.output)));
   return 0;
 }
 
@@ -176,32 +184,40 @@ std::vector<std::string> computable_types() {
 
 int run_synth(const SynthFlags& flags) {
   const auto preset = chosen_preset(flags);
-  if (!preset) return report(preset.error());
+  if (!preset) return wrong_usage(preset.error().message());
   const auto types = tensor_types();
   const TensorType type =
       std::find_if(types.begin(), types.end(), [&](const auto& t) { return t.name == flags.type; })->type;
-  if (const auto ready = prepare_output(flags.output, flags.force); !ready) return report(ready.error());
-  for (const std::string& note : synth_notes(*preset, type)) std::fputs(("sirocco: " + note + "\n").c_str(), stderr);
-  if (const auto done = synth_model(flags.output, *preset, type, flags.seed); !done) return report(done.error());
-  std::fputs(fmt::format("{}: {}\n", flags.output, format_bytes(std::filesystem::file_size(flags.output))).c_str(),
-             stdout);
+  if (const auto ready = prepare_output(flags.output, flags.force); !ready) return report_failure(ready.error());
+  print_notes(synth_notes(*preset, type));
+  if (const auto done = synth_model(flags.output, *preset, type, flags.seed); !done)
+    return report_failure(done.error());
+  fmt::print("{}: {}\n", flags.output, format_bytes(std::filesystem::file_size(flags.output)));
   return 0;
+}
+
+// A path: required, and never "", which names nothing.
+void add_path(CLI::App& command, const std::string& name, std::string& path, const std::string& help) {
+  command.add_option(name, path, help)->required()->check([](const std::string& text) {
+    return text.empty() ? "the name of a file is missing" : "";
+  });
 }
 
 // Flags live as long as the command that fills them: its callback holds them.
 void add_inspect(CLI::App& model, CommandContext& context) {
-  auto* const command = model.add_subcommand("inspect", "Show what a model file holds");
+  auto* const command = model.add_subcommand("inspect", "Show what a model file holds and whether it can be served");
   const auto path = std::make_shared<std::string>();
   const auto json = std::make_shared<bool>(false);
-  command->add_option("FILE", *path, "A GGUF file, or any part of a split one")->required();
+  add_path(*command, "FILE", *path, "A GGUF file, or any part of a split one");
   command->add_flag("--json", *json, "One JSON document instead of text");
   command->callback([=, &context] { context.exit_code = run_inspect(*path, *json); });
 }
 
 void add_verify(CLI::App& model, CommandContext& context) {
-  auto* const command = model.add_subcommand("verify", "Read all of a model file: structure, finite scales, SHA-256");
+  auto* const command = model.add_subcommand(
+      "verify", "Read all of a model file: structure, finite scales, whether it can be loaded, SHA-256");
   const auto flags = std::make_shared<VerifyFlags>();
-  command->add_option("FILE", flags->path, "A GGUF file, or any part of a split one")->required();
+  add_path(*command, "FILE", flags->path, "A GGUF file, or any part of a split one");
   command->add_option("--sha256", flags->sha256, "The SHA-256 that FILE should have, 64 hexadecimal digits")
       ->transform([](const std::string& text) { return CLI::detail::to_lower(text); })
       ->check([](const std::string& text) {
@@ -221,8 +237,8 @@ void add_upcycle(CLI::App& model, CommandContext& context) {
       "compute the same function, so the model answers as the dense one does, no better, and needs more memory.\n"
       "Quantised blocks are copied as they are; every expert has its inner channels in another order.");
   const auto flags = std::make_shared<UpcycleFlags>();
-  command->add_option("IN", flags->input, "A dense GGUF model of architecture llama")->required();
-  command->add_option("OUT", flags->output, "The model to write")->required();
+  add_path(*command, "IN", flags->input, "A dense GGUF model of architecture llama");
+  add_path(*command, "OUT", flags->output, "The model to write");
   command->add_option("--experts", flags->options.experts, "Experts in each layer")
       ->required()
       ->check(CLI::Range(1, 1024));
@@ -234,7 +250,9 @@ void add_upcycle(CLI::App& model, CommandContext& context) {
           "--permute", [flags](const std::string& text) { flags->options.permute = text == "yes"; },
           "no: all experts are plain copies (default: yes)")
       ->check(CLI::IsMember({"yes", "no"}));
-  command->add_option("--seed", flags->options.seed, "Of the router and the orders")->capture_default_str();
+  command->add_option("--seed", flags->options.seed, "Of the router and the orders")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   command->add_flag("--force", flags->force, "Replace OUT if it exists");
   command->callback([=, &context] { context.exit_code = run_upcycle(*flags); });
 }
@@ -243,7 +261,7 @@ void add_synth(CLI::App& model, CommandContext& context) {
   auto* const command = model.add_subcommand(
       "synth", "Make a model of random weights at a real model's dimensions, for benchmarks and tests");
   const auto flags = std::make_shared<SynthFlags>();
-  command->add_option("OUT", flags->output, "The model to write")->required();
+  add_path(*command, "OUT", flags->output, "The model to write");
   command->add_option("--preset", flags->preset, "Whose dimensions")->required()->check(CLI::IsMember(preset_names()));
   command->add_option("--layers", flags->layers, "Only so many layers")->check(CLI::Range(1, 1024));
   command
@@ -251,7 +269,7 @@ void add_synth(CLI::App& model, CommandContext& context) {
                    "Of the matrices; norms and routers are F32, with a K-quant embedding and output Q6_K")
       ->capture_default_str()
       ->check(CLI::IsMember(computable_types()));
-  command->add_option("--seed", flags->seed, "Of the weights")->capture_default_str();
+  command->add_option("--seed", flags->seed, "Of the weights")->capture_default_str()->check(CLI::NonNegativeNumber);
   command->add_option("--experts", flags->experts, "Another number of experts than the preset's")
       ->check(CLI::Range(1, 1024));
   command->add_flag("--force", flags->force, "Replace OUT if it exists");

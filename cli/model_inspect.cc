@@ -4,6 +4,9 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "cli/model_support.h"
+#include "engine/base/printable.h"
+
 namespace sirocco {
 namespace {
 
@@ -38,23 +41,14 @@ std::optional<double> architecture_number(const GgufMetadata& metadata, std::str
   return value ? std::optional(*value) : std::nullopt;
 }
 
+// What the file says, fit for a terminal.
 std::string text_or(const GgufMetadata& metadata, std::string_view key, std::string_view otherwise) {
-  return metadata.string(key).value_or(std::string(otherwise));
+  return printable(metadata.string(key).value_or(std::string(otherwise)));
 }
 
 std::uint64_t vocabulary_size(const GgufMetadata& metadata) {
   const auto tokens = metadata.strings("tokenizer.ggml.tokens");
   return tokens ? tokens->size() : 0;
-}
-
-// At most `limit` characters on one line, without control characters: what a file says goes to a terminal.
-std::string one_line(std::string text, std::size_t limit = 100) {
-  std::replace_if(
-      text.begin(), text.end(), [](char c) { return (c >= 0 && c < 0x20) || c == 0x7F; }, ' ');
-  if (text.size() <= limit) return text;
-  std::size_t end = limit;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U) --end;  // not inside a UTF-8 character
-  return text.substr(0, end) + "…";
 }
 
 template <class T>
@@ -121,16 +115,9 @@ std::string context_text(const GgufMetadata& m) {
     text += fmt::format(", window {}", *window);
   if (const auto base = architecture_number(m, "rope.freq_base")) text += fmt::format(", RoPE base {:g}", *base);
   const auto factor = architecture_number(m, "rope.scaling.factor");
-  const auto kind = m.string(text_or(m, "general.architecture", "") + ".rope.scaling.type");
-  if (kind || factor) text += fmt::format(", scaled {} x {:g}", one_line(kind.value_or("by")), factor.value_or(1));
+  const auto kind = m.string(m.string("general.architecture").value_or("") + ".rope.scaling.type");
+  if (kind || factor) text += fmt::format(", scaled {} x {:g}", printable(kind.value_or("linear")), factor.value_or(1));
   return text;
-}
-
-std::string chat_text(const GgufMetadata& m) {
-  const auto chat_template = m.string("tokenizer.chat_template");
-  if (!chat_template) return "no template";
-  const std::string name = chat_format_name(m);
-  return name.empty() ? "not recognised: " + one_line(*chat_template) : name;
 }
 
 }  // namespace
@@ -164,14 +151,16 @@ ModelSummary::ModelSummary(const GgufFile& file) {
   }
 }
 
-nlohmann::ordered_json inspect_json(const GgufFile& file) {
+nlohmann::ordered_json inspect_json(const std::shared_ptr<const GgufFile>& file_handle) {
+  const GgufFile& file = *file_handle;
   const GgufMetadata& m = file.metadata();
   const ModelSummary summary(file);
-  const std::string architecture = text_or(m, "general.architecture", "");
+  const ModelSupport support = model_support(file_handle);
+  const std::string architecture = m.string("general.architecture").value_or("");
   nlohmann::ordered_json json = {
       {"path", file.path().string()},
       {"gguf_version", file.version()},
-      {"architecture", architecture},
+      {"architecture", printable(architecture)},
       {"name", text_or(m, "general.name", "")},
       {"file_bytes", file_bytes(file)},
       {"parameters", {{"total", summary.total.parameters}, {"active", summary.active_parameters}}},
@@ -184,15 +173,19 @@ nlohmann::ordered_json inspect_json(const GgufFile& file) {
     json[name] = json_or_null(architecture_integer(m, key));
   }
   const auto scaling = m.string(architecture + ".rope.scaling.type");
-  json["rope"] = {{"freq_base", json_or_null(architecture_number(m, "rope.freq_base"))},
-                  {"dimension_count", json_or_null(architecture_integer(m, "rope.dimension_count"))},
-                  {"scaling_type", scaling ? nlohmann::ordered_json(*scaling) : nlohmann::ordered_json(nullptr)},
-                  {"scaling_factor", json_or_null(architecture_number(m, "rope.scaling.factor"))}};
+  json["rope"] = {
+      {"freq_base", json_or_null(architecture_number(m, "rope.freq_base"))},
+      {"dimension_count", json_or_null(architecture_integer(m, "rope.dimension_count"))},
+      {"scaling_type", scaling ? nlohmann::ordered_json(printable(*scaling)) : nlohmann::ordered_json(nullptr)},
+      {"scaling_factor", json_or_null(architecture_number(m, "rope.scaling.factor"))}};
   json["tokenizer"] = {{"model", text_or(m, "tokenizer.ggml.model", "")},
                        {"pre", text_or(m, "tokenizer.ggml.pre", "")},
                        {"tokens", vocabulary_size(m)}};
-  json["chat_format"] = chat_format_name(m);
-  json["chat_template"] = one_line(text_or(m, "tokenizer.chat_template", ""));
+  json["chat_format"] = support.chat_format;
+  json["chat_problem"] = support.chat_problem;
+  json["chat_template"] = text_or(m, "tokenizer.chat_template", "");
+  json["can_be_served"] = support.problems.empty();
+  json["problems"] = support.problems;
   json["groups"] = nlohmann::ordered_json::array();
   for (const auto& [name, totals] : summary.groups) json["groups"].push_back(totals_json("group", name, totals));
   json["types"] = nlohmann::ordered_json::array();
@@ -204,12 +197,14 @@ nlohmann::ordered_json inspect_json(const GgufFile& file) {
   return json;
 }
 
-std::string inspect_text(const GgufFile& file) {
+std::string inspect_text(const std::shared_ptr<const GgufFile>& file_handle) {
+  const GgufFile& file = *file_handle;
   const GgufMetadata& m = file.metadata();
   const ModelSummary summary(file);
+  const ModelSupport support = model_support(file_handle);
   Table table;
-  table.line("name", one_line(text_or(m, "general.name", "(none)")));
-  table.line("architecture", one_line(text_or(m, "general.architecture", "(none)")));
+  table.line("name", text_or(m, "general.name", "(none)"));
+  table.line("architecture", text_or(m, "general.architecture", "(none)"));
   table.line("dimensions", dimensions_text(m));
   table.line("parameters", fmt::format("{}, {} active per token", count_text(summary.total.parameters),
                                        count_text(summary.active_parameters)));
@@ -219,14 +214,16 @@ std::string inspect_text(const GgufFile& file) {
   }
   table.line("context", context_text(m));
   const std::string pre = text_or(m, "tokenizer.ggml.pre", "");
-  table.line("tokenizer", fmt::format("{}{}{}, {} tokens", one_line(text_or(m, "tokenizer.ggml.model", "none")),
-                                      pre.empty() ? "" : "/", one_line(pre), vocabulary_size(m)));
-  table.line("chat format", chat_text(m));
+  table.line("tokenizer", fmt::format("{}{}{}, {} tokens", text_or(m, "tokenizer.ggml.model", "none"),
+                                      pre.empty() ? "" : "/", pre, vocabulary_size(m)));
+  table.line("chat format", support.chat_format.empty() ? "none: " + support.chat_problem : support.chat_format);
+  if (support.problems.empty()) table.line("can be served", "yes");
+  for (const std::string& problem : support.problems) table.line("can be served", "no: " + problem);
   table.line("file", fmt::format("{} in {} part{}, GGUF version {}", format_bytes(file_bytes(file)),
                                  file.parts().size(), file.parts().size() == 1 ? "" : "s", file.version()));
   if (file.parts().size() > 1) {
     for (const GgufFile::Part& part : file.parts()) {
-      table.line("", fmt::format("{:>10}  {}", format_bytes(part.mapping.size()), one_line(part.path.string())));
+      table.line("", fmt::format("{:>10}  {}", format_bytes(part.mapping.size()), printable(part.path.string(), 4096)));
     }
   }
   table.gap();

@@ -1,8 +1,9 @@
-// `sirocco model inspect`: what is in a model file, without computing anything with it.
+// `sirocco model inspect`: what is in a model file and whether it can be served, without computing anything with it.
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -15,9 +16,6 @@ namespace sirocco {
 
 // What a tensor is for: "embedding", "attention", "dense ffn", "experts", "router", "norms", "output" or "other".
 std::string_view tensor_group(std::string_view name);
-
-// The name of the chat format whose template the file carries ("chatml"), or nothing if there is none that is known.
-std::string chat_format_name(const GgufMetadata& metadata);
 
 struct TensorTotals {
   std::uint64_t tensors = 0;
@@ -34,7 +32,7 @@ struct ModelSummary {
   std::uint64_t active_parameters = 0;  // of one token: the experts' share that is used, and all else
 };
 
-nlohmann::ordered_json inspect_json(const GgufFile& file);
-std::string inspect_text(const GgufFile& file);
+nlohmann::ordered_json inspect_json(const std::shared_ptr<const GgufFile>& file);
+std::string inspect_text(const std::shared_ptr<const GgufFile>& file);
 
 }  // namespace sirocco

@@ -20,20 +20,20 @@ void on_interrupt(int /*signal*/) {
 
 }  // namespace
 
-ModelProgress::ModelProgress(std::string what, std::uint64_t total)
-    : what_(std::move(what)), total_(total), shows_(isatty(STDERR_FILENO) == 1) {
+ModelProgress::ModelProgress(std::string what) : what_(std::move(what)), shows_(isatty(STDERR_FILENO) == 1) {
   interrupted = false;
   struct sigaction action {};
   action.sa_handler = on_interrupt;
   action.sa_flags = SA_RESETHAND;  // a second Ctrl-C ends the program at once
   sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, &action, &interrupt_before_);
-  sigaction(SIGTERM, &action, &terminate_before_);
+  for (Handled& handled : handled_) {
+    sigaction(handled.signal, nullptr, &handled.before);
+    if (handled.before.sa_handler != SIG_IGN) sigaction(handled.signal, &action, nullptr);
+  }
 }
 
 ModelProgress::~ModelProgress() {
-  sigaction(SIGINT, &interrupt_before_, nullptr);
-  sigaction(SIGTERM, &terminate_before_, nullptr);
+  for (const Handled& handled : handled_) sigaction(handled.signal, &handled.before, nullptr);
   if (has_line_) std::fputs("\r\033[K", stderr);
 }
 

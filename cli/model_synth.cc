@@ -93,8 +93,9 @@ Result<void> synth_model(const std::filesystem::path& output, const ModelPreset&
   const std::vector<SynthTensor> tensors = synth_tensors(preset, type);
   std::vector<GgufWriter::TensorDeclaration> declarations;
   for (const SynthTensor& tensor : tensors) declarations.push_back(tensor.declaration);
+  ModelProgress progress("writing " + output.string());
   SIROCCO_TRY(GgufWriter writer, GgufWriter::create(output, synth_metadata(preset), std::move(declarations)));
-  ModelProgress progress("writing " + output.string(), writer.file_bytes());
+  progress.expect(writer.file_bytes());
   Synthesis synthesis(writer, progress, seed);
   for (const SynthTensor& tensor : tensors) SIROCCO_CHECK(synthesis.write(tensor));
   return writer.finish();

@@ -9,8 +9,10 @@
 #include <utility>
 
 #include "cli/model_progress.h"
+#include "engine/base/printable.h"
 #include "engine/gguf/gguf_writer.h"
 #include "engine/gguf/mapping_guard.h"
+#include "engine/model/model.h"
 
 namespace sirocco {
 namespace {
@@ -38,6 +40,18 @@ struct Planned {
 // Channels that move together: down's columns can only be moved as whole blocks.
 std::uint64_t group_channels(const DenseLayer& layer) {
   return tensor_type_info(layer.down->type)->block_size;
+}
+
+std::uint64_t channel_groups(const DenseLayer& layer) {
+  return layer.down->shape[0] / group_channels(layer);
+}
+
+// groups!, or as much of it as any number of experts is compared with.
+std::uint64_t possible_orders(std::uint64_t groups) {
+  constexpr std::uint64_t kEnough = 1U << 20;
+  std::uint64_t orders = 1;
+  for (std::uint64_t i = 2; i <= groups && orders < kEnough; ++i) orders *= i;
+  return orders;
 }
 
 Result<const GgufTensor*> require_tensor(const GgufFile& file, const std::string& name, std::uint32_t dimensions) {
@@ -75,7 +89,8 @@ Result<std::vector<DenseLayer>> find_layers(const GgufFile& file, const UpcycleO
   const GgufMetadata& metadata = file.metadata();
   SIROCCO_TRY(const std::string architecture, metadata.string("general.architecture"));
   if (architecture != "llama") {
-    return fail(ErrorCode::unsupported, "architecture {}; only dense llama models can be upcycled", architecture);
+    return fail(ErrorCode::unsupported, "architecture {}; only dense llama models can be upcycled",
+                printable(architecture));
   }
   if (metadata.integer("llama.expert_count").value_or(0) > 0) {
     return fail(ErrorCode::unsupported, "the model already has experts (llama.expert_count)");
@@ -88,7 +103,7 @@ Result<std::vector<DenseLayer>> find_layers(const GgufFile& file, const UpcycleO
   for (std::uint64_t i = 0; i < count; ++i) {
     SIROCCO_TRY(DenseLayer layer, find_layer(file, i));
     SplitMix64 random(options.seed ^ (i + 1) << 32);
-    const auto groups = static_cast<std::uint32_t>(layer.down->shape[0] / group_channels(layer));
+    const auto groups = static_cast<std::uint32_t>(channel_groups(layer));
     if (options.permute) {
       layer.orders = expert_orders(options.experts, groups, random);
     } else {
@@ -204,6 +219,7 @@ GgufMetadata upcycled_metadata(const GgufFile& input, const UpcycleOptions& opti
   }
   metadata.set("llama.expert_count", options.experts);
   metadata.set("llama.expert_used_count", options.used);
+  metadata.erase("llama.expert_feed_forward_length");  // of a dense model, but an expert's width here: it would win
   for (const char* const key : {"split.no", "split.count", "split.tensors.count"}) metadata.erase(key);
   return metadata;
 }
@@ -211,37 +227,57 @@ GgufMetadata upcycled_metadata(const GgufFile& input, const UpcycleOptions& opti
 }  // namespace
 
 std::vector<std::vector<std::uint32_t>> expert_orders(std::uint32_t experts, std::uint32_t groups, SplitMix64& random) {
-  constexpr int kAttempts = 100;  // with two groups and eight experts there are not enough different orders
+  const std::uint64_t possible = possible_orders(groups);
   std::vector<std::vector<std::uint32_t>> orders;
   std::vector<std::uint32_t> order(groups);
   std::iota(order.begin(), order.end(), 0U);
   while (orders.size() < experts) {
-    for (int attempt = 0; attempt < kAttempts; ++attempt) {
-      for (std::uint32_t i = groups; i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);  // Fisher and Yates
-      if (std::find(orders.begin(), orders.end(), order) == orders.end()) break;
-    }
+    for (std::uint32_t i = groups; i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);  // Fisher and Yates
+    const auto is_taken = [&] { return std::find(orders.begin(), orders.end(), order) != orders.end(); };
+    while (orders.size() < possible && is_taken()) std::next_permutation(order.begin(), order.end());
     orders.push_back(order);
   }
   return orders;
 }
 
-Result<void> upcycle_model(const GgufFile& input, const std::filesystem::path& output, const UpcycleOptions& options) {
+std::vector<std::string> upcycle_notes(const GgufFile& input, const UpcycleOptions& options) {
+  if (!options.permute) return {};  // plain copies were asked for
+  for (std::uint64_t i = 0; i < input.metadata().integer("llama.block_count").value_or(0); ++i) {
+    const auto layer = find_layer(input, i);
+    if (!layer) return {};  // upcycle_model says so
+    const std::uint64_t groups = channel_groups(*layer);
+    if (possible_orders(groups) >= options.experts) continue;
+    return {fmt::format(
+        "layer {}: {} inner channels in blocks of {} have only {} orders; some of the {} experts are the same bytes", i,
+        layer->down->shape[0], group_channels(*layer), possible_orders(groups), options.experts)};
+  }
+  return {};
+}
+
+Result<void> upcycle_model(const std::shared_ptr<const GgufFile>& input_file, const std::filesystem::path& output,
+                           const UpcycleOptions& options) {
+  const GgufFile& input = *input_file;
   auto layers = find_layers(input, options);
   if (!layers) return fail(layers.error().at(input.path().string()));
   auto plan = plan_tensors(input, *layers, options.experts);
   if (!plan) return fail(plan.error().at(input.path().string()));
+  SIROCCO_CHECK(Model::bind(input_file));
 
   std::vector<GgufWriter::TensorDeclaration> declarations;
   for (const Planned& planned : *plan) declarations.push_back(planned.declaration);
+  ModelProgress progress("writing " + output.string());
   SIROCCO_TRY(GgufWriter writer,
               GgufWriter::create(output, upcycled_metadata(input, options), std::move(declarations)));
-  ModelProgress progress("writing " + output.string(), writer.file_bytes());
+  progress.expect(writer.file_bytes());
   for (const Planned& planned : *plan) {
     const std::uint64_t bytes = writer.current_bytes();
     SIROCCO_CHECK(write_tensor(planned, input.data(*planned.source), options.seed, writer));
     SIROCCO_CHECK(progress.advance(bytes));
   }
   if (const auto lost = lost_mapping()) return fail(ErrorCode::io, "{}", *lost);
+  SIROCCO_CHECK(writer.flush());
+  if (const auto made = Model::open(writer.part_path()); !made)
+    return fail(made.error().at(output.string() + ": the model made could not be loaded"));
   return writer.finish();
 }
 

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/gguf/gguf_file.h"
@@ -20,9 +22,14 @@ struct UpcycleOptions {
   std::uint64_t seed = 1;
 };
 
-// Reads through `input`'s mapping and streams: any size, little memory. Errors: the input is no dense Llama model, the
-// disk is full, Ctrl-C; `output` is then as it was before.
-Result<void> upcycle_model(const GgufFile& input, const std::filesystem::path& output, const UpcycleOptions& options);
+// Reads through `input`'s mapping and streams: any size, little memory. The result is one that this build loads.
+// Errors: the input is no dense Llama model that this build loads, the disk is full, Ctrl-C; `output` is then as it was
+// before.
+Result<void> upcycle_model(const std::shared_ptr<const GgufFile>& input, const std::filesystem::path& output,
+                           const UpcycleOptions& options);
+
+// A sentence if a layer has fewer orders of its channels than experts, so that some experts have the same bytes.
+std::vector<std::string> upcycle_notes(const GgufFile& input, const UpcycleOptions& options);
 
 // For each expert an order of `groups` groups of channels, all different as long as there are so many orders.
 // Result: [experts][groups], order[new place] = old place.

@@ -10,6 +10,8 @@
 #include "cli/model_progress.h"
 #include "engine/gguf/block_scales.h"
 #include "engine/gguf/mapping_guard.h"
+#include "engine/model/architecture.h"
+#include "engine/model/model.h"
 
 namespace sirocco {
 namespace {
@@ -61,9 +63,34 @@ Result<std::optional<BadBlock>> verify_tensor(const GgufFile& file, const GgufTe
   return bad;
 }
 
+std::string why_not_loadable(const std::shared_ptr<const GgufFile>& file) {
+  const auto architecture = file->metadata().string("general.architecture");
+  if (file->tensors().empty() || !architecture || find_architecture(*architecture) == nullptr) return {};
+  const auto model = Model::bind(file);
+  return model ? "" : model.error().message();
+}
+
+std::uint64_t trailing_bytes(const GgufFile& file) {
+  std::vector<std::uint64_t> ends;  // of each part's last tensor, with its padding
+  for (const GgufFile::Part& part : file.parts()) ends.push_back(part.data_offset);
+  for (const GgufTensor& tensor : file.tensors()) {
+    const std::uint64_t end =
+        (tensor.offset + tensor.bytes + file.alignment() - 1) / file.alignment() * file.alignment();
+    ends[tensor.part] = std::max(ends[tensor.part], end);
+  }
+  std::uint64_t sum = 0;
+  for (std::size_t i = 0; i < ends.size(); ++i) {
+    const std::uint64_t size = file.parts()[i].mapping.size();
+    sum += size - std::min(size, ends[i]);
+  }
+  return sum;
+}
+
 }  // namespace
 
-Result<VerifyReport> verify_model(const GgufFile& file, std::optional<std::size_t> hash_part) {
+Result<VerifyReport> verify_model(const std::shared_ptr<const GgufFile>& model_file,
+                                  std::optional<std::size_t> hash_part) {
+  const GgufFile& file = *model_file;
   std::vector<const GgufTensor*> order;
   std::uint64_t total = 0;
   for (const GgufTensor& tensor : file.tensors()) {
@@ -77,8 +104,10 @@ Result<VerifyReport> verify_model(const GgufFile& file, std::optional<std::size_
 
   std::optional<FileHash> hash;
   if (hash_part) hash.emplace(file.parts()[*hash_part].mapping);
-  ModelProgress progress("verifying " + file.path().string(), total);
-  VerifyReport report;
+  ModelProgress progress("verifying " + file.path().string());
+  progress.expect(total);
+  VerifyReport report = {
+      .bad = {}, .sha256 = {}, .not_loadable = why_not_loadable(model_file), .trailing_bytes = trailing_bytes(file)};
   for (const GgufTensor* const tensor : order) {
     FileHash* const keeps_up = hash && tensor->part == *hash_part ? &*hash : nullptr;
     SIROCCO_TRY(auto bad, verify_tensor(file, *tensor, keeps_up, progress));

@@ -1,7 +1,8 @@
-// `sirocco model verify`: is the file whole, and are the numbers in it numbers? Opening it has proved its structure;
-// this reads every byte.
+// `sirocco model verify`: is the file whole, are the numbers in it numbers, and does it have what its architecture
+// needs? Opening it has proved its structure; this reads every byte.
 #pragma once
 
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -19,11 +20,14 @@ struct BadBlock {
 };
 
 struct VerifyReport {
-  std::vector<BadBlock> bad;  // one per tensor that has any, in file order
-  std::string sha256;         // of the whole file, lower case; empty unless asked for
+  std::vector<BadBlock> bad;         // one per tensor that has any, in file order
+  std::string sha256;                // of the whole file, lower case; empty unless asked for
+  std::string not_loadable;          // why the model cannot be loaded; empty where it can, or is not ours to judge:
+                                     // a vocabulary without weights, an architecture that is not known
+  std::uint64_t trailing_bytes = 0;  // after the last tensor of each part, beyond its padding: they mean nothing
 };
 
 // `hash_part` is the part of a split model whose SHA-256 is wanted. Errors: the file cannot be read, Ctrl-C.
-Result<VerifyReport> verify_model(const GgufFile& file, std::optional<std::size_t> hash_part);
+Result<VerifyReport> verify_model(const std::shared_ptr<const GgufFile>& file, std::optional<std::size_t> hash_part);
 
 }  // namespace sirocco

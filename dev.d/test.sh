@@ -55,6 +55,11 @@ run_ctest() {
     esac
   done < <(grep -E '^ *[0-9]+/[0-9]+ Test +#' "$log")
   if [[ $before -eq $((passed + failed + skipped)) ]]; then count_one "$1/ctest found no tests" 1 "$log"; fi
+  # A test that skips itself leaves its program passed; ctest keeps what every program said.
+  while read -r name; do
+    skipped=$((skipped + 1))
+    printf '    SKIPPED %s\n' "$1/$name"
+  done < <(sed -nE 's/^\[  SKIPPED \] ([^ ,]+\.[^ ,]+).*/\1/p' "build/$1/Testing/Temporary/LastTest.log" | sort -u)
 }
 
 phase_release() {
@@ -139,6 +144,9 @@ run_tests() {
   done
   install_packages "${BUILD_PACKAGES[@]}" "${TOOL_PACKAGES[@]}"
   mkdir -p build/test
+  if [[ " ${phases[*]} " =~ " "(release|asan|tsan|system)" " ]]; then  # their tests of a real model skip themselves without
+    ( fetch_dense_model ) || count_one "SmolLM2-135M-Instruct" 1 "see above"
+  fi
   for phase in "${phases[@]}"; do "phase_$phase"; done
 
   say "summary after $((SECONDS / 60)) min $((SECONDS % 60)) s (logs: build/test/)"

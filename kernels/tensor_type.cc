@@ -42,6 +42,8 @@ constexpr std::array kTypes = {
     TensorTypeInfo{TensorType::tq1_0, "TQ1_0", 256, 54, false},
     TensorTypeInfo{TensorType::tq2_0, "TQ2_0", 256, 66, false},
     TensorTypeInfo{TensorType::mxfp4, "MXFP4", 32, 17, true},
+    TensorTypeInfo{TensorType::nvfp4, "NVFP4", 64, 36, false},
+    TensorTypeInfo{TensorType::q1_0, "Q1_0", 128, 18, false},
 };
 
 }  // namespace

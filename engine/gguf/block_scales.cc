@@ -32,6 +32,10 @@ bool f64_is_finite(const std::byte* at) {
 bool e8m0_is_finite(const std::byte* at) {
   return *at != std::byte{0xFF};
 }
+// NVFP4's four scales are FP8 E4M3 without a sign (OCP FP8): no infinity, and all ones is NaN.
+bool nvfp4_is_finite(const std::byte* at) {
+  return std::none_of(at, at + 4, [](std::byte scale) { return (scale & std::byte{0x7F}) == std::byte{0x7F}; });
+}
 // IQ1_M spreads its f16 scale over the upper four bits of the four 16-bit words at byte 48.
 bool iq1_m_is_finite(const std::byte* at) {
   return (load<std::uint16_t>(at + 6) & 0x7000U) != 0x7000U || (load<std::uint16_t>(at + 4) & 0xC000U) != 0xC000U;
@@ -67,6 +71,7 @@ std::optional<std::size_t> first_nonfinite_block(TensorType type, Bytes blocks) 
     case TensorType::q4_0:
     case TensorType::q5_0:
     case TensorType::q8_0:
+    case TensorType::q1_0:
     case TensorType::iq2_xxs:
     case TensorType::iq2_xs:
     case TensorType::iq3_xxs:
@@ -98,6 +103,8 @@ std::optional<std::size_t> first_nonfinite_block(TensorType type, Bytes blocks) 
       return first_failing(blocks, size, 64, f16_is_finite);
     case TensorType::mxfp4:
       return first_failing(blocks, size, 0, e8m0_is_finite);
+    case TensorType::nvfp4:
+      return first_failing(blocks, size, 0, nvfp4_is_finite);
     case TensorType::i8:
     case TensorType::i16:
     case TensorType::i32:

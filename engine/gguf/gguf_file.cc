@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <new>
 
 #include "engine/gguf/gguf_header.h"
 #include "engine/gguf/mapping_guard.h"
@@ -115,6 +116,7 @@ class MappedGguf final : public GgufFile {
         return fail(ErrorCode::corrupt, "{}: says it is part {} of {}, expected {} of {}", path.string(),
                     place->index + 1, place->count, i + 1, split.count);
       }
+      if (i > 0) headers[i].metadata = {};  // the first part's counts
     }
     for (std::uint64_t i = 0; i < split.count; ++i) parts[i] = parts_[mapped_as[i]];
     parts_ = std::move(parts);
@@ -145,7 +147,7 @@ class MappedGguf final : public GgufFile {
     part.descriptor = descriptor;
     part.mapping = Bytes(static_cast<const std::byte*>(memory), size);
     install_mapping_guard();
-    if (!guard_mapping(part.mapping, path.string())) {
+    if (!guard_mapping(part.mapping, descriptor, path.string())) {
       return fail(ErrorCode::out_of_memory, "{}: too many model files are open at once; close some", path.string());
     }
     auto header = parse_gguf_header(part.mapping);
@@ -162,6 +164,9 @@ class MappedGguf final : public GgufFile {
       alignment_ = header.alignment;
       metadata_ = std::move(header.metadata);
     }
+    if (tensors_.size() + header.tensors.size() > GgufLimits::tensors)
+      return fail(ErrorCode::corrupt, "{}: more than {} tensors in all parts together", parts_[index].path.string(),
+                  GgufLimits::tensors);
     for (GgufTensor& tensor : header.tensors) {
       tensor.part = index;
       if (!by_name_.emplace(tensor.name, tensors_.size()).second) {
@@ -187,9 +192,13 @@ class MappedGguf final : public GgufFile {
 }  // namespace
 
 Result<std::shared_ptr<const GgufFile>> GgufFile::open(const std::filesystem::path& path) {
-  auto file = std::make_shared<MappedGguf>();
-  SIROCCO_CHECK(file->load(path));
-  return file;
+  try {
+    auto file = std::make_shared<MappedGguf>();
+    SIROCCO_CHECK(file->load(path));
+    return file;
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::out_of_memory, "{}: not enough memory to read what the file says of itself", path.string());
+  }
 }
 
 Result<std::shared_ptr<const GgufFile>> GgufFile::parse(Bytes bytes, std::string name) {

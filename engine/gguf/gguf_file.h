@@ -3,7 +3,7 @@
 // what reads tensors later trusts them. The format: github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 //
 // Immutable after open(), shared by std::shared_ptr; any thread may read. The file is held by its descriptor: deleting
-// or replacing it does no harm. A file truncated while mapped is noticed by mapping_guard.h.
+// or replacing it does no harm. A file truncated or written to while mapped is noticed by mapping_guard.h.
 #pragma once
 
 #include <array>

@@ -7,6 +7,8 @@
 #include <set>
 #include <type_traits>
 
+#include "engine/base/printable.h"
+
 namespace sirocco {
 namespace {
 
@@ -48,12 +50,22 @@ class Cursor {
                   limit);
     }
     SIROCCO_TRY(const Bytes bytes, take(length));
+    SIROCCO_CHECK(charge(length, 1));
     return std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  }
+
+  // Called before `count` elements of `size` bytes are allocated. `count` is no larger than the file.
+  Result<void> charge(std::uint64_t count, std::uint64_t size) {
+    decoded_ += count * size;
+    if (decoded_ <= GgufLimits::decoded_bytes) return {};
+    return fail(ErrorCode::corrupt, "the metadata would take more than {} of memory, far more than any known model's",
+                format_bytes(GgufLimits::decoded_bytes));
   }
 
  private:
   Bytes bytes_;
   std::uint64_t position_ = 0;
+  std::uint64_t decoded_ = 0;
 };
 
 Result<bool> read_bool(Cursor& in) {
@@ -83,6 +95,7 @@ Result<std::vector<T>> read_elements(Cursor& in, std::uint64_t count) {
     return fail(ErrorCode::corrupt, "truncated: an array of {} elements at byte {}, {} bytes are left", count,
                 in.position(), in.remaining());
   }
+  SIROCCO_CHECK(in.charge(count, sizeof(T)));
   std::vector<T> elements;
   if constexpr (kText || std::is_same_v<T, bool>) {
     elements.reserve(count);
@@ -155,7 +168,8 @@ Result<std::string> read_name(Cursor& in, std::uint64_t limit) {
   SIROCCO_TRY(const std::string_view name, in.text(limit));
   if (name.empty()) return fail(ErrorCode::corrupt, "an empty name at byte {}", in.position());
   if (!is_printable(name))
-    return fail(ErrorCode::corrupt, "a name with control characters before byte {}", in.position());
+    return fail(ErrorCode::corrupt, "a name with control characters or broken UTF-8 before byte {}: \"{}\"",
+                in.position(), printable(name));
   return std::string(name);
 }
 
@@ -276,10 +290,6 @@ Result<void> check_count(std::string_view what, std::uint64_t count, std::uint64
 }
 
 }  // namespace
-
-bool is_printable(std::string_view text) {
-  return std::none_of(text.begin(), text.end(), [](char c) { return (c >= 0 && c < 0x20) || c == 0x7F; });
-}
 
 Result<std::uint64_t> gguf_alignment(const GgufMetadata& metadata) {
   if (!metadata.contains("general.alignment")) return 32;  // the format's default

@@ -13,6 +13,9 @@ namespace sirocco {
 // The limits of what is read, far above any published model and far below what would hurt.
 struct GgufLimits {
   static constexpr std::uint64_t header_bytes = 512 * MiB;  // metadata and tensor table; a 256k vocabulary needs 20 MiB
+  // What texts and arrays take once decoded, a string's own 32 bytes included: a file may be sparse, and 8 bytes of it
+  // an empty string. A vocabulary of 256k tokens with its merges takes 40 MiB.
+  static constexpr std::uint64_t decoded_bytes = 256 * MiB;
   static constexpr std::uint64_t keys = 65536;
   static constexpr std::uint64_t tensors = 1U << 20;   // 61 layers x 384 experts, one tensor each, are 70k
   static constexpr std::uint64_t key_bytes = 65535;    // of the format
@@ -38,8 +41,5 @@ Result<std::uint64_t> gguf_alignment(const GgufMetadata& metadata);
 
 // "u32", "string", "array of f32": what messages call a value's type.
 std::string_view type_text(const GgufValue& value);
-
-// True without control characters, so that a name may be printed as it is.
-bool is_printable(std::string_view text);
 
 }  // namespace sirocco

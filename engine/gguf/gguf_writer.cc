@@ -14,6 +14,7 @@
 #include <set>
 #include <type_traits>
 
+#include "engine/base/printable.h"
 #include "engine/gguf/gguf_header.h"
 
 namespace sirocco {
@@ -118,7 +119,7 @@ Result<Layout> lay_out(const GgufMetadata& metadata, const std::vector<GgufWrite
   header.number<std::uint64_t>(metadata.values().size());
   for (const auto& [key, value] : metadata.values()) {
     if (key.empty() || key.size() > GgufLimits::key_bytes || !is_printable(key)) {
-      return fail(ErrorCode::invalid_argument, "\"{}\" cannot be a metadata key", key);
+      return fail(ErrorCode::invalid_argument, "\"{}\" cannot be a metadata key", printable(key));
     }
     header.text(key);
     header.value(value);
@@ -290,6 +291,15 @@ Result<void> GgufWriter::append(Bytes bytes) {
   state_->written = 0;
   ++state_->index;
   return state_->put(std::vector<std::byte>(padding));
+}
+
+Result<void> GgufWriter::flush() {
+  if (state_->failed) return fail(ErrorCode::io, "{}: an earlier write failed", state_->path.string());
+  return state_->flush();
+}
+
+const std::filesystem::path& GgufWriter::part_path() const {
+  return state_->part_path;
 }
 
 Result<void> GgufWriter::finish() {

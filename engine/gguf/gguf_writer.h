@@ -35,6 +35,11 @@ class GgufWriter {
   std::uint64_t current_bytes() const;       // its size
   std::uint64_t file_bytes() const;          // of the finished file, known from the start
 
+  // What was appended so far can be read at part_path() after flush(): a look at the whole file before it gets its
+  // name.
+  Result<void> flush();
+  const std::filesystem::path& part_path() const;
+
   // Flushes to disk and renames. An error if bytes are missing.
   Result<void> finish();
 

@@ -1,6 +1,7 @@
 #include "engine/gguf/mapping_guard.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,14 +26,18 @@ struct GuardedMapping {
   std::atomic<std::uintptr_t> begin{0};
   std::atomic<std::uintptr_t> end{0};
   PathText path{};
+  // Not for the handler:
+  int descriptor = -1;  // of the file, or -1: it is not watched
+  timespec written{};   // when it was last written to, as of its mapping
 };
 
-enum Loss : int { none, being_written, known };
+enum Loss : int { none, being_recorded, cut_short, overwritten };
 
 std::array<GuardedMapping, kMappings> mappings;
-std::mutex registration;  // of entries; never taken by the handler
+std::size_t mappings_touched = 0;  // entries from here on were never used
+std::mutex registration;           // of entries; never taken by the handler
 std::atomic<int> loss{none};
-PathText lost_path{};  // valid once `loss` is `known`
+PathText lost_path{};  // valid once `loss` is `cut_short` or `overwritten`
 struct sigaction previous_action {};
 std::uintptr_t page_bytes = 4096;
 
@@ -47,6 +52,14 @@ GuardedMapping* mapping_at(std::uintptr_t address) {
   return nullptr;
 }
 
+// The first loss is kept. Async-signal-safe.
+void record_loss(Loss kind, const PathText& path) {
+  int expected = none;
+  if (!loss.compare_exchange_strong(expected, being_recorded)) return;
+  lost_path = path;
+  loss.store(kind, std::memory_order_release);
+}
+
 // Async-signal-safe: atomics, one mmap system call, no allocation, errno kept.
 void on_bus_error(int signal, siginfo_t* info, void* /*context*/) {
   const int saved_errno = errno;
@@ -55,17 +68,29 @@ void on_bus_error(int signal, siginfo_t* info, void* /*context*/) {
   GuardedMapping* const mapping = is_fault ? mapping_at(address) : nullptr;
   void* const page = reinterpret_cast<void*>(address / page_bytes * page_bytes);
   if (mapping != nullptr && mmap(page, page_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == page) {
-    int expected = none;
-    if (loss.compare_exchange_strong(expected, being_written)) {
-      lost_path = mapping->path;
-      loss.store(known, std::memory_order_release);
-    }
+    record_loss(cut_short, mapping->path);
     errno = saved_errno;
     return;  // the faulting instruction runs again and reads zeros
   }
   sigaction(SIGBUS, &previous_action, nullptr);
   if (!is_fault) raise(signal);  // a fault repeats by itself, a sent signal does not
   errno = saved_errno;
+}
+
+// Pages that are still there raise no signal when their file is written to: its size and time of writing tell. (Not
+// st_ctime, which deleting or renaming a file changes, too, and that does no harm.)
+void look_at_files() {
+  const std::lock_guard lock(registration);
+  for (std::size_t i = 0; i < mappings_touched; ++i) {
+    const GuardedMapping& mapping = mappings[i];
+    struct stat now {};
+    if (mapping.begin == 0 || mapping.descriptor < 0 || fstat(mapping.descriptor, &now) != 0) continue;
+    const auto size = static_cast<off_t>(mapping.end - mapping.begin);
+    const bool same_time =
+        now.st_mtim.tv_sec == mapping.written.tv_sec && now.st_mtim.tv_nsec == mapping.written.tv_nsec;
+    if (now.st_size == size && same_time) continue;
+    return record_loss(now.st_size < size ? cut_short : overwritten, mapping.path);
+  }
 }
 
 }  // namespace
@@ -82,10 +107,15 @@ void install_mapping_guard() {
   });
 }
 
-bool guard_mapping(Bytes mapping, const std::string& path) {
+bool guard_mapping(Bytes mapping, int descriptor, const std::string& path) {
+  struct stat status {};
+  if (descriptor >= 0 && fstat(descriptor, &status) != 0) descriptor = -1;
   const std::lock_guard lock(registration);
   const auto free = std::find_if(mappings.begin(), mappings.end(), [](const auto& entry) { return entry.begin == 0; });
   if (free == mappings.end()) return false;
+  mappings_touched = std::max(mappings_touched, static_cast<std::size_t>(free - mappings.begin()) + 1);
+  free->descriptor = descriptor;
+  free->written = status.st_mtim;
   free->path = {};
   std::copy_n(path.begin(), std::min(path.size(), kPathBytes - 1), free->path.begin());
   const auto begin = reinterpret_cast<std::uintptr_t>(mapping.data());
@@ -102,9 +132,21 @@ void unguard_mapping(Bytes mapping) {
 }
 
 std::optional<std::string> lost_mapping() {
-  if (loss.load(std::memory_order_acquire) != known) return std::nullopt;
-  return fmt::format("{}: the file was cut short, or its disk failed, while it was in use; restore it and start again",
-                     lost_path.data());
+  if (loss.load(std::memory_order_acquire) == none) look_at_files();
+  switch (loss.load(std::memory_order_acquire)) {
+    case cut_short:
+      return fmt::format(
+          "{}: the file was cut short, or its disk failed, while it was in use; restore it and start again",
+          lost_path.data());
+    case overwritten:
+      return fmt::format(
+          "{}: the file was written to while it was in use; start again to use what it holds now (a new model takes "
+          "the "
+          "place of one in use by renaming: mv, not cp)",
+          lost_path.data());
+    default:
+      return std::nullopt;
+  }
 }
 
 }  // namespace sirocco

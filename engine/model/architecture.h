@@ -34,16 +34,19 @@ class TensorTable {
 
   bool has(const std::string& name) const { return file_.find(name) != nullptr; }
 
-  Result<void> finish() const;
+  Result<void> finish();
 
  private:
   const GgufTensor* find(const std::string& name, const std::vector<std::uint64_t>& shape, bool required);
+  // Keeps the first few problems and counts the rest: a hostile file can have millions, and no one reads them.
+  template <class Text>
+  void report(Text&& text);
   void slice(const GgufTensor* tensor, std::uint64_t first_row, std::uint64_t rows, Matrix& target);
-  std::string where() const;
 
   const GgufFile& file_;
   std::set<std::string, std::less<>> used_;
   std::vector<std::string> problems_;
+  std::size_t more_problems_ = 0;
   bool unsupported_ = false;
 };
 
@@ -58,8 +61,11 @@ const Architecture* find_architecture(std::string_view name);
 std::vector<std::string_view> architecture_names();
 
 // What all architectures of the Llama family say in the same words, under their own prefix: sizes, heads, RoPE with its
-// scaling, window, experts. The architecture then changes what is different.
-Result<ModelSpec> read_common_spec(const GgufFile& file);
+// scaling, window, experts. The architecture then changes what is different. A key that asks for something that is not
+// computed is an error that names it. (common_spec.cc)
+//
+//   route  how the architecture weighs the chosen experts where the file does not say
+Result<ModelSpec> read_common_spec(const GgufFile& file, const ref::RouteParameters& route);
 
 // attn_norm, q, k, v, output, and ffn_norm with a dense FFN or a router and experts: the Llama family's layer.
 void bind_common_layer(const ModelSpec& spec, std::uint32_t layer, TensorTable& table, LayerWeights& weights);

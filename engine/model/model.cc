@@ -1,5 +1,8 @@
 #include "engine/model/model.h"
 
+#include <new>
+
+#include "engine/base/printable.h"
 #include "engine/model/architecture.h"
 
 namespace sirocco {
@@ -24,12 +27,21 @@ Result<std::shared_ptr<const Model>> Model::open(const std::filesystem::path& pa
 
 Result<std::shared_ptr<const Model>> Model::bind(std::shared_ptr<const GgufFile> file) {
   const std::string where = file->path().filename().string();
+  try {
+    return bind_tensors(std::move(file), where);
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::out_of_memory, "{}: not enough memory for the table of its tensors", where);
+  }
+}
+
+Result<std::shared_ptr<const Model>> Model::bind_tensors(std::shared_ptr<const GgufFile> file,
+                                                         const std::string& where) {
   const auto name = file->metadata().string("general.architecture");
   if (!name) return fail(name.error().at(where));
   const Architecture* architecture = find_architecture(*name);
   if (architecture == nullptr)
-    return fail(ErrorCode::unsupported, "{}: architecture \"{}\" is not one this build computes ({})", where, *name,
-                fmt::join(architecture_names(), ", "));
+    return fail(ErrorCode::unsupported, "{}: architecture \"{}\" is not one this build computes ({})", where,
+                printable(*name), fmt::join(architecture_names(), ", "));
   auto spec = architecture->read_spec(*file);
   if (!spec) return fail(spec.error().at(where));
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <string>
 
 #include "engine/gguf/gguf_file.h"
 #include "engine/model/model_spec.h"
@@ -35,6 +36,8 @@ class Model {
 
  private:
   Model() = default;
+  static Result<std::shared_ptr<const Model>> bind_tensors(std::shared_ptr<const GgufFile> file,
+                                                           const std::string& where);
   void measure();
   std::shared_ptr<const GgufFile> file_;
   ModelSpec spec_;

@@ -20,7 +20,7 @@ struct MoeSpec {
 
 struct ModelSpec {
   std::string architecture;  // general.architecture
-  std::string name;          // general.name, may be empty
+  std::string name;          // general.name made printable, may be empty
   std::uint32_t layers = 0;
   std::uint32_t width = 0;  // of the residual stream
   std::uint32_t heads = 0;

@@ -40,18 +40,22 @@ Result<void> check_bias(const std::vector<std::pair<TokenId, float>>& bias, std:
   return fail(ErrorCode::invalid_argument, "logit_bias: token {} is given twice", *twice);
 }
 
+// Weights that are not numbers are by far the likeliest cause.
+constexpr std::string_view kVerifyAdvice = "run `sirocco model verify` on the model's file";
+
 // The id of the largest logit, the lowest of equal ones.
 Result<TokenId> largest(std::span<const float> logits) {
   std::size_t best = 0;
   for (std::size_t i = 0; i < logits.size(); ++i) {
     if (!(logits[i] < kInfinity)) {
-      return fail(ErrorCode::internal, "logits: token {} of {}: {} is not a number below infinity", i, logits.size(),
-                  logits[i]);
+      return fail(ErrorCode::corrupt, "logits: token {} of {}: {} is not a number below infinity; {}", i, logits.size(),
+                  logits[i], kVerifyAdvice);
     }
     if (logits[i] > logits[best]) best = i;
   }
   if (logits.empty() || logits[best] == -kInfinity) {
-    return fail(ErrorCode::internal, "logits: all {} are -infinity; no token can be chosen", logits.size());
+    return fail(ErrorCode::corrupt, "logits: all {} are -infinity; no token can be chosen; {}", logits.size(),
+                kVerifyAdvice);
   }
   return static_cast<TokenId>(best);
 }

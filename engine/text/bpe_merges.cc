@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/base/printable.h"
+
 namespace sirocco {
 namespace {
 
@@ -21,7 +23,8 @@ Result<BpeMerges> BpeMerges::from_list(std::span<const std::string> merges, cons
     const std::string& line = merges[rank];
     const std::size_t space = line.find(' ', 1);
     if (space == std::string::npos) {
-      return fail(ErrorCode::corrupt, "tokenizer.ggml.merges[{}]: \"{}\" is not two tokens and a space", rank, line);
+      return fail(ErrorCode::corrupt, "tokenizer.ggml.merges[{}]: \"{}\" is not two tokens and a space", rank,
+                  printable(line));
     }
     const std::string_view left = std::string_view(line).substr(0, space);
     const std::string_view right = std::string_view(line).substr(space + 1);
@@ -29,7 +32,7 @@ Result<BpeMerges> BpeMerges::from_list(std::span<const std::string> merges, cons
     for (const std::string_view token : {left, right, std::string_view(together)}) {
       if (by_text.contains(token)) continue;
       return fail(ErrorCode::corrupt, "tokenizer.ggml.merges[{}]: \"{}\": the vocabulary has no token \"{}\"", rank,
-                  line, token);
+                  printable(line), printable(token));
     }
     out.merges_.insert_or_assign(key(by_text.at(left), by_text.at(right)),
                                  Merge{static_cast<std::uint32_t>(rank), by_text.at(together)});

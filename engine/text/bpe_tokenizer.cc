@@ -5,8 +5,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "engine/base/utf8.h"
 #include "engine/text/byte_alphabet.h"
-#include "engine/text/utf8.h"
 
 namespace sirocco {
 namespace {

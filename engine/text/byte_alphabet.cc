@@ -3,7 +3,7 @@
 #include <array>
 #include <cstddef>
 
-#include "engine/text/utf8.h"
+#include "engine/base/utf8.h"
 
 namespace sirocco {
 namespace {

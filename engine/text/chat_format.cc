@@ -7,9 +7,9 @@
 #include <initializer_list>
 #include <utility>
 
+#include "engine/base/printable.h"
 #include "engine/text/chatml_format.h"
 #include "engine/text/mistral_format.h"
-#include "engine/text/utf8.h"
 
 namespace sirocco {
 namespace {
@@ -94,13 +94,6 @@ bool fits(const Known& known, std::string_view chat_template, const Tokenizer& t
          (known.kind == Kind::any || is_kind(known.kind == Kind::tekken ? "bpe/tekken" : "sentencepiece"));
 }
 
-// The first 80 bytes or so, on one line.
-std::string beginning(std::string_view text) {
-  std::string out(text.substr(0, utf8_valid_prefix(text.substr(0, 80))));
-  std::replace(out.begin(), out.end(), '\n', ' ');
-  return out.size() < text.size() ? out + "…" : out;
-}
-
 }  // namespace
 
 Result<TokenId> control_token(const Tokenizer& tokenizer, std::string_view token) {
@@ -126,7 +119,7 @@ Result<std::shared_ptr<const ChatFormat>> ChatFormat::from_metadata(const GgufMe
   }
   return fail(ErrorCode::unsupported,
               "{}: \"{}\" is not a format known here for a {} vocabulary ({}); send the prompt itself (--raw)", key,
-              beginning(chat_template), tokenizer->kind(), names);
+              printable(chat_template, 80), tokenizer->kind(), names);
 }
 
 }  // namespace sirocco

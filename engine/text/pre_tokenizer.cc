@@ -10,6 +10,8 @@
 #include <new>
 #include <utility>
 
+#include "engine/base/printable.h"
+
 namespace sirocco {
 namespace {
 
@@ -104,7 +106,8 @@ Result<PreTokenizerRules> pre_tokenizer_rules(std::string_view name, bool mistra
     if (rules.name == name) return rules;
   }
   return fail(ErrorCode::unsupported,
-              "tokenizer.ggml.pre: \"{}\" is not known (known: gpt-2, smollm, llama-bpe, qwen2, tekken)", name);
+              "tokenizer.ggml.pre: \"{}\" is not known (known: gpt-2, smollm, llama-bpe, qwen2, tekken)",
+              printable(name));
 }
 
 Result<PreTokenizer> PreTokenizer::create(std::string_view pattern) {

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "engine/base/utf8.h"
 #include "engine/text/model_proto.h"
-#include "engine/text/utf8.h"
 
 namespace sirocco {
 namespace {

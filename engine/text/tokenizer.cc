@@ -2,10 +2,11 @@
 
 #include <algorithm>
 
+#include "engine/base/printable.h"
+#include "engine/base/utf8.h"
 #include "engine/text/bpe_tokenizer.h"
 #include "engine/text/literal_matcher.h"
 #include "engine/text/sentencepiece_tokenizer.h"
-#include "engine/text/utf8.h"
 #include "engine/text/vocabulary.h"
 
 namespace sirocco {
@@ -18,7 +19,7 @@ Result<std::shared_ptr<const Tokenizer>> Tokenizer::from_metadata(const GgufMeta
   return fail(
       ErrorCode::unsupported,
       "tokenizer.ggml.model: \"{}\" is not known (known: llama, which is sentencepiece, and gpt2, which is BPE)",
-      model);
+      printable(model));
 }
 
 Tokenizer::Tokenizer(Vocabulary vocabulary)

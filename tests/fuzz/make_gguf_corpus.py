@@ -41,6 +41,11 @@ def tensors(writer):
     writer.add_tensor("c.weight", np.zeros((1, 144), np.uint8), raw_dtype=GGMLQuantizationType.Q4_K)
 
 
+def newest_types(writer):
+    writer.add_tensor("a.weight", np.zeros((2, 36), np.uint8), raw_dtype=GGMLQuantizationType.NVFP4)
+    writer.add_tensor("b.weight", np.zeros((2, 18), np.uint8), raw_dtype=GGMLQuantizationType.Q1_0)
+
+
 def aligned(writer):
     writer.add_custom_alignment(64)
     tensors(writer)
@@ -59,8 +64,13 @@ def main():
     write("every_value", every_value)
     write("aligned", aligned)
     write("part", part)
+    write("newest_types", newest_types)
     good = write("tensors", tensors)
     (HERE / "version2").write_bytes(good[:4] + struct.pack("<I", 2) + good[8:])
+    (HERE / "escape").write_bytes(good.replace(b"b.weight", "b.\u009bight".encode()))
+    vocabulary_bytes = (HERE / "vocabulary").read_bytes()
+    at = vocabulary_bytes.index(b"tokenizer.ggml.tokens") + len(b"tokenizer.ggml.tokens") + 8
+    (HERE / "many_strings").write_bytes(vocabulary_bytes[:at] + struct.pack("<Q", 1 << 26) + bytes(256))
     (HERE / "truncated").write_bytes(good[: len(good) // 2])
     (HERE / "many_tensors").write_bytes(good[:8] + struct.pack("<Q", 1 << 19) + good[16:])
     at = good.index(b"b.weight") + len(b"b.weight") + 4

@@ -87,6 +87,16 @@ class Answers(TestWithFolder):
         self.assertNotEqual(self.served.process.poll(), -signal.SIGBUS)
         self.assertIn("tiny-moe.gguf", self.served.log.read_text())
 
+    def test_a_model_overwritten_while_it_is_served_answers_no_more(self):
+        other = self.synth("tiny-moe", name="other.gguf", seed=2)
+        self.assertEqual(self.served.sirocco(*RAW).returncode, 0)
+        subprocess.run(["cp", other, self.folder / "tiny-moe.gguf"], check=True)
+        result = self.served.sirocco(*RAW)
+        self.assertEqual((result.returncode, result.stdout), (1, b""))
+        self.assertIn("tiny-moe.gguf: the file was written to while it was in use", result.stderr.decode())
+        self.assertEqual(self.served.process.wait(PATIENCE_S), 1)
+        self.assertIn("error: " + str(self.folder / "tiny-moe.gguf") + ": the file was written to", self.served.log.read_text())
+
 
 class Life(TestWithFolder):
     def test_without_a_daemon_the_client_says_how_to_start_one(self):

@@ -87,7 +87,8 @@ class TestWithFolder(unittest.TestCase):
         self.addCleanup(daemon.stop)
         return daemon.start()
 
-    def synth(self, preset="tiny-moe"):
-        model = self.folder / f"{preset}.gguf"
-        subprocess.run([BIN / "sirocco", "model", "synth", model, "--preset", preset], check=True, capture_output=True)
+    def synth(self, preset="tiny-moe", name=None, seed=1):
+        model = self.folder / (name or f"{preset}.gguf")
+        subprocess.run([BIN / "sirocco", "model", "synth", model, "--preset", preset, "--seed", str(seed)], check=True,
+                       capture_output=True)
         return model

@@ -8,10 +8,9 @@ extern const Architecture architecture_llama;
 const Architecture architecture_llama = {
     .name = "llama",
     .read_spec = [](const GgufFile& file) -> Result<ModelSpec> {
-      SIROCCO_TRY(ModelSpec spec, read_common_spec(file));
-      spec.rope_style = ref::RopeStyle::normal;
       // Mixtral: softmax over all experts, the chosen ones' weights renormalised.
-      if (spec.moe) spec.moe->route = {.softmax_before_choice = true, .normalise = true};
+      SIROCCO_TRY(ModelSpec spec, read_common_spec(file, {.softmax_before_choice = true, .normalise = true}));
+      spec.rope_style = ref::RopeStyle::normal;
       return spec;
     },
     .bind_layer = bind_common_layer,

@@ -1,5 +1,5 @@
 // qwen3moe: Qwen3-30B-A3B and its kin. Each head of Q and K is RMS-normalised before RoPE in the neox style; every
-// layer has many small experts whose weights are renormalised.
+// layer has many small experts whose weights are renormalised unless expert_weights_norm says otherwise.
 #include "engine/model/architecture.h"
 
 namespace sirocco {
@@ -17,11 +17,10 @@ extern const Architecture architecture_qwen3moe;
 const Architecture architecture_qwen3moe = {
     .name = "qwen3moe",
     .read_spec = [](const GgufFile& file) -> Result<ModelSpec> {
-      SIROCCO_TRY(ModelSpec spec, read_common_spec(file));
+      SIROCCO_TRY(ModelSpec spec, read_common_spec(file, {.softmax_before_choice = true, .normalise = true}));
       if (!spec.moe) return fail(ErrorCode::corrupt, "qwen3moe.expert_count is missing");
       spec.rope_style = ref::RopeStyle::neox;
       spec.qk_norm = true;
-      spec.moe->route = {.softmax_before_choice = true, .normalise = true};
       return spec;
     },
     .bind_layer = bind_layer,

@@ -12,8 +12,8 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
 from gguf.constants import GGML_QUANT_SIZES
 
 HERE = pathlib.Path(__file__).parent
-# Q8_1 and Q8_K hold activations and never stand in a file; the others came after the format's last description.
-NOT_IN_FILES = {"Q8_1", "Q8_K", "NVFP4", "Q1_0"}
+# They hold activations and never stand in a file.
+NOT_IN_FILES = {"Q8_1", "Q8_K"}
 
 
 def bytes_of(count, seed):

@@ -68,9 +68,6 @@ def main() -> None:
     ggml.ggml_type_size.restype = ctypes.c_size_t
     with open(HERE / "tensor_types.txt", "w") as out:
         for number in sorted(set(Type)):
-            # Newer than the formats that Sirocco knows.
-            if number.name in ("NVFP4", "Q1_0"):
-                continue
             out.write(f"{number} {number.name} {ggml.ggml_blck_size(int(number))} {ggml.ggml_type_size(int(number))}\n")
 
 

@@ -162,7 +162,7 @@ TEST(Engine, LogitsThatAreNoNumbersFailOnlyTheRequestTheyBelongTo) {
   const RequestId healthy = fake.engine->submit(ask("a", 3)).value().id;
   const auto answer = fake.events.wait(spoilt);
   ASSERT_TRUE(answer.error);
-  EXPECT_EQ(answer.error->code(), ErrorCode::internal);
+  EXPECT_EQ(answer.error->code(), ErrorCode::corrupt);
   EXPECT_TRUE(fake.events.wait(healthy).done);
 }
 

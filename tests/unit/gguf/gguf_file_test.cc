@@ -135,15 +135,19 @@ TEST(GgufFile, ValuesOutsideTheFormatAreRefused) {
             "model.gguf: metadata key k: a boolean of value 2, expected 0 or 1");
   EXPECT_EQ(error_of(GgufBytes(3, 0, 1).u32("", 1).bytes()),
             "model.gguf: metadata entry 0 of 1: an empty name at byte 32");
-  EXPECT_EQ(error_of(GgufBytes(3, 0, 1).u32("\x1b[2J", 1).bytes()),
-            "model.gguf: metadata entry 0 of 1: a name with control characters before byte 36");
+  EXPECT_EQ(
+      error_of(GgufBytes(3, 0, 1).u32("\x1b[2J", 1).bytes()),
+      "model.gguf: metadata entry 0 of 1: a name with control characters or broken UTF-8 before byte 36: \" [2J\"");
+  for (const char* name : {"\u009B31m", "\xFF", "a\nb", "\u202Ea"}) {
+    EXPECT_NE(error_of(GgufBytes(3, 1, 0).tensor(name, {8}, kF32, 0).pad().zeros(32).bytes()), "(accepted)") << name;
+  }
 }
 
 // Every prefix of a good file is a truncated one.
 TEST(GgufFile, EveryTruncationIsNoticed) {
   const std::string whole = test::read_file(test::golden_dir() / "gguf" / "every_type.gguf");
   ASSERT_GT(whole.size(), 20000U);
-  const std::size_t data_end = 24032 + 408;  // of the last tensor; padding follows
+  const std::size_t data_end = 24512 + 408;  // of the last tensor; padding follows
   ASSERT_EQ(error_of(whole.substr(0, data_end)), "(accepted)");
   for (std::size_t size = 0; size < data_end; ++size) {
     ASSERT_NE(error_of(whole.substr(0, size)), "(accepted)") << size;
@@ -161,6 +165,23 @@ TEST(GgufFile, LargeVocabularyIsReadInLinearTime) {
   ASSERT_TRUE(file) << file.error().message();
   EXPECT_EQ((*file)->metadata().strings("tokenizer.ggml.tokens")->back(), "token199999");
   EXPECT_LT(elapsed.count(), 2.0);  // measured: 0.01 s; a quadratic reader takes minutes
+}
+
+// A sparse file costs whoever sends it nothing: 8 bytes of it are an empty string, which takes 32 in memory.
+TEST(GgufFile, ArraysThatTakeFarMoreMemoryThanAnyModelsAreRefusedBeforeTheyAreRead) {
+  const test::TemporaryFolder folder;
+  for (const std::uint32_t type : {kString, 7U, 12U}) {
+    const std::uint64_t count = (500 * MiB) / (type == 7 ? 1 : 8);
+    const auto head = GgufBytes(3, 0, 1).text("k").number(kArray).number(type).number(count);
+    test::write_file(folder / "m.gguf", head.bytes());
+    std::filesystem::resize_file(folder / "m.gguf", 520 * MiB);
+    const auto file = GgufFile::open(folder / "m.gguf");
+    ASSERT_FALSE(file);
+    EXPECT_EQ(
+        file.error().message(),
+        (folder / "m.gguf").string() +
+            ": metadata key k: the metadata would take more than 256 MiB of memory, far more than any known model's");
+  }
 }
 
 TEST(GgufFile, WhatIsNotARegularFileIsRefusedWithoutWaiting) {

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <thread>
@@ -53,6 +54,54 @@ TEST(MappingGuardDeathTest, FileTruncatedWhileMappedReadsAsZerosAndIsReported) {
               "m.gguf: the file was cut short, or its disk failed, while it was in use");
 }
 
+// Runs in a child: opens, lets `change` happen to the file, and says what the guard noticed.
+template <class Change>
+[[noreturn]] void change_while_mapped(const std::filesystem::path& path, Change change) {
+  // Clocks of file systems tick in milliseconds: two writes in one tick would look like one.
+  std::filesystem::last_write_time(path, std::filesystem::file_time_type::clock::now() - std::chrono::hours(1));
+  const auto file = GgufFile::open(path);
+  if (!file || lost_mapping()) _exit(10);
+  change(path);
+  std::fprintf(stderr, "%s\n", lost_mapping().value_or("nothing lost").c_str());
+  _exit(0);
+}
+
+TEST(MappingGuardDeathTest, FileWrittenToWhileMappedIsReportedThoughEveryPageIsThere) {
+  const test::TemporaryFolder folder;
+  write_model(folder / "m.gguf");
+  const std::string other(std::filesystem::file_size(folder / "m.gguf"), 'x');
+  const auto overwrite = [&](const std::filesystem::path& path) { test::write_file(path, other); };
+  EXPECT_EXIT(change_while_mapped(folder / "m.gguf", overwrite), testing::ExitedWithCode(0),
+              "m.gguf: the file was written to while it was in use");
+  const auto append = [](const std::filesystem::path& path) { std::ofstream(path, std::ios::app) << "more"; };
+  write_model(folder / "m.gguf");
+  EXPECT_EXIT(change_while_mapped(folder / "m.gguf", append), testing::ExitedWithCode(0),
+              "m.gguf: the file was written to while it was in use");
+}
+
+TEST(MappingGuardDeathTest, FileCutShortWithinItsLastPageIsReported) {
+  const test::TemporaryFolder folder;
+  write_model(folder / "m.gguf");
+  const auto cut = [](const std::filesystem::path& path) {
+    std::filesystem::resize_file(path, std::filesystem::file_size(path) - 10);
+  };
+  EXPECT_EXIT(change_while_mapped(folder / "m.gguf", cut), testing::ExitedWithCode(0),
+              "m.gguf: the file was cut short");
+}
+
+TEST(MappingGuardDeathTest, FileRenamedDeletedOrReplacedByRenamingIsNoLoss) {
+  const test::TemporaryFolder folder;
+  write_model(folder / "m.gguf");
+  write_model(folder / "new.gguf");
+  const auto replace = [&](const std::filesystem::path& path) {
+    std::filesystem::permissions(path, std::filesystem::perms::owner_read);
+    std::filesystem::rename(path, folder / "old.gguf");
+    std::filesystem::rename(folder / "new.gguf", path);
+    std::filesystem::remove(folder / "old.gguf");
+  };
+  EXPECT_EXIT(change_while_mapped(folder / "m.gguf", replace), testing::ExitedWithCode(0), "nothing lost");
+}
+
 // An unguarded mapping of a file that is then emptied.
 [[noreturn]] void read_unguarded() {
   struct sigaction plain {};
@@ -84,10 +133,10 @@ TEST(MappingGuardDeathTest, BusSignalSentByAnotherProcessStillKills) {
 TEST(MappingGuard, TableIsLimitedAndEntriesAreFreedAgain) {
   const std::vector<std::byte> memory(300);
   std::size_t accepted = 0;
-  while (accepted < memory.size() && guard_mapping(Bytes(memory).subspan(accepted, 1), "x")) ++accepted;
+  while (accepted < memory.size() && guard_mapping(Bytes(memory).subspan(accepted, 1), -1, "x")) ++accepted;
   EXPECT_EQ(accepted, 256U);
   for (std::size_t i = 0; i < accepted; ++i) unguard_mapping(Bytes(memory).subspan(i, 1));
-  EXPECT_TRUE(guard_mapping(memory, "y"));
+  EXPECT_TRUE(guard_mapping(memory, -1, "y"));
   unguard_mapping(memory);
 }
 

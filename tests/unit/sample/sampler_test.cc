@@ -110,14 +110,21 @@ TEST(Sampler, LogitThatIsNotANumberBelowInfinityIsAnErrorThatNamesTheToken) {
     std::vector<float> logits = {0, kNaN, 0};
     const Result<TokenId> nan = sampler.sample(logits);
     ASSERT_FALSE(nan);
-    EXPECT_EQ(nan.error().code(), ErrorCode::internal);
-    EXPECT_EQ(nan.error().message(), "logits: token 1 of 3: nan is not a number below infinity");
+    EXPECT_EQ(nan.error().code(), ErrorCode::corrupt);
+    EXPECT_EQ(
+        nan.error().message(),
+        "logits: token 1 of 3: nan is not a number below infinity; run `sirocco model verify` on the model's file");
     logits = {0, 0, kInfinity};
-    EXPECT_EQ(sampler.sample(logits).error().message(), "logits: token 2 of 3: inf is not a number below infinity");
+    EXPECT_EQ(
+        sampler.sample(logits).error().message(),
+        "logits: token 2 of 3: inf is not a number below infinity; run `sirocco model verify` on the model's file");
     logits = {kNaN, -kInfinity, -kInfinity};
-    EXPECT_EQ(sampler.sample(logits).error().message(), "logits: token 0 of 3: nan is not a number below infinity");
+    EXPECT_EQ(
+        sampler.sample(logits).error().message(),
+        "logits: token 0 of 3: nan is not a number below infinity; run `sirocco model verify` on the model's file");
     logits = {-kInfinity, -kInfinity, -kInfinity};
-    EXPECT_EQ(sampler.sample(logits).error().message(), "logits: all 3 are -infinity; no token can be chosen");
+    EXPECT_EQ(sampler.sample(logits).error().message(),
+              "logits: all 3 are -infinity; no token can be chosen; run `sirocco model verify` on the model's file");
   }
 }
 

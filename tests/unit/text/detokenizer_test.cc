@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
-#include "engine/text/utf8.h"
+#include "engine/base/utf8.h"
 #include "tests/unit/text/vocabularies.h"
 
 namespace sirocco {

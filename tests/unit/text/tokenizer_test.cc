@@ -4,9 +4,9 @@
 
 #include <chrono>
 
+#include "engine/base/utf8.h"
 #include "engine/text/byte_alphabet.h"
 #include "engine/text/literal_matcher.h"
-#include "engine/text/utf8.h"
 #include "tests/unit/text/vocabularies.h"
 
 namespace sirocco {
