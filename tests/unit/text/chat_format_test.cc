@@ -198,6 +198,14 @@ TEST(ChatFormat, ErrorsNameTheMessage) {
             "messages[1]: the tool call id \"x\" must be 9 letters or digits");
   EXPECT_EQ(error(*v3, R"({"messages": [{"role": "user"}], "tools": [{"type": "function"}]})"),
             R"(tools[0]: {"type": "function", "function": {"name": ..., ...}} is expected)");
+  EXPECT_EQ(error(*v3, R"({"messages": [{"role": "user"}],
+                           "tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]})"),
+            "tools[0].function.parameters: array is given, object expected");
+  const std::string deep(1000, '[');
+  EXPECT_EQ(error(*v3, R"([{"role": "user"}, {"role": "assistant", "tool_calls": [{"id": "123456789",
+                           "function": {"name": "f", "arguments": ")" +
+                           deep + R"("}}]}, {"role": "tool", "tool_call_id": "123456789"}])"),
+            "the arguments of f: JSON: more than 900 levels deep");
   const auto chatml = format("tiny-smollm", chats().at("templates")["plain"].get<std::string>());
   EXPECT_EQ(error(*chatml, R"([{"role": "user"}, {"role": "tool"}])"), "messages[1]: the format chatml has no tools");
 }
