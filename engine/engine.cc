@@ -227,7 +227,11 @@ void Engine::State::drop_cancelled() {
   for (auto& request : running)
     if (asked.contains(request->id)) dropped.push_back(std::move(request));
   std::erase(running, nullptr);
-  for (const auto& request : dropped) end(*request, request->done(FinishReason::cancelled, {}));
+  for (const auto& request : dropped) {
+    std::string held = request->held_text();
+    if (!held.empty()) sink(request->id, TokensEvent{.ids = {}, .text = std::move(held)});
+    end(*request, request->done(FinishReason::cancelled, {}));
+  }
 }
 
 // Waiting requests start in order of arrival as soon as there is a place and there are blocks for the longest they can

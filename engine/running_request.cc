@@ -74,6 +74,11 @@ Result<RunningRequest::Output> RunningRequest::sample(std::span<float> logits) {
   return output;
 }
 
+std::string RunningRequest::held_text() {
+  std::string text = stops_.push(detokenizer_.flush()).text;
+  return text + stops_.flush();
+}
+
 DoneEvent RunningRequest::done(FinishReason reason, std::string stop) const {
   const Clock::time_point now = Clock::now();
   const Clock::time_point started = started_.value_or(now);

@@ -57,5 +57,30 @@ TEST(AnswerText, OfARawPromptGoesOnWithItsTextAndOfAConversationBegins) {
   EXPECT_EQ(answer_to(conversation), "d z");
 }
 
+// The ids of all tokens have been sent, so their text must be too: a stop string that may still come holds it back.
+TEST(AnswerText, HeldBackForAStopStringIsShownWhenTheRequestIsCancelled) {
+  FakeEngine fake;
+  test::Gate gate;
+  fake.backend->before = [&](const Step&) -> Result<void> {
+    gate.pass();
+    return {};
+  };
+  GenerateRequest request;
+  request.prompt = TextPrompt{.text = "a"};
+  request.max_tokens = 20;
+  request.stops = {"dzsb never"};
+  const RequestId id = fake.engine->submit(request).value().id;
+  gate.let_through(3);
+  gate.wait_for_arrivals(4);
+  EXPECT_EQ(fake.events.now(id).text, "");
+  fake.engine->cancel(id);
+  gate.open();
+  const auto answer = fake.events.wait(id);
+  ASSERT_TRUE(answer.done);
+  EXPECT_EQ(answer.done->reason, FinishReason::cancelled);
+  EXPECT_EQ(answer.ids.size(), 4U);
+  EXPECT_EQ(answer.text, "dzsb");
+}
+
 }  // namespace
 }  // namespace sirocco
