@@ -22,6 +22,7 @@ struct GenerateOptions {
   std::string prompt;
   bool prompt_given = false;
   bool raw = false;
+  bool special = false;
   bool json = false;
   RequestOptions request;
 };
@@ -44,7 +45,8 @@ void explain_end(const wire::Done& done) {
 }
 
 int generate(const GenerateOptions& options) {
-  wire::Generate request = make_request(options.request, wire::TextPrompt{.text = prompt_of(options)});
+  wire::Generate request =
+      make_request(options.request, wire::TextPrompt{.text = prompt_of(options), .special = options.special});
   request.raw = options.raw;
   auto client = Client::connect(options.socket);
   if (!client) return report_failure(client.error().message);
@@ -76,7 +78,9 @@ void add_generate_command(CLI::App& app, CommandContext& context) {
   add_socket_option(*command, options->socket);
   const CLI::Option* prompt =
       command->add_option("--prompt", options->prompt, "The prompt; standard input if not given and not a terminal");
-  command->add_flag("--raw", options->raw, "No chat format: the model continues the text as it is");
+  CLI::Option* raw = command->add_flag("--raw", options->raw, "No chat format: the model continues the text as it is");
+  command->add_flag("--special", options->special, "With --raw: control tokens written in the text are control tokens")
+      ->needs(raw);
   command->add_flag("--json", options->json, "Print one JSON document when the answer is complete");
   add_request_options(*command, options->request);
   command->callback([options, prompt, &context] {

@@ -116,7 +116,8 @@ Result<std::vector<TokenId>> Engine::tokenize(const Prompt& prompt) const {
   }
   if (const auto* text = std::get_if<TextPrompt>(&prompt)) {
     std::vector<TokenId> ids = parts.tokenizer->encode(text->text, text->special);
-    if (parts.tokenizer->add_bos() && parts.tokenizer->bos()) ids.insert(ids.begin(), *parts.tokenizer->bos());
+    const std::optional<TokenId> bos = parts.tokenizer->add_bos() ? parts.tokenizer->bos() : std::nullopt;
+    if (bos && (ids.empty() || ids.front() != *bos)) ids.insert(ids.begin(), *bos);
     return ids;
   }
   const auto& ids = std::get<std::vector<TokenId>>(prompt);
