@@ -36,7 +36,7 @@ Result<void> BpeTokenizer::build(const GgufMetadata& metadata, const PreTokenize
   compose_ = rules.compose;
   whole_pieces_ = rules.whole_pieces;
 
-  TokenIndex by_text;  // normal tokens as the file writes them
+  TokenIndex by_text;  // what bytes and merges may be, as the file writes it
   bytes_.reserve(tokens_.size());
   for (std::size_t i = 0; i < tokens_.size(); ++i) {
     const bool normal = kinds_[i] == TokenKind::normal;
@@ -47,6 +47,8 @@ Result<void> BpeTokenizer::build(const GgufMetadata& metadata, const PreTokenize
   }
   for (std::size_t i = 0; i < tokens_.size(); ++i) {
     if (kinds_[i] == TokenKind::normal) by_bytes_.emplace(bytes_[i], static_cast<TokenId>(i));
+    // A token of the model that was added a second time by its name.
+    if (kinds_[i] == TokenKind::user_defined) by_text.emplace(tokens_[i], static_cast<TokenId>(i));
   }
   for (std::size_t byte = 0; byte < byte_tokens_.size(); ++byte) {
     const auto found = by_text.find(byte_character(static_cast<unsigned char>(byte)));
