@@ -119,14 +119,14 @@ Result<std::shared_ptr<const ChatFormat>> ChatFormat::from_metadata(const GgufMe
   constexpr std::string_view key = "tokenizer.chat_template";
   if (!metadata.contains(key)) {
     return fail(ErrorCode::unsupported,
-                "{}: the file has none, so messages cannot be encoded; send the prompt itself (--raw --special)", key);
+                "{}: the file has none, so messages cannot be encoded; use a raw text or token ids", key);
   }
   SIROCCO_TRY(const std::string chat_template, metadata.string(key));
   if (chat_template.find("<|im_start|>") != std::string::npos) {
     auto chatml = ChatmlFormat::create(chat_template, eos_token(metadata, *tokenizer), tokenizer);
     if (chatml) return chatml;
-    return fail(ErrorCode::unsupported, "{}: \"{}\": {}; send the prompt itself (--raw --special)", key,
-                beginning(chat_template), chatml.error().message());
+    return fail(ErrorCode::unsupported, "{}: \"{}\": {}; use a raw text or token ids", key, beginning(chat_template),
+                chatml.error().message());
   }
   std::string names = "chatml";
   for (const Known& known : kKnown) {
@@ -134,10 +134,9 @@ Result<std::shared_ptr<const ChatFormat>> ChatFormat::from_metadata(const GgufMe
     if (!fits(known, chat_template, *tokenizer)) continue;
     return MistralFormat::create(known.name, known.version, std::move(tokenizer));
   }
-  return fail(
-      ErrorCode::unsupported,
-      "{}: \"{}\" is not a format known here for a {} vocabulary ({}); send the prompt itself (--raw --special)", key,
-      beginning(chat_template), tokenizer->kind(), names);
+  return fail(ErrorCode::unsupported,
+              "{}: \"{}\" is not a format known here for a {} vocabulary ({}); use a raw text or token ids", key,
+              beginning(chat_template), tokenizer->kind(), names);
 }
 
 }  // namespace sirocco

@@ -164,11 +164,11 @@ TEST(Chatml, ATemplateThatWritesSomethingElseIsQuotedWithIt) {
       error(golden("trims")),
       "tokenizer.chat_template: \"{% for message in messages %}{{'<|im_start|>' + message['role'] + ' ' + message[…\": "
       "not ChatML as known here: it makes of (user): \"<|im_start|>user\\nu<|im_end|>\\n<|im_start|>assistant\\n\"; "
-      "send the prompt itself (--raw --special)");
+      "use a raw text or token ids");
   EXPECT_EQ(
       error("<|im_start|>{{ f() }}"),
-      "tokenizer.chat_template: \"<|im_start|>{{ f() }}\": line 1: the call f() is not known here; send the prompt "
-      "itself (--raw --special)");
+      "tokenizer.chat_template: \"<|im_start|>{{ f() }}\": line 1: the call f() is not known here; use a raw text or "
+      "token ids");
 }
 
 TEST(Chatml, ARoleWhereTheTemplateHasNoPlaceForItIsNamed) {
@@ -196,7 +196,7 @@ TEST(Chatml, ItsTokensMustBeControlTokens) {
   const std::string error = recognise(metadata, plain).error().message();
   EXPECT_TRUE(
       error.ends_with("tokenizer.ggml.token_type: <|im_start|> is no control token, so a user's text could contain "
-                      "it; convert the model again; send the prompt itself (--raw --special)"))
+                      "it; convert the model again; use a raw text or token ids"))
       << error;
 }
 
@@ -248,12 +248,11 @@ TEST(ChatFormat, AnUnknownTemplateIsQuotedAndTheKnownFormatsAreNamed) {
   EXPECT_EQ(unknown.error().message(),
             "tokenizer.chat_template: \"{{ '<|user|>' }} " + std::string(63, '.') +
                 "…\" is not a format known here for a bpe/smollm vocabulary (chatml, mistral-v7, mistral-v7-tekken, "
-                "mistral-v3-tekken, mistral-v2, mistral-v3, mistral-v1); send the prompt itself (--raw --special)");
+                "mistral-v3-tekken, mistral-v2, mistral-v3, mistral-v1); use a raw text or token ids");
   const auto none = ChatFormat::from_metadata({}, test::vocabulary("tiny-smollm"));
   ASSERT_FALSE(none);
   EXPECT_EQ(none.error().message(),
-            "tokenizer.chat_template: the file has none, so messages cannot be encoded; send the prompt itself (--raw "
-            "--special)");
+            "tokenizer.chat_template: the file has none, so messages cannot be encoded; use a raw text or token ids");
 }
 
 TEST(ChatFormat, ErrorsNameTheMessage) {
