@@ -72,7 +72,7 @@ class JsonReader {
       at_ = valid;
       return malformed("not UTF-8");
     }
-    SIROCCO_TRY(Json value, read(0));
+    SIROCCO_TRY(Json value, read());
     if (next() != '\0' || at_ < text_.size()) return malformed("nothing more is expected");
     return value;
   }
@@ -96,14 +96,76 @@ class JsonReader {
                 what);
   }
 
-  Result<Json> read(int depth) {
-    const char first = next();
-    if ((first == '[' || first == '{') && depth == kMaxJsonDepth) {
-      return fail(ErrorCode::unsupported, "JSON: more than {} levels deep", kMaxJsonDepth);
+  // An array or an object that has begun; a member's key is there before its value.
+  struct Open {
+    bool object = false;
+    std::vector<Json> elements;
+    std::vector<JsonMember> members;
+  };
+
+  // A value with all that it holds. No recursion: how deep a client's text may be nested is no matter of stacks.
+  Result<Json> read() {
+    std::vector<Open> open;
+    while (true) {
+      Json value;
+      const char first = next();
+      if (first == '[' || first == '{') {
+        if (open.size() == kMaxJsonDepth) {
+          return fail(ErrorCode::unsupported, "JSON: more than {} levels deep", kMaxJsonDepth);
+        }
+        ++at_;
+        open.push_back({.object = first == '{', .elements = {}, .members = {}});
+        if (next() != (first == '{' ? '}' : ']')) {
+          SIROCCO_CHECK(read_key(open.back()));
+          continue;
+        }
+        ++at_;
+        value = closed(open);
+      } else {
+        SIROCCO_TRY(value, read_scalar());
+      }
+      while (true) {
+        if (open.empty()) return value;
+        add(std::move(value), open.back());
+        const char end = open.back().object ? '}' : ']';
+        const char after = next();
+        if (after != ',' && after != end) return malformed(fmt::format("\",\" or \"{}\" is expected", end));
+        ++at_;
+        if (after == ',') break;
+        value = closed(open);
+      }
+      SIROCCO_CHECK(read_key(open.back()));
     }
-    if (first == '[') return read_array(depth + 1);
-    if (first == '{') return read_object(depth + 1);
-    if (first == '"') {
+  }
+
+  Result<void> read_key(Open& container) {
+    if (!container.object) return {};
+    if (next() != '"') return malformed("a key in quotes is expected");
+    SIROCCO_TRY(std::string key, read_string());
+    if (next() != ':') return malformed("\":\" is expected");
+    ++at_;
+    container.members.push_back({std::move(key), {}});
+    return {};
+  }
+
+  static void add(Json&& value, Open& container) {
+    if (container.object) {
+      container.members.back().value = std::move(value);
+    } else {
+      container.elements.push_back(std::move(value));
+    }
+  }
+
+  static Json closed(std::vector<Open>& open) {
+    Open last = std::move(open.back());
+    open.pop_back();
+    if (!last.object) return Json{std::move(last.elements)};
+    keep_last_of_equal_keys(last.members);
+    return Json{std::move(last.members)};
+  }
+
+  Result<Json> read_scalar() {
+    if (next() == '"') {
       SIROCCO_TRY(std::string text, read_string());
       return Json{std::move(text)};
     }
@@ -111,40 +173,6 @@ class JsonReader {
     if (take("true")) return Json{true};
     if (take("false")) return Json{false};
     return read_number();
-  }
-
-  Result<Json> read_array(int depth) {
-    std::vector<Json> elements;
-    ++at_;
-    if (next() == ']') return ++at_, Json{std::move(elements)};
-    while (true) {
-      SIROCCO_TRY(Json element, read(depth));
-      elements.push_back(std::move(element));
-      const char after = next();
-      if (after != ',' && after != ']') return malformed("\",\" or \"]\" is expected");
-      ++at_;
-      if (after == ']') return Json{std::move(elements)};
-    }
-  }
-
-  Result<Json> read_object(int depth) {
-    std::vector<JsonMember> members;
-    ++at_;
-    if (next() == '}') return ++at_, Json{std::move(members)};
-    while (true) {
-      if (next() != '"') return malformed("a key in quotes is expected");
-      SIROCCO_TRY(std::string key, read_string());
-      if (next() != ':') return malformed("\":\" is expected");
-      ++at_;
-      SIROCCO_TRY(Json value, read(depth));
-      members.push_back({std::move(key), std::move(value)});
-      const char after = next();
-      if (after != ',' && after != '}') return malformed("\",\" or \"}\" is expected");
-      ++at_;
-      if (after == ',') continue;
-      keep_last_of_equal_keys(members);
-      return Json{std::move(members)};
-    }
   }
 
   Result<Json> read_number() {

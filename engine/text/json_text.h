@@ -40,7 +40,7 @@ struct JsonMember {
 // invalid_argument says where the text is no JSON; unsupported, that it is nested more than kMaxJsonDepth levels deep,
 // which is about where Python gives up too.
 Result<Json> parse_json(std::string_view text);
-inline constexpr int kMaxJsonDepth = 900;
+inline constexpr std::size_t kMaxJsonDepth = 900;
 
 std::string python_json(const Json& value);
 
