@@ -4,13 +4,14 @@
 #include <span>
 #include <utility>
 
+#include "engine/base/bytes.h"
 #include "engine/text/jinja_expression.h"
 #include "engine/text/jinja_lexer.h"
 
 namespace sirocco::jinja {
 namespace {
 
-constexpr std::size_t kMaxText = 64 * 1024;  // a template makes a few hundred bytes of a short conversation
+constexpr std::size_t kMaxText = 64 * KiB;  // a template makes a few hundred bytes of a short conversation
 
 class Renderer {
  public:
@@ -175,7 +176,7 @@ class Renderer {
 }  // namespace
 
 Result<std::string> render(std::string_view source, Dictionary variables) {
-  constexpr std::size_t kMaxSource = 64 * 1024;  // the longest known one has 17 KB
+  constexpr std::size_t kMaxSource = 64 * KiB;  // the longest known one has 17 KB
   if (source.size() > kMaxSource) return fail(ErrorCode::unsupported, "a template of {} bytes", source.size());
   SIROCCO_TRY(std::vector<Piece> pieces, split(source));
   return Renderer(std::move(pieces), std::move(variables)).run();
