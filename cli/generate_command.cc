@@ -6,6 +6,7 @@
 #include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "cli/answer.h"
@@ -22,6 +23,7 @@ struct GenerateOptions {
   std::string prompt;
   bool prompt_given = false;
   bool raw = false;
+  bool special = false;
   bool json = false;
   RequestOptions request;
 };
@@ -44,7 +46,8 @@ void explain_end(const wire::Done& done) {
 }
 
 int generate(const GenerateOptions& options) {
-  wire::Generate request = make_request(options.request, wire::TextPrompt{.text = prompt_of(options)});
+  wire::Generate request =
+      make_request(options.request, wire::TextPrompt{.text = prompt_of(options), .special = options.special});
   request.raw = options.raw;
   auto client = Client::connect(options.socket);
   if (!client) return report_failure(client.error().message);
@@ -58,7 +61,13 @@ int generate(const GenerateOptions& options) {
     newline = text.back() == '\n';
   });
   if (shown && !newline) show("\n");
-  if (!answer) return report_failure(answer.error().message);
+  if (!answer) {
+    report_failure(answer.error().message);
+    const std::optional<wire::ModelCard>& model = client->welcome().model;
+    if (!options.raw && model && model->chat_format.empty())
+      report_failure("the model has no chat format that is known; with --raw it continues the text as it is");
+    return 1;
+  }
   if (options.json) {
     print_json(answer_json(*answer));
   } else {
@@ -76,7 +85,9 @@ void add_generate_command(CLI::App& app, CommandContext& context) {
   add_socket_option(*command, options->socket);
   const CLI::Option* prompt =
       command->add_option("--prompt", options->prompt, "The prompt; standard input if not given and not a terminal");
-  command->add_flag("--raw", options->raw, "No chat format: the model continues the text as it is");
+  CLI::Option* raw = command->add_flag("--raw", options->raw, "No chat format: the model continues the text as it is");
+  command->add_flag("--special", options->special, "With --raw: control tokens written in the text are control tokens")
+      ->needs(raw);
   command->add_flag("--json", options->json, "Print one JSON document when the answer is complete");
   add_request_options(*command, options->request);
   command->callback([options, prompt, &context] {

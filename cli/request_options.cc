@@ -1,9 +1,49 @@
 #include "cli/request_options.h"
 
+#include <charconv>
 #include <map>
 #include <utility>
 
 namespace sirocco {
+namespace {
+
+// "ID=VALUE"
+std::pair<std::int32_t, float> parse_bias(const std::string& text) {
+  std::pair<std::int32_t, float> bias;
+  const char* const end = text.data() + text.size();
+  const auto id = std::from_chars(text.data(), end, bias.first);
+  if (id.ec == std::errc() && id.ptr != end && *id.ptr == '=') {
+    const auto value = std::from_chars(id.ptr + 1, end, bias.second);
+    if (value.ec == std::errc() && value.ptr == end) return bias;
+  }
+  throw CLI::ValidationError("--logit-bias", "\"" + text + "\" is not the id of a token, = and a number");
+}
+
+void add_penalty_options(CLI::App& command, wire::Sampling& sampling) {
+  command
+      .add_option("--repetition-penalty", sampling.repetition_penalty,
+                  "Above 1: tokens of prompt and answer are less likely to come again; 1: off")
+      ->capture_default_str();
+  command
+      .add_option("--frequency-penalty", sampling.frequency_penalty,
+                  "Taken off a token's logit for each time it is in the answer; 0: off")
+      ->capture_default_str();
+  command
+      .add_option("--presence-penalty", sampling.presence_penalty,
+                  "Taken off a token's logit once it is in the answer; 0: off")
+      ->capture_default_str();
+  command
+      .add_option_function<std::vector<std::string>>(
+          "--logit-bias",
+          [&sampling](const std::vector<std::string>& given) {
+            for (const std::string& one : given) sampling.logit_bias.push_back(parse_bias(one));
+          },
+          "Add VALUE to the logit of token ID; may be given several times")
+      ->type_name("ID=VALUE")
+      ->allow_extra_args(false);
+}
+
+}  // namespace
 
 void add_request_options(CLI::App& command, RequestOptions& options) {
   command.add_option("--max-tokens", options.max_tokens, "Most tokens to generate; 0: as many as the context holds")
@@ -19,6 +59,7 @@ void add_request_options(CLI::App& command, RequestOptions& options) {
       .add_option("--min-p", options.sampling.min_p, "Only tokens at least P times as likely as the likeliest; 0: all")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
+  add_penalty_options(command, options.sampling);
   command.add_option("--seed", options.sampling.seed, "The same seed and request give the same answer")
       ->capture_default_str();
   command.add_option("--stop", options.stop, "End before this text; may be given several times")

@@ -41,8 +41,11 @@ Result<std::vector<TokenId>> encode(const TokenizeOptions& options, const GgufFi
     SIROCCO_TRY(const std::string json, read_file(options.messages_file));
     const Result<Conversation> conversation = parse_conversation(json);
     if (!conversation) return fail(conversation.error().at(options.messages_file));
-    SIROCCO_TRY(const auto format, ChatFormat::from_metadata(file.metadata(), tokenizer));
-    return format->encode(conversation->messages, conversation->tools);
+    const auto format = ChatFormat::from_metadata(file.metadata(), tokenizer);
+    if (!format) return fail(format.error().at(options.model));
+    auto ids = (*format)->encode(conversation->messages, conversation->tools);
+    if (!ids) return fail(ids.error().at(options.messages_file));
+    return ids;
   }
   std::string text = options.text;
   if (!options.text_file.empty()) {
@@ -84,11 +87,14 @@ void add_tokenize_command(CLI::App& app, CommandContext& context) {
   CLI::Option_group* input = command->add_option_group("input", "One of");
   input->add_option("--text", options->text, "The text");
   input->add_option("--text-file", options->text_file, "A file with the text, taken byte by byte as it is");
-  input->add_option("--messages", options->messages_file,
-                    "A JSON file with a conversation as the OpenAI API writes it; the model's chat format is applied");
+  CLI::Option* messages = input->add_option(
+      "--messages", options->messages_file,
+      "A JSON file with a conversation as the OpenAI API writes it; the model's chat format is applied");
   input->require_option(1);
-  command->add_flag("--special", options->special, "Control tokens written in the text are control tokens");
-  command->add_flag("--bos", options->bos, "Put the BOS token first");
+  // In a conversation the chat format decides about both.
+  command->add_flag("--special", options->special, "Control tokens written in the text are control tokens")
+      ->excludes(messages);
+  command->add_flag("--bos", options->bos, "Put the BOS token first")->excludes(messages);
   command->add_flag("--json", options->json, R"(Print {"ids": [...], "pieces": [...]})");
   command->callback([options, &context] {
     if (const Result<void> done = tokenize(*options); !done) context.exit_code = report_failure(done.error());

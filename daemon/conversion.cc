@@ -140,7 +140,7 @@ Result<GenerateRequest> from_wire(wire::Generate&& generate) {
   GenerateRequest request;
   if (auto* text = std::get_if<wire::TextPrompt>(&generate.prompt)) {
     if (generate.raw) {
-      request.prompt = TextPrompt{.text = std::move(text->text)};
+      request.prompt = TextPrompt{.text = std::move(text->text), .special = text->special};
     } else {
       Conversation conversation;
       conversation.messages.emplace_back().content = std::move(text->text);

@@ -116,7 +116,8 @@ Result<std::vector<TokenId>> Engine::tokenize(const Prompt& prompt) const {
   }
   if (const auto* text = std::get_if<TextPrompt>(&prompt)) {
     std::vector<TokenId> ids = parts.tokenizer->encode(text->text, text->special);
-    if (parts.tokenizer->add_bos() && parts.tokenizer->bos()) ids.insert(ids.begin(), *parts.tokenizer->bos());
+    const std::optional<TokenId> bos = parts.tokenizer->add_bos() ? parts.tokenizer->bos() : std::nullopt;
+    if (bos && (ids.empty() || ids.front() != *bos)) ids.insert(ids.begin(), *bos);
     return ids;
   }
   const auto& ids = std::get<std::vector<TokenId>>(prompt);
@@ -227,7 +228,11 @@ void Engine::State::drop_cancelled() {
   for (auto& request : running)
     if (asked.contains(request->id)) dropped.push_back(std::move(request));
   std::erase(running, nullptr);
-  for (const auto& request : dropped) end(*request, request->done(FinishReason::cancelled, {}));
+  for (const auto& request : dropped) {
+    std::string held = request->held_text();
+    if (!held.empty()) sink(request->id, TokensEvent{.ids = {}, .text = std::move(held)});
+    end(*request, request->done(FinishReason::cancelled, {}));
+  }
 }
 
 // Waiting requests start in order of arrival as soon as there is a place and there are blocks for the longest they can

@@ -41,6 +41,7 @@ struct EngineOptions {
   std::uint64_t memory_headroom = 512 * MiB;
 };
 
+// Gets BOS in front where the model wants one, unless it begins with one.
 struct TextPrompt {
   std::string text;
   bool special = false;  // control tokens in the text are control tokens

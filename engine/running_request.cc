@@ -9,6 +9,12 @@ std::uint64_t microseconds(Clock::time_point from, Clock::time_point to) {
   return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(to - from).count());
 }
 
+// An answer is a text of its own. What follows a raw prompt goes on with it, unless that holds no text but only BOS.
+bool continues_prompt(const Tokenizer& tokenizer, const GenerateRequest& request, std::span<const TokenId> prompt) {
+  return !std::holds_alternative<Conversation>(request.prompt) &&
+         std::any_of(prompt.begin(), prompt.end(), [&](TokenId id) { return !tokenizer.piece(id).empty(); });
+}
+
 }  // namespace
 
 RunningRequest::RunningRequest(const EngineParts& parts, const GenerateRequest& request, std::vector<TokenId> prompt)
@@ -18,7 +24,7 @@ RunningRequest::RunningRequest(const EngineParts& parts, const GenerateRequest& 
       max_tokens_(request.max_tokens == 0 ? kDefaultMaxTokens : request.max_tokens),
       tokenizer_(parts.tokenizer),
       sampler_(request.sampling, tokens_, parts.tokenizer->vocabulary_size()),
-      detokenizer_(parts.tokenizer),
+      detokenizer_(parts.tokenizer, {.continues = continues_prompt(*parts.tokenizer, request, tokens_)}),
       stops_(request.stops) {
   longest_ = prompt_tokens_ + std::min(max_tokens_, parts.context - prompt_tokens_);
   tokens_.reserve(longest_ + 1);
@@ -66,6 +72,11 @@ Result<RunningRequest::Output> RunningRequest::sample(std::span<float> logits) {
     output.done = done(*reason, {});
   }
   return output;
+}
+
+std::string RunningRequest::held_text() {
+  std::string text = stops_.push(detokenizer_.flush()).text;
+  return text + stops_.flush();
 }
 
 DoneEvent RunningRequest::done(FinishReason reason, std::string stop) const {

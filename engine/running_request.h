@@ -44,6 +44,9 @@ class RunningRequest {
   };
   Result<Output> sample(std::span<float> logits);
 
+  // What was held back because of what might have come after it, once nothing will.
+  std::string held_text();
+
   DoneEvent done(FinishReason reason, std::string stop) const;
   EngineStatus::Request status(bool running) const;
 

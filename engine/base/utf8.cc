@@ -64,4 +64,25 @@ std::string utf8_replace_invalid(std::string_view bytes) {
   }
 }
 
+void append_utf8(char32_t character, std::string& text) {
+  if (character > 0x10FFFF || (character >= 0xD800 && character < 0xE000)) {
+    text.append(kReplacementCharacter);
+    return;
+  }
+  const auto continuation = [&](int shift) { text.push_back(static_cast<char>(0x80 | ((character >> shift) & 0x3F))); };
+  if (character < 0x80) {
+    text.push_back(static_cast<char>(character));
+  } else if (character < 0x800) {
+    text.push_back(static_cast<char>(0xC0 | character >> 6));
+  } else if (character < 0x10000) {
+    text.push_back(static_cast<char>(0xE0 | character >> 12));
+    continuation(6);
+  } else {
+    text.push_back(static_cast<char>(0xF0 | character >> 18));
+    continuation(12);
+    continuation(6);
+  }
+  if (character >= 0x80) continuation(0);
+}
+
 }  // namespace sirocco

@@ -30,6 +30,9 @@ std::size_t utf8_valid_prefix(std::string_view bytes);
 // `bytes` with each maximal ill-formed subpart replaced by U+FFFD.
 std::string utf8_replace_invalid(std::string_view bytes);
 
+// Appends the character; U+FFFD for what is none (surrogates, above U+10FFFF).
+void append_utf8(char32_t character, std::string& text);
+
 inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";  // U+FFFD
 
 }  // namespace sirocco

@@ -65,13 +65,24 @@ bool before(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
+// The first `count` of the order, sorted; `count` is not more than there are.
+std::span<Candidate> sorted_front(std::span<Candidate> all, std::size_t count) {
+  const auto end = all.begin() + static_cast<std::ptrdiff_t>(count);
+  if (end != all.end()) std::nth_element(all.begin(), end, all.end(), before);
+  const std::span<Candidate> front = all.first(count);
+  std::sort(front.begin(), front.end(), before);
+  return front;
+}
+
+// The k largest and every one that equals the k-th, sorted.
 std::span<Candidate> top_k(std::span<Candidate> all, std::size_t k) {
-  if (k < all.size()) {
-    std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(k), all.end(), before);
-    all = all.first(k);
-  }
-  std::sort(all.begin(), all.end(), before);
-  return all;
+  if (k >= all.size()) return sorted_front(all, all.size());
+  const auto kth = all.begin() + static_cast<std::ptrdiff_t>(k - 1);
+  std::nth_element(all.begin(), kth, all.end(), before);
+  const auto equals_kth = [logit = kth->logit](const Candidate& other) { return other.logit == logit; };
+  const auto end = std::partition(kth + 1, all.end(), equals_kth);
+  std::sort(all.begin(), end, before);
+  return {all.begin(), end};
 }
 
 // The shortest run of the most probable whose probabilities reach `mass`. Only as much of the front is sorted as that
@@ -82,7 +93,7 @@ std::span<Candidate> top_p(std::span<Candidate> all, double mass) {
   std::size_t kept = 0;
   while (kept < all.size()) {
     const std::span<Candidate> rest = all.subspan(kept);
-    const std::span<Candidate> block = top_k(rest, std::min(rest.size(), std::max(kFirstBlock, 3 * kept)));
+    const std::span<Candidate> block = sorted_front(rest, std::min(rest.size(), std::max(kFirstBlock, 3 * kept)));
     for (const Candidate& candidate : block) {
       if (kept > 0 && sum >= mass) return all.first(kept);
       sum += double{candidate.probability};

@@ -16,7 +16,7 @@ namespace sirocco {
 
 struct SamplingParameters {
   float temperature = 0;         // 0: greedy
-  std::uint32_t top_k = 0;       // 0: off; exactly k tokens remain, ties broken by the lower id
+  std::uint32_t top_k = 0;       // 0: off; the k largest logits, and all that equal the k-th
   float top_p = 1;               // 1: off; the fewest tokens whose probabilities reach p
   float min_p = 0;               // 0: off; of the most probable token's probability
   float repetition_penalty = 1;  // 1: off; once per distinct id of prompt and answer

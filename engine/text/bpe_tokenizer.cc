@@ -1,26 +1,11 @@
 #include "engine/text/bpe_tokenizer.h"
 
-#include <utf8proc.h>
-
-#include <cstdlib>
-#include <new>
-
 #include "engine/base/utf8.h"
 #include "engine/text/byte_alphabet.h"
+#include "engine/text/normal_form.h"
 
 namespace sirocco {
 namespace {
-
-// Unicode normal form C of valid UTF-8.
-std::string composed(std::string_view text) {
-  utf8proc_uint8_t* out = nullptr;
-  const utf8proc_ssize_t length =
-      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
-                   &out, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-  if (length < 0) throw std::bad_alloc();  // valid UTF-8 can fail in no other way
-  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(out, std::free);
-  return {reinterpret_cast<const char*>(out), static_cast<std::size_t>(length)};
-}
 
 bool is_ascii(std::string_view text) {
   for (const char c : text) {
@@ -51,7 +36,7 @@ Result<void> BpeTokenizer::build(const GgufMetadata& metadata, const PreTokenize
   compose_ = rules.compose;
   whole_pieces_ = rules.whole_pieces;
 
-  TokenIndex by_text;  // normal tokens as the file writes them
+  TokenIndex by_text;  // what bytes and merges may be, as the file writes it
   bytes_.reserve(tokens_.size());
   for (std::size_t i = 0; i < tokens_.size(); ++i) {
     const bool normal = kinds_[i] == TokenKind::normal;
@@ -62,6 +47,8 @@ Result<void> BpeTokenizer::build(const GgufMetadata& metadata, const PreTokenize
   }
   for (std::size_t i = 0; i < tokens_.size(); ++i) {
     if (kinds_[i] == TokenKind::normal) by_bytes_.emplace(bytes_[i], static_cast<TokenId>(i));
+    // A token of the model that was added a second time by its name.
+    if (kinds_[i] == TokenKind::user_defined) by_text.emplace(tokens_[i], static_cast<TokenId>(i));
   }
   for (std::size_t byte = 0; byte < byte_tokens_.size(); ++byte) {
     const auto found = by_text.find(byte_character(static_cast<unsigned char>(byte)));
@@ -97,7 +84,7 @@ void BpeTokenizer::encode_text(std::string_view text, std::vector<TokenId>& ids)
   while (!text.empty()) {
     const std::string_view valid = text.substr(0, utf8_valid_prefix(text));
     if (compose_ && !is_ascii(valid)) {
-      pre_tokenizer_->split(composed(valid), on_piece);
+      pre_tokenizer_->split(normal_form_c(valid), on_piece);
     } else {
       pre_tokenizer_->split(valid, on_piece);
     }

@@ -13,20 +13,22 @@ constexpr std::array<std::pair<std::string_view, Role>, 5> kRoles = {{{"system",
                                                                       {"assistant", Role::assistant},
                                                                       {"tool", Role::tool}}};
 
-Result<std::string> string_at(const Json& object, const char* key, std::string_view where) {
-  const auto found = object.find(key);
-  if (found == object.end()) return fail(ErrorCode::invalid_argument, "{}: \"{}\" is missing", where, key);
-  if (!found->is_string()) {
-    return fail(ErrorCode::invalid_argument, "{}.{}: a string is expected, not {}", where, key, found->type_name());
+Result<std::string> string_at(const Json& object, std::string_view key, std::string_view where) {
+  const Json* found = object.find(key);
+  if (found == nullptr) return fail(ErrorCode::invalid_argument, "{}: \"{}\" is missing", where, key);
+  if (found->string() == nullptr) {
+    return fail(ErrorCode::invalid_argument, "{}.{}: a string is expected, not {}", where, key, found->kind());
   }
-  return found->get<std::string>();
+  return *found->string();
 }
 
-// Absent and null are empty.
-Result<std::string> optional_string_at(const Json& object, const char* key, std::string_view where) {
-  const auto found = object.find(key);
-  if (found == object.end() || found->is_null()) return std::string();
-  return string_at(object, key, where);
+// Absent and null are the same.
+const Json* optional_at(const Json& object, std::string_view key) {
+  const Json* found = object.find(key);
+  return found == nullptr || found->is_null() ? nullptr : found;
+}
+Result<std::string> optional_string_at(const Json& object, std::string_view key, std::string_view where) {
+  return optional_at(object, key) == nullptr ? std::string() : string_at(object, key, where);
 }
 
 Result<Role> parse_role(const Json& message, std::string_view where) {
@@ -40,17 +42,18 @@ Result<Role> parse_role(const Json& message, std::string_view where) {
 
 // A string, null, or parts {"type": "text", "text": …}, joined by an empty line as mistral-common joins them.
 Result<std::string> parse_content(const Json& message, std::string_view where) {
-  const auto content = message.find("content");
-  if (content == message.end() || content->is_null()) return std::string();
-  if (content->is_string()) return content->get<std::string>();
-  if (!content->is_array()) {
+  const Json* content = optional_at(message, "content");
+  if (content == nullptr) return std::string();
+  if (content->string() != nullptr) return *content->string();
+  const std::vector<Json>* parts = content->array();
+  if (parts == nullptr) {
     return fail(ErrorCode::invalid_argument, "{}.content: a string or an array of parts is expected, not {}", where,
-                content->type_name());
+                content->kind());
   }
   std::string text;
-  for (std::size_t i = 0; i < content->size(); ++i) {
+  for (std::size_t i = 0; i < parts->size(); ++i) {
     const std::string here = fmt::format("{}.content[{}]", where, i);
-    const Json& part = (*content)[i];
+    const Json& part = (*parts)[i];
     if (!part.is_object()) return fail(ErrorCode::invalid_argument, "{}: an object is expected", here);
     SIROCCO_TRY(const std::string type, string_at(part, "type", here));
     if (type != "text") {
@@ -65,19 +68,20 @@ Result<std::string> parse_content(const Json& message, std::string_view where) {
 
 Result<std::vector<ToolCall>> parse_tool_calls(const Json& message, std::string_view where) {
   std::vector<ToolCall> calls;
-  const auto found = message.find("tool_calls");
-  if (found == message.end() || found->is_null()) return calls;
-  if (!found->is_array()) return fail(ErrorCode::invalid_argument, "{}.tool_calls: an array is expected", where);
-  for (std::size_t i = 0; i < found->size(); ++i) {
+  const Json* found = optional_at(message, "tool_calls");
+  if (found == nullptr) return calls;
+  if (found->array() == nullptr) return fail(ErrorCode::invalid_argument, "{}.tool_calls: an array is expected", where);
+  for (std::size_t i = 0; i < found->array()->size(); ++i) {
     const std::string here = fmt::format("{}.tool_calls[{}]", where, i);
-    const Json& call = (*found)[i];
-    if (!call.is_object() || !call.contains("function") || !call["function"].is_object()) {
+    const Json& call = (*found->array())[i];
+    const Json* function = call.find("function");
+    if (function == nullptr || !function->is_object()) {
       return fail(ErrorCode::invalid_argument, "{}: an object with a \"function\" is expected", here);
     }
     ToolCall& out = calls.emplace_back();
     SIROCCO_TRY(out.id, optional_string_at(call, "id", here));
-    SIROCCO_TRY(out.name, string_at(call["function"], "name", here + ".function"));
-    SIROCCO_TRY(out.arguments, optional_string_at(call["function"], "arguments", here + ".function"));
+    SIROCCO_TRY(out.name, string_at(*function, "name", here + ".function"));
+    SIROCCO_TRY(out.arguments, optional_string_at(*function, "arguments", here + ".function"));
   }
   return calls;
 }
@@ -100,19 +104,19 @@ Result<ChatMessage> parse_message(const Json& json, std::string_view where) {
 
 Result<Conversation> parse_conversation(std::string_view json) {
   SIROCCO_TRY(const Json document, parse_json(json));
-  const bool bare = document.is_array();
-  if (!bare && !(document.is_object() && document.contains("messages") && document["messages"].is_array())) {
+  const Json* listed = document.find("messages");
+  const std::vector<Json>* messages = listed == nullptr ? document.array() : listed->array();
+  if (messages == nullptr) {
     return fail(ErrorCode::invalid_argument, "an array of messages or {{\"messages\": [...]}} is expected");
   }
   Conversation conversation;
-  const Json& messages = bare ? document : document["messages"];
-  for (std::size_t i = 0; i < messages.size(); ++i) {
-    SIROCCO_TRY(auto message, parse_message(messages[i], fmt::format("messages[{}]", i)));
+  for (std::size_t i = 0; i < messages->size(); ++i) {
+    SIROCCO_TRY(auto message, parse_message((*messages)[i], fmt::format("messages[{}]", i)));
     conversation.messages.push_back(std::move(message));
   }
-  if (!bare && document.contains("tools") && !document["tools"].is_null()) {
-    if (!document["tools"].is_array()) return fail(ErrorCode::invalid_argument, "tools: an array is expected");
-    if (!document["tools"].empty()) conversation.tools = document["tools"].dump();
+  if (const Json* tools = optional_at(document, "tools")) {
+    if (tools->array() == nullptr) return fail(ErrorCode::invalid_argument, "tools: an array is expected");
+    if (!tools->array()->empty()) conversation.tools = python_json(*tools);
   }
   return conversation;
 }

@@ -6,8 +6,8 @@
 
 namespace sirocco {
 
-Detokenizer::Detokenizer(std::shared_ptr<const Tokenizer> tokenizer, bool special)
-    : tokenizer_(std::move(tokenizer)), special_(special) {}
+Detokenizer::Detokenizer(std::shared_ptr<const Tokenizer> tokenizer, DetokenizerOptions options)
+    : tokenizer_(std::move(tokenizer)), special_(options.special), at_start_(!options.continues) {}
 
 std::string Detokenizer::push(TokenId id) {
   std::string_view piece = tokenizer_->piece(id, special_);

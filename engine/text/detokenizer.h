@@ -10,9 +10,14 @@
 
 namespace sirocco {
 
+struct DetokenizerOptions {
+  bool special = false;    // control tokens are written
+  bool continues = false;  // the tokens go on with a text: the space that the first one begins with belongs to it
+};
+
 class Detokenizer {
  public:
-  explicit Detokenizer(std::shared_ptr<const Tokenizer> tokenizer, bool special = false);
+  explicit Detokenizer(std::shared_ptr<const Tokenizer> tokenizer, DetokenizerOptions options = {});
 
   // The text that has become complete with this token; always valid UTF-8, may be empty.
   std::string push(TokenId id);
@@ -22,7 +27,7 @@ class Detokenizer {
  private:
   std::shared_ptr<const Tokenizer> tokenizer_;
   bool special_;
-  bool at_start_ = true;
+  bool at_start_;
   std::string held_;
 };
 

@@ -1,77 +1,74 @@
 #include "engine/text/json_text.h"
 
 #include <array>
-#include <charconv>
-#include <cmath>
 #include <utility>
 
 namespace sirocco {
 namespace {
 
-constexpr int kMaxDepth = 64;
-
-// Python's repr: the shortest digits that read back as the same number, an exponent below 1e-4 and from 1e16 on.
-std::string python_float(double value) {
-  const double magnitude = std::abs(value);
-  const bool exponent = magnitude != 0 && (magnitude < 1e-4 || magnitude >= 1e16);
-  std::array<char, 64> buffer{};
-  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value,
-                                 exponent ? std::chars_format::scientific : std::chars_format::fixed)
-                       .ptr;
-  std::string text(buffer.data(), end);
-  if (!exponent && text.find('.') == std::string::npos) text += ".0";
-  return text;
-}
-
-std::string quoted(const std::string& text) {
-  return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-void write(const Json& value, std::string& out) {
-  const char* separator = "";
-  if (value.is_object()) {
-    out += '{';
-    for (const auto& [key, element] : value.items()) {
-      out += std::exchange(separator, ", ") + quoted(key) + ": ";
-      write(element, out);
+void write(std::string_view text, std::string& out) {
+  constexpr std::string_view escaped = "\"\\\b\f\n\r\t";
+  constexpr std::string_view letters = "\"\\bfnrt";
+  out += '"';
+  for (const char c : text) {
+    if (const std::size_t at = escaped.find(c); at != std::string_view::npos) {
+      out += '\\';
+      out += letters[at];
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+    } else {
+      out += c;
     }
-    out += '}';
-  } else if (value.is_array()) {
-    out += '[';
-    for (const Json& element : value) {
-      out += std::exchange(separator, ", ");
-      write(element, out);
-    }
-    out += ']';
-  } else if (value.is_number_float()) {
-    out += python_float(value.get<double>());
-  } else if (value.is_string()) {
-    out += quoted(value.get_ref<const std::string&>());
-  } else {
-    out += value.dump();
   }
+  out += '"';
 }
+
+struct Writer {
+  std::string& out;
+
+  void operator()(std::nullptr_t) const { out += "null"; }
+  void operator()(bool value) const { out += value ? "true" : "false"; }
+  void operator()(const JsonNumber& number) const { out += number.text; }
+  void operator()(const std::string& text) const { write(text, out); }
+  void operator()(const std::vector<Json>& elements) const {
+    const char* separator = "[";
+    for (const Json& element : elements) {
+      out += std::exchange(separator, ", ");
+      std::visit(*this, element.value);
+    }
+    out += elements.empty() ? "[]" : "]";
+  }
+  void operator()(const std::vector<JsonMember>& members) const {
+    const char* separator = "{";
+    for (const auto& [key, value] : members) {
+      out += std::exchange(separator, ", ");
+      write(key, out);
+      out += ": ";
+      std::visit(*this, value.value);
+    }
+    out += members.empty() ? "{}" : "}";
+  }
+};
 
 }  // namespace
 
-Result<Json> parse_json(std::string_view text) {
-  bool too_deep = false;
-  const auto limit = [&](int depth, Json::parse_event_t, Json&) {
-    too_deep = too_deep || depth > kMaxDepth;
-    return !too_deep;
-  };
-  try {
-    Json value = Json::parse(text, limit);
-    if (!too_deep) return value;
-  } catch (const Json::exception& error) {
-    if (!too_deep) return fail(ErrorCode::invalid_argument, "JSON: {}", error.what());
+const Json* Json::find(std::string_view key) const {
+  const auto* members = std::get_if<std::vector<JsonMember>>(&value);
+  if (members == nullptr) return nullptr;
+  for (const JsonMember& member : *members) {
+    if (member.key == key) return &member.value;
   }
-  return fail(ErrorCode::invalid_argument, "JSON: more than {} levels deep", kMaxDepth);
+  return nullptr;
+}
+
+std::string_view Json::kind() const {
+  constexpr std::array<std::string_view, 6> names = {"null", "boolean", "number", "string", "array", "object"};
+  return names.at(value.index());
 }
 
 std::string python_json(const Json& value) {
   std::string out;
-  write(value, out);
+  std::visit(Writer{out}, value.value);
   return out;
 }
 

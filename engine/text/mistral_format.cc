@@ -16,10 +16,15 @@ void join_text(std::string& text, std::string_view more) {
 }
 
 // The value that JSON text means, or the text itself where it is none; nothing at all is an empty object.
-Json json_or_text(std::string_view text) {
-  if (text.empty()) return Json::object();
+Result<Json> json_or_text(std::string_view text) {
+  if (text.empty()) return Json{std::vector<JsonMember>{}};
   auto value = parse_json(text);
-  return value ? *std::move(value) : Json(std::string(text));
+  if (!value && value.error().code() == ErrorCode::invalid_argument) return Json{std::string(text)};
+  return value;
+}
+
+Json string_or_null(std::string_view text) {
+  return text.empty() ? Json{nullptr} : Json{std::string(text)};
 }
 
 bool is_alphanumeric(char c) {
@@ -96,9 +101,6 @@ Result<void> MistralFormat::check_message(const ChatMessage& message, std::size_
   }
   if (message.role == Role::assistant && message.content.empty() && message.tool_calls.empty()) {
     return fail(ErrorCode::invalid_argument, "{}: an assistant's message needs content or tool calls", where);
-  }
-  if (!message.content.empty() && !message.tool_calls.empty() && version_ < MistralVersion::v7) {
-    return fail(ErrorCode::invalid_argument, "{}: the format {} allows content or tool calls, not both", where, name_);
   }
   std::vector<std::string_view> ids;
   for (const ToolCall& call : message.tool_calls) {
@@ -177,35 +179,44 @@ void MistralFormat::join(std::span<const ChatMessage> messages, Prompt& prompt) 
 }
 
 // Each tool anew with the members the model knows, in their order.
+Result<Json> MistralFormat::read_tool(const Json& tool, std::string_view where) const {
+  const Json* type = tool.find("type");
+  const Json* function = tool.find("function");
+  const Json* name = function == nullptr ? nullptr : function->find("name");
+  const bool typed = type == nullptr || (type->string() != nullptr && *type->string() == "function");
+  if (!typed || name == nullptr || name->string() == nullptr) {
+    return fail(ErrorCode::invalid_argument,
+                "{}: {{\"type\": \"function\", \"function\": {{\"name\": ..., ...}}}} is expected", where);
+  }
+  SIROCCO_CHECK(check_tool_name(*name->string(), where));
+  std::vector<JsonMember> known = {{"name", Json{std::string()}},
+                                   {"description", Json{std::string()}},
+                                   {"parameters", Json{std::vector<JsonMember>{}}}};
+  for (auto& [key, value] : known) {
+    const Json* given = function->find(key);
+    if (given == nullptr || given->is_null()) continue;
+    if (given->kind() != value.kind()) {
+      return fail(ErrorCode::invalid_argument, "{}.function.{}: {} is given, {} expected", where, key, given->kind(),
+                  value.kind());
+    }
+    value = *given;
+  }
+  std::vector<JsonMember> out = {{"type", Json{std::string("function")}}, {"function", Json{std::move(known)}}};
+  return Json{std::move(out)};
+}
+
 Result<void> MistralFormat::read_tools(std::string_view tools, Prompt& prompt) const {
   if (tools.empty()) return {};
   if (version_ == MistralVersion::v1) return fail(ErrorCode::unsupported, "tools: the format {} has none", name_);
   const auto parsed = parse_json(tools);
   if (!parsed) return fail(parsed.error().at("tools"));
-  if (!parsed->is_array()) return fail(ErrorCode::invalid_argument, "tools: an array is expected");
-  Json out = Json::array();
-  for (std::size_t i = 0; i < parsed->size(); ++i) {
-    const Json& tool = (*parsed)[i];
-    const std::string where = fmt::format("tools[{}]", i);
-    const bool shaped = tool.is_object() && tool.contains("function") && tool["function"].is_object() &&
-                        tool["function"].contains("name") && tool["function"]["name"].is_string();
-    if (!shaped || tool.value("type", Json("function")) != "function") {
-      return fail(ErrorCode::invalid_argument,
-                  "{}: {{\"type\": \"function\", \"function\": {{\"name\": ..., ...}}}} is expected", where);
-    }
-    const Json& function = tool["function"];
-    SIROCCO_CHECK(check_tool_name(function["name"].get_ref<const std::string&>(), where));
-    const auto member = [&](const char* key, Json otherwise) {
-      const auto found = function.find(key);
-      return found == function.end() || found->is_null() ? otherwise : *found;
-    };
-    Json known = {{"type", "function"}};
-    known["function"]["name"] = function["name"];
-    known["function"]["description"] = member("description", "");
-    known["function"]["parameters"] = member("parameters", Json::object());
+  if (parsed->array() == nullptr) return fail(ErrorCode::invalid_argument, "tools: an array is expected");
+  std::vector<Json> out;
+  for (const Json& tool : *parsed->array()) {
+    SIROCCO_TRY(Json known, read_tool(tool, fmt::format("tools[{}]", out.size())));
     out.push_back(std::move(known));
   }
-  if (!out.empty()) prompt.tools = python_json(out);
+  if (!out.empty()) prompt.tools = python_json(Json{std::move(out)});
   return {};
 }
 
@@ -259,18 +270,29 @@ Result<void> MistralFormat::encode_user(std::size_t index, Prompt& prompt) const
   return control("[/INST]", prompt);
 }
 
-std::string MistralFormat::tool_calls_json(const ChatMessage& message) const {
-  Json calls = Json::array();
+Result<std::string> MistralFormat::tool_calls_json(const ChatMessage& message) const {
+  std::vector<Json> calls;
   for (const ToolCall& call : message.tool_calls) {
-    Json one = {{"name", call.name}, {"arguments", json_or_text(call.arguments)}};
-    if (version_ >= MistralVersion::v3) one["id"] = call.id;
-    calls.push_back(std::move(one));
+    auto arguments = json_or_text(call.arguments);
+    if (!arguments) return fail(arguments.error().at(fmt::format("the arguments of {}", call.name)));
+    std::vector<JsonMember> one;
+    one.push_back({"name", Json{call.name}});
+    one.push_back({"arguments", *std::move(arguments)});
+    if (version_ >= MistralVersion::v3) one.push_back({"id", Json{call.id}});
+    calls.push_back(Json{std::move(one)});
   }
-  return python_json(calls);
+  return python_json(Json{std::move(calls)});
 }
 
 Result<void> MistralFormat::encode_assistant(std::size_t index, Prompt& prompt) const {
   const ChatMessage& message = prompt.messages[index];
+  if (!message.content.empty() && !message.tool_calls.empty() && version_ < MistralVersion::v7) {
+    return fail(
+        ErrorCode::invalid_argument,
+        "messages: the format {} allows content or tool calls in an answer, not both (messages of the assistant "
+        "in a row are one answer)",
+        name_);
+  }
   // v2 forgets the calls and results of earlier turns.
   if (version_ == MistralVersion::v2 && !message.tool_calls.empty() && index < prompt.last_user) return {};
   if (!message.content.empty()) {
@@ -282,10 +304,25 @@ Result<void> MistralFormat::encode_assistant(std::size_t index, Prompt& prompt) 
   }
   if (!message.tool_calls.empty()) {
     SIROCCO_CHECK(control("[TOOL_CALLS]", prompt));
-    prompt.text(*tokenizer_, tool_calls_json(message));
+    SIROCCO_TRY(const std::string calls, tool_calls_json(message));
+    prompt.text(*tokenizer_, calls);
   }
   prompt.ids.push_back(eos_);
   return {};
+}
+
+Result<std::string> MistralFormat::tool_result_json(const ChatMessage& message) const {
+  auto content = json_or_text(message.content);
+  if (!content) return fail(content.error().at(fmt::format("the result of {}", message.tool_call_id)));
+  std::vector<JsonMember> result;
+  if (version_ == MistralVersion::v3) {
+    result.push_back({"content", *std::move(content)});
+    result.push_back({"call_id", Json{message.tool_call_id}});
+    return python_json(Json{std::move(result)});
+  }
+  result.push_back({"name", string_or_null(message.name)});
+  result.push_back({"content", *std::move(content)});
+  return "[" + python_json(Json{std::move(result)}) + "]";
 }
 
 Result<void> MistralFormat::encode_tool_result(std::size_t index, Prompt& prompt) const {
@@ -299,12 +336,9 @@ Result<void> MistralFormat::encode_tool_result(std::size_t index, Prompt& prompt
     prompt.text(*tokenizer_, message.tool_call_id);
     SIROCCO_CHECK(control("[TOOL_CONTENT]", prompt));
     prompt.text(*tokenizer_, message.content);
-  } else if (version_ == MistralVersion::v3) {
-    prompt.text(*tokenizer_,
-                python_json({{"content", json_or_text(message.content)}, {"call_id", message.tool_call_id}}));
   } else {
-    const Json name = message.name.empty() ? Json() : Json(message.name);
-    prompt.text(*tokenizer_, python_json(Json::array({{{"name", name}, {"content", json_or_text(message.content)}}})));
+    SIROCCO_TRY(const std::string result, tool_result_json(message));
+    prompt.text(*tokenizer_, result);
   }
   return control("[/TOOL_RESULTS]", prompt);
 }

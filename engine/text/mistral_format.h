@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/text/chat_format.h"
+#include "engine/text/json_text.h"
 
 namespace sirocco {
 
@@ -43,13 +44,15 @@ class MistralFormat final : public ChatFormat {
   Result<void> check_message(const ChatMessage& message, std::size_t index) const;
   Result<void> check_tool_name(std::string_view name, std::string_view where) const;
   void join(std::span<const ChatMessage> messages, Prompt& prompt) const;
+  Result<Json> read_tool(const Json& tool, std::string_view where) const;
   Result<void> read_tools(std::string_view tools, Prompt& prompt) const;
   Result<void> control(std::string_view token, Prompt& prompt) const;
   Result<void> encode_message(std::size_t index, Prompt& prompt) const;
   Result<void> encode_user(std::size_t index, Prompt& prompt) const;
   Result<void> encode_assistant(std::size_t index, Prompt& prompt) const;
   Result<void> encode_tool_result(std::size_t index, Prompt& prompt) const;
-  std::string tool_calls_json(const ChatMessage& message) const;
+  Result<std::string> tool_calls_json(const ChatMessage& message) const;
+  Result<std::string> tool_result_json(const ChatMessage& message) const;
 
   std::string name_;
   MistralVersion version_;

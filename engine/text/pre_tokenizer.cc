@@ -43,9 +43,7 @@ constexpr std::array kRules = {
 };
 
 // Other names that GGUF files carry for the same rules.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kAliases = {{
-    {"", "gpt-2"},
-    {"default", "gpt-2"},
+constexpr std::array<std::pair<std::string_view, std::string_view>, 2> kAliases = {{
     {"llama3", "llama-bpe"},
     {"llama-v3", "llama-bpe"},
 }};
@@ -105,9 +103,16 @@ Result<PreTokenizerRules> pre_tokenizer_rules(std::string_view name, bool mistra
   for (const PreTokenizerRules& rules : kRules) {
     if (rules.name == name) return rules;
   }
-  return fail(ErrorCode::unsupported,
-              "tokenizer.ggml.pre: \"{}\" is not known (known: gpt-2, smollm, llama-bpe, qwen2, tekken)",
-              printable(name));
+  constexpr std::string_view known = "known: gpt-2, smollm, llama-bpe, qwen2, tekken";
+  // Llama.cpp has an expression of its own for both, which no model was trained with, and warns of the first.
+  if (name.empty() || name == "default") {
+    return fail(
+        ErrorCode::unsupported,
+        "tokenizer.ggml.pre: {}, so how the model's tokenizer cuts a text cannot be told; convert the model again "
+        "({})",
+        name.empty() ? "missing" : "\"default\"", known);
+  }
+  return fail(ErrorCode::unsupported, "tokenizer.ggml.pre: \"{}\" is not known ({})", printable(name), known);
 }
 
 Result<PreTokenizer> PreTokenizer::create(std::string_view pattern) {

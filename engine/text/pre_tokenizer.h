@@ -21,7 +21,8 @@ struct PreTokenizerRules {
   bool add_bos_default = false;  // where the file does not say
 };
 
-// By the file's name for it; `mistral` says that the vocabulary has Mistral's control tokens. Errors: an unknown name.
+// By the file's name for it, empty if it has none; `mistral` says that the vocabulary has Mistral's control tokens.
+// Errors: no name, or an unknown one.
 Result<PreTokenizerRules> pre_tokenizer_rules(std::string_view name, bool mistral);
 
 class PreTokenizer {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 
 #include "engine/base/utf8.h"
 #include "engine/text/model_proto.h"
@@ -43,6 +44,10 @@ Result<std::vector<float>> read_scores(const GgufMetadata& metadata, std::size_t
   constexpr std::string_view key = "tokenizer.ggml.scores";
   SIROCCO_TRY(auto scores, metadata.numbers(key));
   if (scores.size() != size) return fail(ErrorCode::corrupt, "{}: {} entries for {} tokens", key, scores.size(), size);
+  const auto broken = std::find_if(scores.begin(), scores.end(), [](float score) { return !std::isfinite(score); });
+  if (broken != scores.end()) {
+    return fail(ErrorCode::corrupt, "{}[{}]: {} is no score", key, broken - scores.begin(), *broken);
+  }
   if (size > 1 && std::all_of(scores.begin(), scores.end(), [&](float score) { return score == scores.front(); })) {
     return fail(ErrorCode::unsupported,
                 "{}: all {}, so the order of merges is lost; convert the model again with its tokenizer.model", key,

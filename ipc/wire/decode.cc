@@ -113,7 +113,7 @@ Prompt prompt(const fbs::Generate& from, Converter& c) {
                                                                 static_cast<unsigned>(fbs::Prompt::MAX))};
     return {};
   }
-  if (const auto* text = from.prompt_as_TextPrompt()) return TextPrompt{c.text(text->text())};
+  if (const auto* text = from.prompt_as_TextPrompt()) return TextPrompt{c.text(text->text()), text->special()};
   if (const auto* chat = from.prompt_as_ChatPrompt()) return convert(*chat, c);
   if (const auto* tokens = from.prompt_as_TokenPrompt()) return TokenPrompt{c.numbers(tokens->ids())};
   c.error = WireError{ErrorCode::invalid_message, "Generate.prompt: missing"};

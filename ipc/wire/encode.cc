@@ -52,7 +52,7 @@ Offset<fbs::Welcome> build(Builder& b, const Welcome& m) {
 }
 
 Offset<fbs::TextPrompt> build(Builder& b, const TextPrompt& m) {
-  return fbs::CreateTextPrompt(b, b.CreateString(m.text));
+  return fbs::CreateTextPrompt(b, b.CreateString(m.text), m.special);
 }
 
 Offset<fbs::ToolCall> build(Builder& b, const ToolCall& m) {

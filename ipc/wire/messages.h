@@ -105,6 +105,7 @@ struct Welcome {
 
 struct TextPrompt {
   std::string text{};
+  bool special = false;
 
   bool operator==(const TextPrompt&) const = default;
 };

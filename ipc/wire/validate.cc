@@ -167,6 +167,10 @@ Valid check(const Generate& generate) {
   if (generate.raw && !std::holds_alternative<TextPrompt>(generate.prompt)) {
     return invalid("Generate.raw: only a text prompt can be raw");
   }
+  const auto* text_prompt = std::get_if<TextPrompt>(&generate.prompt);
+  if (text_prompt != nullptr && text_prompt->special && !generate.raw) {
+    return invalid("Generate.prompt.special: only a raw prompt can have control tokens, in a message they are text");
+  }
   CHECK_FIELD(check(generate.sampling));
   CHECK_FIELD(count("Generate.stop", generate.stop.size(), kMaxStops));
   for (const std::string& stop : generate.stop) {

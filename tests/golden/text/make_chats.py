@@ -54,6 +54,9 @@ WEATHER = {"type": "function", "function": {
     "parameters": {"type": "object", "required": ["city"], "properties": {
         "city": {"type": "string"}, "days": {"type": "integer", "minimum": 1, "default": 1.0, "maximum": 1e20}}}}}  # fmt: skip
 BARE = {"type": "function", "function": {"parameters": None, "name": "now", "strict": True}}
+LIMITS = {"type": "function", "function": {"name": "now", "parameters": {
+    "type": "object", "properties": {"n": {"type": "integer", "minimum": -(10**30), "maximum": 2**64, "default": float("nan")}}}}}  # fmt: skip
+ODD_NUMBERS = '{"a": 12345678901234567890123, "b": -98765432109876543210, "c": 1e400, "d": [NaN, -Infinity, -0, 1e22]}'
 HI, YO, BYE = user("Hello, how are you?"), assistant("Fine, thanks! "), user("नमस्ते 👋\n\nBye\n")
 CALL = calls(("abcDEF123", "get_weather", '{"city":"Orléans","x":[1,2.50,1e-7,1e16,-0.0,true,null,"\\u00e9\\n\\u0001\\"/"]}'))
 ANSWER = result("abcDEF123", '{"t": 21.0,  "sky": "clear"}', "get_weather")
@@ -97,6 +100,9 @@ CASES = [
     ([HI, calls(("short", "now", "{}")), result("short", "1")], [BARE]),
     ([HI, calls(("abcDEF123", "no such name!", "{}")), ANSWER], [BARE]),
     ([HI, calls(("abcDEF123", "now", "not json")), ANSWER], [BARE]),
+    ([HI, calls(("abcDEF123", "now", ODD_NUMBERS)), result("abcDEF123", ODD_NUMBERS, "now")], [LIMITS]),
+    ([HI, calls(("abcDEF123", "now", "[" * 100 + "]" * 100)), result("abcDEF123", "[" * 500 + "]" * 500)], [BARE]),
+    ([HI, assistant("Let me look."), calls(("abcDEF123", "now", "{}")), ANSWER], [BARE]),
 ]
 PLAIN_CASES = [i for i, (messages, tools) in enumerate(CASES) if messages and not tools and all(
     isinstance(m["content"], str) and "tool_calls" not in m and m["role"] != "tool" for m in messages)]  # fmt: skip

@@ -40,5 +40,18 @@ TEST(Utf8, TellsWhatMayStillBecomeACharacterFromWhatCannot) {
   EXPECT_EQ(utf8_valid_prefix("a你\xE4\xBD"), 4U);
 }
 
+TEST(Utf8, AppendsCharactersAndReplacesWhatIsNone) {
+  std::string text;
+  for (const char32_t character : {U'\0', U'a', U'\x7F', U'\x80', U'\u07FF', U'\u0800', U'\uD7FF', U'\uE000', U'\uFFFF',
+                                   U'\U00010000', U'\U0010FFFF'}) {
+    append_utf8(character, text);
+  }
+  EXPECT_EQ(text,
+            "\0a\x7F\xC2\x80\xDF\xBF\xE0\xA0\x80\xED\x9F\xBF\xEE\x80\x80\xEF\xBF\xBF\xF0\x90\x80\x80\xF4\x8F\xBF\xBF"s);
+  text.clear();
+  for (const std::uint32_t none : {0xD800U, 0xDFFFU, 0x110000U}) append_utf8(static_cast<char32_t>(none), text);
+  EXPECT_EQ(text, "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");
+}
+
 }  // namespace
 }  // namespace sirocco

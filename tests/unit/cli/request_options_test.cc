@@ -30,12 +30,21 @@ TEST(RequestOptions, EveryFlagReachesTheRequest) {
   const Parsed parsed = parse(
       "--max-tokens 9 --temperature 0.5 --top-k 40 --top-p 0.9 --min-p 0.05 --seed 18446744073709551615 --stop a "
       "--stop b "
+      "--repetition-penalty 1.1 --frequency-penalty 0.5 --presence-penalty -0.25 --logit-bias 7=-100 --logit-bias "
+      "8=2.5 "
       "--priority interactive --deadline-ms 250 --session robot");
   ASSERT_TRUE(parsed.accepted);
   wire::Generate expected;
   expected.prompt = wire::TextPrompt{.text = "hello"};
-  expected.sampling = {
-      .temperature = 0.5F, .top_k = 40, .top_p = 0.9F, .min_p = 0.05F, .seed = 18446744073709551615U, .logit_bias = {}};
+  expected.sampling = {.temperature = 0.5F,
+                       .top_k = 40,
+                       .top_p = 0.9F,
+                       .min_p = 0.05F,
+                       .repetition_penalty = 1.1F,
+                       .frequency_penalty = 0.5F,
+                       .presence_penalty = -0.25F,
+                       .seed = 18446744073709551615U,
+                       .logit_bias = {{7, -100.0F}, {8, 2.5F}}};
   expected.stop = {"a", "b"};
   expected.max_tokens = 9;
   expected.priority = wire::Priority::interactive;
@@ -46,7 +55,9 @@ TEST(RequestOptions, EveryFlagReachesTheRequest) {
 
 TEST(RequestOptions, ImpossibleValuesAreWrongUsage) {
   for (const char* line : {"--temperature -1", "--top-p 1.5", "--min-p -0.1", "--top-k x", "--priority urgent",
-                           "--max-tokens -1", "--max-tokens 5000000000", "--deadline-ms", "--unknown"})
+                           "--max-tokens -1", "--max-tokens 5000000000", "--deadline-ms", "--unknown", "--logit-bias 7",
+                           "--logit-bias =2", "--logit-bias 7=", "--logit-bias 7=x", "--logit-bias 7=1x",
+                           "--logit-bias 99999999999=1", "--repetition-penalty x"})
     EXPECT_FALSE(parse(line).accepted) << line;
 }
 

@@ -61,9 +61,11 @@ TEST(Sampler, GreedyObeysBiasAndPenalties) {
   EXPECT_EQ(ids, (std::vector<TokenId>{1, 0, 1}));
 }
 
-TEST(Sampler, TopKKeepsExactlyKAndOfEqualOnesTheLowerIds) {
-  EXPECT_EQ(candidate_ids({.temperature = 1, .top_k = 3}, {1, 2, 1, 1, 2, 1}), (std::vector<TokenId>{1, 4, 0}));
-  EXPECT_EQ(candidate_ids({.temperature = 1, .top_k = 2}, {7, 7, 7, 7}), (std::vector<TokenId>{0, 1}));
+TEST(Sampler, TopKKeepsAllThatEqualTheKth) {
+  EXPECT_EQ(candidate_ids({.temperature = 1, .top_k = 3}, {1, 2, 1, 1, 2, 0}), (std::vector<TokenId>{1, 4, 0, 2, 3}));
+  EXPECT_EQ(candidate_ids({.temperature = 1, .top_k = 2}, {1, 2, 1, 1, 2, 0}), (std::vector<TokenId>{1, 4}));
+  EXPECT_EQ(candidate_ids({.temperature = 1, .top_k = 2}, {7, 7, 7, 7}), (std::vector<TokenId>{0, 1, 2, 3}));
+  EXPECT_EQ(candidate_ids({.temperature = 1, .top_k = 1}, {-0.0F, -1, 0.0F}), (std::vector<TokenId>{0, 2}));
 }
 
 TEST(Sampler, TopPOfEqualOnesKeepsTheLowerIds) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <optional>
 
 #include "tests/support/models.h"
@@ -105,25 +106,98 @@ TEST(Chatml, OfTheDemoModelEqualsTransformers) {
   expect_chats(*demo, "smollm2", true);
 }
 
-TEST(Chatml, ThoughtsOfEarlierAnswersAreLeftOutWhereTheTemplateDoesSo) {
-  const auto plain = chats().at("templates")["plain"].get<std::string>();
-  const auto thinking = format("tiny-qwen2", plain + "{{ content.split('</think>')[-1] }}");
-  const std::string_view with = R"([{"role": "user", "content": "a"},
-      {"role": "assistant", "content": "<think>\nso\n</think>\n\nb"}, {"role": "user", "content": "c"}])";
-  const std::string_view without = R"([{"role": "user", "content": "a"},
-      {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}])";
-  EXPECT_EQ(encode(*thinking, with), encode(*thinking, without));
-  EXPECT_NE(encode(*format("tiny-qwen2", plain), with), encode(*format("tiny-qwen2", plain), without));
+// tiny-qwen2 with the BOS and EOS that the golden templates were given.
+GgufMetadata metadata_of_templates() {
+  GgufMetadata metadata = test::vocabulary_metadata("tiny-qwen2");
+  const auto id = [](std::string_view token) {
+    return static_cast<std::uint32_t>(test::vocabulary("tiny-qwen2")->find(token).value());
+  };
+  metadata.set("tokenizer.ggml.bos_token_id", id("<|endoftext|>"));
+  metadata.set("tokenizer.ggml.eos_token_id", id("<|im_end|>"));
+  return metadata;
 }
 
-TEST(Chatml, BosComesFirstWhereTheTemplateWritesIt) {
+// How many of the golden conversations each template's format takes. The others it refuses, because the template makes
+// something else than ChatML of them; 0: it is not recognised. What it takes must be what transformers makes of it.
+TEST(Chatml, IsWhatTheTemplateMakesOrRefused) {
+  const std::map<std::string, std::size_t> expected = {
+      {"plain", 19},
+      {"text outside of tags", 19},
+      {"default system prompt", 19},
+      {"thinks at once", 16},      // as the last message an answer keeps its thoughts
+      {"thinks if it likes", 13},  // and before a last system message
+      {"macros and tools that are not there", 19},
+      {"answers begin with the question", 6},
+      {"strict, with BOS and EOS", 10},
+      {"trims", 0},
+      {"trims answers", 0},
+      {"no line break", 0},
+      {"another separator", 0},
+      {"tools in any case", 9},
+      {"an example first", 0},
+      {"a name for the user", 0}};
+  const nlohmann::json document = test::golden("templates.json");
+  std::map<std::string, std::size_t> taken;
+  for (const auto& [name, entry] : document.at("templates").items()) {
+    taken[name] = 0;
+    const auto chatml = recognise(metadata_of_templates(), entry.at("template").get<std::string>());
+    if (!chatml) continue;
+    for (std::size_t i = 0; i < document.at("conversations").size(); ++i) {
+      const auto ids = encode(**chatml, document.at("conversations")[i].dump());
+      if (!ids) continue;
+      ++taken[name];
+      EXPECT_EQ(*ids, entry.at("ids")[i].get<Ids>()) << name << ", conversation " << i;
+    }
+  }
+  EXPECT_EQ(taken, expected);
+}
+
+TEST(Chatml, ATemplateThatWritesSomethingElseIsQuotedWithIt) {
+  const nlohmann::json templates = test::golden("templates.json").at("templates");
+  const auto error = [&](std::string_view chat_template) {
+    return recognise(metadata_of_templates(), chat_template).error().message();
+  };
+  const auto golden = [&](std::string_view name) {
+    return templates.at(std::string(name)).at("template").get<std::string>();
+  };
+  EXPECT_EQ(
+      error(golden("trims")),
+      "tokenizer.chat_template: \"{% for message in messages %}{{'<|im_start|>' + message['role'] + ' ' + message[…\": "
+      "not ChatML as known here: it makes of (user): \"<|im_start|>user\\nu<|im_end|>\\n<|im_start|>assistant\\n\"; "
+      "use a raw text or token ids");
+  EXPECT_EQ(
+      error("<|im_start|>{{ f() }}"),
+      "tokenizer.chat_template: \"<|im_start|>{{ f() }}\": line 1: the call f() is not known here; use a raw text or "
+      "token ids");
+}
+
+TEST(Chatml, ARoleWhereTheTemplateHasNoPlaceForItIsNamed) {
+  const nlohmann::json templates = test::golden("templates.json").at("templates");
+  const auto strict = templates.at("answers begin with the question").at("template").get<std::string>();
+  const auto chatml = recognise(metadata_of_templates(), strict).value();
+  const auto error = [&](std::initializer_list<Role> roles) {
+    std::vector<ChatMessage> messages;
+    for (const Role role : roles) messages.push_back(message(role, "x"));
+    return chatml->encode(messages).error().message();
+  };
+  EXPECT_EQ(error({Role::user, Role::user}), "messages[1]: user after user is not allowed by the model's template");
+  EXPECT_EQ(error({Role::assistant}), "messages[0]: assistant at first is not allowed by the model's template");
+  EXPECT_EQ(error({Role::user, Role::assistant}),
+            "messages[1]: assistant at last is not allowed by the model's template");
+}
+
+TEST(Chatml, ItsTokensMustBeControlTokens) {
   GgufMetadata metadata = test::vocabulary_metadata("tiny-smollm");
-  metadata.set("tokenizer.ggml.bos_token_id", std::uint32_t{0});
+  auto kinds = metadata.integers("tokenizer.ggml.token_type").value();
+  const auto start = static_cast<std::size_t>(test::vocabulary("tiny-smollm")->find("<|im_start|>").value());
+  kinds[start] = static_cast<std::int64_t>(TokenKind::user_defined);
+  metadata.set("tokenizer.ggml.token_type", GgufArray(kinds));
   const auto plain = chats().at("templates")["plain"].get<std::string>();
-  const std::string_view hello = R"([{"role": "user", "content": "a"}])";
-  Ids expected = encode(**recognise(metadata, plain), hello).value();
-  expected.insert(expected.begin(), 0);
-  EXPECT_EQ(encode(**recognise(metadata, "{{ bos_token }}" + plain), hello), expected);
+  const std::string error = recognise(metadata, plain).error().message();
+  EXPECT_TRUE(
+      error.ends_with("tokenizer.ggml.token_type: <|im_start|> is no control token, so a user's text could contain "
+                      "it; convert the model again; use a raw text or token ids"))
+      << error;
 }
 
 // Every control token that a prompt has must come from the format, whatever the texts in it say.
@@ -174,12 +248,11 @@ TEST(ChatFormat, AnUnknownTemplateIsQuotedAndTheKnownFormatsAreNamed) {
   EXPECT_EQ(unknown.error().message(),
             "tokenizer.chat_template: \"{{ '<|user|>' }} " + std::string(63, '.') +
                 "…\" is not a format known here for a bpe/smollm vocabulary (chatml, mistral-v7, mistral-v7-tekken, "
-                "mistral-v3-tekken, mistral-v2, mistral-v3, mistral-v1); send the prompt itself (--raw)");
+                "mistral-v3-tekken, mistral-v2, mistral-v3, mistral-v1); use a raw text or token ids");
   const auto none = ChatFormat::from_metadata({}, test::vocabulary("tiny-smollm"));
   ASSERT_FALSE(none);
-  EXPECT_EQ(
-      none.error().message(),
-      "tokenizer.chat_template: the file has none, so messages cannot be encoded; send the prompt itself (--raw)");
+  EXPECT_EQ(none.error().message(),
+            "tokenizer.chat_template: the file has none, so messages cannot be encoded; use a raw text or token ids");
 }
 
 TEST(ChatFormat, ErrorsNameTheMessage) {
@@ -198,6 +271,14 @@ TEST(ChatFormat, ErrorsNameTheMessage) {
             "messages[1]: the tool call id \"x\" must be 9 letters or digits");
   EXPECT_EQ(error(*v3, R"({"messages": [{"role": "user"}], "tools": [{"type": "function"}]})"),
             R"(tools[0]: {"type": "function", "function": {"name": ..., ...}} is expected)");
+  EXPECT_EQ(error(*v3, R"({"messages": [{"role": "user"}],
+                           "tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]})"),
+            "tools[0].function.parameters: array is given, object expected");
+  const std::string deep(1000, '[');
+  EXPECT_EQ(error(*v3, R"([{"role": "user"}, {"role": "assistant", "tool_calls": [{"id": "123456789",
+                           "function": {"name": "f", "arguments": ")" +
+                           deep + R"("}}]}, {"role": "tool", "tool_call_id": "123456789"}])"),
+            "the arguments of f: JSON: more than 900 levels deep");
   const auto chatml = format("tiny-smollm", chats().at("templates")["plain"].get<std::string>());
   EXPECT_EQ(error(*chatml, R"([{"role": "user"}, {"role": "tool"}])"), "messages[1]: the format chatml has no tools");
 }

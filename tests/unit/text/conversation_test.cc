@@ -1,7 +1,6 @@
 #include <gtest/gtest.h>
 
 #include "engine/text/chat_format.h"
-#include "engine/text/json_text.h"
 
 namespace sirocco {
 namespace {
@@ -35,7 +34,7 @@ TEST(ParseConversation, ReadsWhatTheOpenAiApiWrites) {
   EXPECT_EQ(messages[3].role, Role::tool);
   EXPECT_EQ(messages[3].tool_call_id, "call_1");
   EXPECT_EQ(messages[3].name, "f");
-  EXPECT_EQ(conversation->tools, R"([{"type":"function","function":{"name":"f"}}])");
+  EXPECT_EQ(conversation->tools, R"([{"type": "function", "function": {"name": "f"}}])");
 }
 
 TEST(ParseConversation, ABareArrayIsTheMessages) {
@@ -64,26 +63,6 @@ TEST(ParseConversation, ErrorsSayWhere) {
             "messages[0].tool_calls: only an assistant's message has them");
   EXPECT_EQ(error(R"({"messages": [], "tools": {}})"), "tools: an array is expected");
   EXPECT_TRUE(error(R"([{"role": "user",}])").starts_with("JSON: ")) << error(R"([{"role": "user",}])");
-}
-
-TEST(ParseConversation, DepthIsLimited) {
-  EXPECT_EQ(error(std::string(1'000'000, '[')), "JSON: more than 64 levels deep");
-  EXPECT_TRUE(parse_json(std::string(60, '[') + std::string(60, ']')));
-}
-
-TEST(PythonJson, WritesWhatJsonDumpsWrites) {
-  // python3 -c 'import json; print(json.dumps(json.loads(INPUT), ensure_ascii=False))'
-  const auto written = [](std::string_view json) { return python_json(parse_json(json).value()); };
-  EXPECT_EQ(written(R"({"b":[1,-2,{}],"a":null,"c":[true,false,[]]})"),
-            R"({"b": [1, -2, {}], "a": null, "c": [true, false, []]})");
-  EXPECT_EQ(written("[0.0,-0.0,1.0,1.5,0.1,100000.0,1e15,1e16,1e-4,1e-5,1.5e300,123456789012345680.0,2.5e-7]"),
-            "[0.0, -0.0, 1.0, 1.5, 0.1, 100000.0, 1000000000000000.0, 1e+16, 0.0001, 1e-05, 1.5e+300, "
-            "1.2345678901234568e+17, 2.5e-07]");
-  EXPECT_EQ(written(R"(["\u00e9\u4f60\ud83d\udc4b","\"\\\/\b\f\n\r\t\u0001\u007f"])"),
-            "[\"é你👋\", \"\\\"\\\\/\\b\\f\\n\\r\\t\\u0001\x7f\"]");
-  EXPECT_EQ(written(R"({"a": 1, "b": 2, "a": 3})"), R"({"a": 3, "b": 2})");
-  EXPECT_EQ(written("[9223372036854775807, 18446744073709551615, -9223372036854775808]"),
-            "[9223372036854775807, 18446744073709551615, -9223372036854775808]");
 }
 
 }  // namespace

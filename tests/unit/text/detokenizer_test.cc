@@ -65,11 +65,23 @@ TEST(Detokenizer, OnlyTheFirstSpaceOfSentencepieceIsDropped) {
   EXPECT_EQ(tokenizer->decode({tokenizer->find("<0x20>").value(), hello}), "  Hello");
 }
 
+// "Once upon" + " a time" in two parts: the space between them is the text's own.
+TEST(Detokenizer, OfAContinuationTheFirstSpaceStays) {
+  const auto tokenizer = test::vocabulary("mistral-v7");
+  const auto ids = tokenizer->encode("Once upon a time");
+  Detokenizer first(tokenizer);
+  Detokenizer rest(tokenizer, {.continues = true});
+  std::string text;
+  for (std::size_t i = 0; i < ids.size(); ++i) text += i < 2 ? first.push(ids[i]) : rest.push(ids[i]);
+  EXPECT_EQ(text, "Once upon a time");
+  EXPECT_EQ(text, tokenizer->decode(ids));
+}
+
 TEST(Detokenizer, ControlTokensAreWrittenOnlyWhenAskedFor) {
   const auto tokenizer = test::vocabulary("tiny-smollm");
   const TokenId end = tokenizer->find("<|im_end|>").value();
   EXPECT_EQ(Detokenizer(tokenizer).push(end), "");
-  EXPECT_EQ(Detokenizer(tokenizer, true).push(end), "<|im_end|>");
+  EXPECT_EQ(Detokenizer(tokenizer, {.special = true}).push(end), "<|im_end|>");
 }
 
 TEST(Detokenizer, PushingEverythingAndFlushingIsDecoding) {
@@ -81,7 +93,7 @@ TEST(Detokenizer, PushingEverythingAndFlushingIsDecoding) {
     const bool holds = rc::check(name, [&] {
       const auto ids = *rc::gen::container<std::vector<TokenId>>(id);
       const bool special = *rc::gen::arbitrary<bool>();
-      Detokenizer detokenizer(tokenizer, special);
+      Detokenizer detokenizer(tokenizer, {.special = special});
       std::string text;
       for (const TokenId one : ids) {
         const std::string piece = detokenizer.push(one);

@@ -45,7 +45,15 @@ TEST_P(Split, HasNoLimitOnTheLengthOfARun) {
 TEST(PreTokenizerRules, MistralsControlTokensMeanTekkenWhateverTheFileSays) {
   EXPECT_EQ(pre_tokenizer_rules("pixtral", true)->name, "tekken");
   EXPECT_EQ(pre_tokenizer_rules("default", true)->name, "tekken");
-  EXPECT_EQ(pre_tokenizer_rules("default", false)->name, "gpt-2");
+  EXPECT_EQ(pre_tokenizer_rules("", true)->name, "tekken");
+}
+
+TEST(PreTokenizerRules, NoNameIsAnErrorAndNotAGuess) {
+  const std::string told =
+      ", so how the model's tokenizer cuts a text cannot be told; convert the model again (known: gpt-2, smollm, "
+      "llama-bpe, qwen2, tekken)";
+  EXPECT_EQ(pre_tokenizer_rules("", false).error().message(), "tokenizer.ggml.pre: missing" + told);
+  EXPECT_EQ(pre_tokenizer_rules("default", false).error().message(), "tokenizer.ggml.pre: \"default\"" + told);
 }
 
 TEST(PreTokenizerRules, AnUnknownNameIsAnErrorThatNamesItAndTheKnownOnes) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <limits>
 
 #include "engine/base/utf8.h"
 #include "engine/text/byte_alphabet.h"
@@ -118,6 +119,22 @@ TEST(Tokenizer, AWholePieceThatIsATokenIsNotMergedUpWhereTheModelSaysSo) {
   EXPECT_FALSE(encoded("tiny-qwen2"));
 }
 
+// The tokenizers package: adding a token that the model has already gives it no new id, and its merges stay. The ids
+// are those of references.py's tiny("qwen2") after add_tokens(["the"]).
+TEST(Tokenizer, ATokenThatMergesMakeMayBeUserDefinedToo) {
+  GgufMetadata metadata = test::vocabulary_metadata("tiny-qwen2");
+  auto kinds = metadata.integers("tokenizer.ggml.token_type").value();
+  const TokenId the = test::vocabulary("tiny-qwen2")->find("the").value();
+  kinds[static_cast<std::size_t>(the)] = static_cast<std::int64_t>(TokenKind::user_defined);
+  metadata.set("tokenizer.ggml.token_type", GgufArray(kinds));
+  const auto added = Tokenizer::from_metadata(metadata);
+  ASSERT_TRUE(added) << added.error().message();
+  EXPECT_EQ((*added)->encode("the"), Ids{438});
+  EXPECT_EQ((*added)->encode("xthex"), (Ids{90, 438, 90}));
+  EXPECT_EQ((*added)->encode("then"), (Ids{438, 80}));
+  EXPECT_EQ((*added)->encode("over there"), (Ids{552, 223, 438, 538}));
+}
+
 TEST(Tokenizer, LyingMetadataIsAnErrorThatNamesTheKey) {
   const auto error = [](std::string_view vocabulary, std::string_view key, GgufValue value) {
     GgufMetadata metadata = test::vocabulary_metadata(vocabulary);
@@ -144,6 +161,13 @@ TEST(Tokenizer, LyingMetadataIsAnErrorThatNamesTheKey) {
   EXPECT_EQ(error("mistral-v7", "tokenizer.ggml.scores", GgufArray(std::vector<float>(32768, -1000.0F))),
             "tokenizer.ggml.scores: all -1000, so the order of merges is lost; convert the model again with its "
             "tokenizer.model");
+  std::vector<float> scores = test::vocabulary_metadata("mistral-v7").numbers("tokenizer.ggml.scores").value();
+  scores[700] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(error("mistral-v7", "tokenizer.ggml.scores", GgufArray(scores)),
+            "tokenizer.ggml.scores[700]: nan is no score");
+  scores[700] = -std::numeric_limits<float>::infinity();
+  EXPECT_EQ(error("mistral-v7", "tokenizer.ggml.scores", GgufArray(scores)),
+            "tokenizer.ggml.scores[700]: -inf is no score");
   EXPECT_EQ(error("mistral-v7", "tokenizer.ggml.scores", GgufArray(std::vector<float>(3))),
             "tokenizer.ggml.scores: 3 entries for 32768 tokens");
 }

@@ -64,7 +64,7 @@ inline StatusReport example_report() {
 }
 
 inline std::vector<Message> example_messages() {
-  Generate raw = example_generate(TextPrompt{"Il était une fois"});
+  Generate raw = example_generate(TextPrompt{"Il était une fois", true});
   raw.raw = true;
   const ChatPrompt chat{
       .messages = {{.role = Role::system, .content = "Sois bref."},

@@ -211,6 +211,11 @@ TEST(Validate, RequestOutOfRangeIsNamed) {
               g.raw = true;
             }),
             "Generate.raw");
+  EXPECT_EQ(refused([](Generate& g) {
+              g.prompt = TextPrompt{"<s>", true};
+              g.raw = false;
+            }),
+            "Generate.prompt.special");
   EXPECT_EQ(refused([](Generate&) {}), "nothing");
 }
 
