@@ -56,7 +56,7 @@ void log_plan(const Engine& engine) {
 }  // namespace
 
 Result<void> run(const Config& config) {
-  SIROCCO_CHECK(open_log(config.log));
+  SIROCCO_TRY(Log log, Log::open(config.log));
   SIROCCO_TRY(Supervisor supervisor, Supervisor::create());
   std::string failure;
   Service service([&](const std::string& reason) {
@@ -82,7 +82,7 @@ Result<void> run(const Config& config) {
   spdlog::info("serving {}; {}", config.server.socket, ready);
   notify_systemd("READY=1\nSTATUS=" + ready);
 
-  const bool asked = supervisor.wait([&] { reopen_log(config.log); });
+  const bool asked = supervisor.wait([&] { log.reopen(); });
   notify_systemd("STOPPING=1");
   server.stop();  // every request in flight gets SHUTTING_DOWN
   if (engine) engine->close();

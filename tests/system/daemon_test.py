@@ -6,12 +6,17 @@ import random
 import signal
 import socket
 import stat
+import struct
 import subprocess
+import time
 import unittest
 
 from programs import BIN, PATIENCE_S, TestWithFolder, wait_until
 
 RAW = ("generate", "--raw", "--prompt", "hello", "--max-tokens", 40)
+# As docs/protocol.md shows it.
+HELLO = bytes.fromhex("28000000 01000000 00000000 00000000 10000000 00000a00 0c000400 06000800"
+                      "0a000000 01000100 04000000 04000000 64656d6f 00000000")
 
 
 class Answers(TestWithFolder):
@@ -116,6 +121,22 @@ class Life(TestWithFolder):
         wait_until(log.exists, "a new log file")
         daemon.sirocco(*RAW)
         self.assertIn("MAX_TOKENS", log.read_text())
+
+    def test_sighup_under_load_harms_nobody(self):
+        log = self.folder / "own.log"
+        daemon = self.daemon(self.synth(), f"log:\n  file: {log}\n  level: debug\n")
+        unknown = struct.pack("<IHHQx", 1, 999, 0, 1)  # is refused, and each refusal is a line of the log
+        end = time.monotonic() + 3
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(daemon.socket))
+            client.sendall(HELLO)
+            while time.monotonic() < end:
+                client.sendall(unknown)
+                client.recv(1 << 20)
+                daemon.process.send_signal(signal.SIGHUP)
+        self.assertEqual(daemon.sirocco(*RAW).returncode, 0)
+        self.assertEqual(daemon.stop(), 0)
+        self.assertGreater(log.read_text().count("UNKNOWN_TYPE"), 1000)
 
     def test_a_wrong_configuration_is_refused_with_line_and_column(self):
         config = self.folder / "wrong.yaml"

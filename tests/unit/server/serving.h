@@ -2,11 +2,9 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <algorithm>
 #include <condition_variable>
-#include <filesystem>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -15,6 +13,7 @@
 
 #include "ipc/client/client.h"
 #include "ipc/server/server.h"
+#include "tests/support/temporary_directory.h"
 
 namespace sirocco::test {
 
@@ -22,22 +21,6 @@ using namespace std::chrono_literals;
 
 // Long enough for a loaded machine: a test that waits this long has failed.
 inline constexpr std::chrono::seconds kPatience{20};
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    char name[] = "/tmp/sirocco-test-XXXXXX";
-    path_ = ::mkdtemp(name);
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 // Answers as the test says, and keeps what it was asked. Its functions run on the I/O thread.
 class FakeHandler : public Handler {
