@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/quoted.h"
 #include "daemon/yaml_entries.h"
 
 namespace sirocco::daemon {

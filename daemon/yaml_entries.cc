@@ -11,6 +11,8 @@
 #include <sstream>
 #include <utility>
 
+#include "daemon/quoted.h"
+
 namespace sirocco::daemon {
 namespace {
 
@@ -192,12 +194,6 @@ class EntryHandler : public YAML::EventHandler {
 };
 
 }  // namespace
-
-std::string quoted(std::string_view text) {
-  constexpr std::size_t kLongest = 60;
-  if (text.size() <= kLongest) return fmt::format("{:?}", text);
-  return fmt::format("{:?}...", text.substr(0, kLongest));
-}
 
 YamlEntries read_yaml_entries(std::string_view text) {
   YamlEntries out;

@@ -37,7 +37,4 @@ struct YamlEntries {
 
 YamlEntries read_yaml_entries(std::string_view text);
 
-// In quotes, escaped and not too long, for messages.
-std::string quoted(std::string_view text);
-
 }  // namespace sirocco::daemon

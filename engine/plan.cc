@@ -56,9 +56,9 @@ Result<EnginePlan> plan_engine(const Model& model, const EngineOptions& options)
     const std::uint64_t affordable = plan.memory.budget / 4 / token_bytes;
     const std::uint64_t wanted = std::uint64_t{context} * std::min(kContexts, options.max_running);
     backend.kv_blocks = std::max(blocks_for(std::min(wanted, affordable)), 1U);
-    // One sequence cannot be longer than the cache.
-    backend.limits.context = std::min(context, backend.kv_blocks * kBlockTokens);
   }
+  // One sequence cannot be longer than the cache.
+  backend.limits.context = std::min(context, backend.kv_blocks * kBlockTokens);
   plan_backend(spec, backend, plan.memory);
   plan.memory.lines.push_back({.name = "logits",
                                .bytes = std::uint64_t{options.max_running} * spec.vocabulary * sizeof(float),

@@ -72,6 +72,14 @@ class Answers(TestWithFolder):
         self.assertEqual(self.served.sirocco("generate", "--raw", "--prompt", "x", "--top-p", "2").returncode, 2)
         self.assertEqual(self.served.status()["state"], "READY")
 
+    def test_with_standard_output_closed_nothing_is_written_into_the_connection(self):
+        for command in (RAW, ("status",)):
+            closed = subprocess.run(["bash", "-c", 'exec "$@" >&-', "bash", BIN / "sirocco", *map(str, command)],
+                                    stderr=subprocess.PIPE, env=self.served.environment(), timeout=PATIENCE_S)
+            self.assertEqual(closed.returncode, 1)
+            self.assertIn("standard output: Bad file descriptor", closed.stderr.decode())
+        self.assertEqual(self.served.status()["requests_failed"], 0)
+
     def test_a_client_that_speaks_nonsense_harms_nobody(self):
         for seed in range(20):
             with socket.socket(socket.AF_UNIX) as client:
@@ -89,8 +97,10 @@ class Answers(TestWithFolder):
         result = self.served.sirocco(*RAW)
         self.assertEqual(result.returncode, 1)
         self.assertIn("tiny-moe.gguf", result.stderr.decode())
-        self.assertNotEqual(self.served.process.poll(), -signal.SIGBUS)
-        self.assertIn("tiny-moe.gguf", self.served.log.read_text())
+        self.assertEqual(self.served.process.wait(PATIENCE_S), 1)
+        said = [line for line in self.served.log.read_text().splitlines() if "the file was cut short" in line]
+        self.assertEqual(len([line for line in said if "request" not in line]), 1, said)
+        self.assertEqual(len(said), 2, said)  # the other tells whose request it cost
 
 
 class Life(TestWithFolder):

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ipc/client/client.h"
@@ -57,6 +58,9 @@ class FakeHandler : public Handler {
   void on_cancel(RequestKey key) override {
     note([&] { cancelled_.push_back(key); });
   }
+  void on_ended(RequestKey key, wire::ErrorCode code) override {
+    note([&] { ended_.emplace_back(key, code); });
+  }
   void on_disconnect(ConnectionId connection) override {
     note([&] { disconnected_.push_back(connection); });
   }
@@ -65,6 +69,7 @@ class FakeHandler : public Handler {
   std::vector<Generated> generated(std::size_t count) { return wait_for(generated_, count); }
   std::vector<RequestKey> tokenized(std::size_t count) { return wait_for(tokenized_, count); }
   std::vector<RequestKey> cancelled(std::size_t count) { return wait_for(cancelled_, count); }
+  std::vector<std::pair<RequestKey, wire::ErrorCode>> ended(std::size_t count) { return wait_for(ended_, count); }
   std::vector<ConnectionId> disconnected(std::size_t count) { return wait_for(disconnected_, count); }
   std::size_t cancelled_now() {
     const std::lock_guard lock(mutex_);
@@ -90,6 +95,7 @@ class FakeHandler : public Handler {
   std::vector<Generated> generated_;
   std::vector<RequestKey> tokenized_;
   std::vector<RequestKey> cancelled_;
+  std::vector<std::pair<RequestKey, wire::ErrorCode>> ended_;
   std::vector<ConnectionId> disconnected_;
 };
 
