@@ -31,9 +31,9 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
 
 }  // namespace
 
-double memory_bandwidth(std::size_t threads) {
+Result<double> memory_bandwidth(std::size_t threads) {
+  SIROCCO_TRY(ThreadPool pool, ThreadPool::create(threads));
   const std::vector<std::uint64_t> memory(kMemoryBytes / sizeof(std::uint64_t), 1);
-  ThreadPool pool(threads);
   std::vector<std::uint64_t> sums(memory.size() / kChunkWords);
   double best = std::numeric_limits<double>::infinity();
   for (int pass = 0; pass < kPasses; ++pass) {

@@ -14,6 +14,7 @@
 #include "cli/backend_options.h"
 #include "cli/bandwidth.h"
 #include "cli/file_commands.h"
+#include "cli/option_values.h"
 #include "cli/output.h"
 #include "engine/engine.h"
 #include "engine/experts/mapped_experts.h"
@@ -152,7 +153,7 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
   }
   if (terminal) fmt::print(stderr, "\r\033[K");
 
-  const double memory = memory_bandwidth(options.engine.threads);
+  SIROCCO_TRY(const double memory, memory_bandwidth(options.engine.threads));
   const auto disk = disk_bandwidth(options.model);
   const auto bytes_per_token = static_cast<double>(model->bytes_per_token());
   using Json = nlohmann::ordered_json;
@@ -189,17 +190,18 @@ void print_text(const nlohmann::ordered_json& report) {
 void add_bench_command(CLI::App& app, CommandContext& context) {
   CLI::App* command = app.add_subcommand("bench", "Measure tokens/s on a model file, without a daemon");
   const auto options = std::make_shared<BenchOptions>();
-  const CLI::Range tokens(1U, 1U << 20, "number");
+  const CLI::Validator tokens = whole_number(1, 1U << 20);
   command->add_option("--model", options->model, "GGUF file")->required();
   command->add_option("--prompt", options->prompt, "Tokens of the prompt")->check(tokens)->capture_default_str();
   command->add_option("--generate", options->generate, "Tokens of the answer")->check(tokens)->capture_default_str();
   command->add_option("--batch", options->batch, "Sequences at once")
-      ->check(CLI::Range(1U, 64U))
+      ->check(whole_number(1, 64))
       ->capture_default_str();
-  command->add_option("--memory", options->memory, "Memory budget, as 6GiB; what is free if not given");
+  command->add_option("--memory", options->memory, "Memory budget, as 6GiB; what is free if not given")
+      ->check(byte_size());
   add_backend_options(*command, options->engine.backend, options->engine.threads);
   command->add_option("--repeat", options->repeat, "Runs that count; one goes before them")
-      ->check(CLI::Range(1U, 1000U))
+      ->check(whole_number(1, 1000))
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print one JSON document");
   command->callback([options, &context] {

@@ -14,6 +14,7 @@
 
 #include "daemon/quoted.h"
 #include "daemon/yaml_entries.h"
+#include "engine/base/thread_pool.h"
 
 namespace sirocco::daemon {
 namespace {
@@ -135,7 +136,7 @@ std::vector<Key> all_keys(std::span<const std::string_view> backends) {
       {"model.path", [](C& c, const E& e) { return text(e, 0, kMaxPath, c.model.path); }},
       {"model.context", [](C& c, const E& e) { return integer(e, 0, 1 << 24, c.model.context); }},
       {"engine.backend", [backends](C& c, const E& e) { return backend(e, backends, c.engine.backend); }},
-      {"engine.threads", [](C& c, const E& e) { return integer(e, 0, 1024, c.engine.threads); }},
+      {"engine.threads", [](C& c, const E& e) { return integer(e, 0, ThreadPool::kMaxThreads, c.engine.threads); }},
       {"engine.max_rows_per_step", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_rows_per_step); }},
       {"engine.max_running", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_running); }},
       {"engine.max_queued", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_queued); }},

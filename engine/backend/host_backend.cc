@@ -13,10 +13,10 @@ constexpr std::string_view kName = "ref";
 class HostBackend final : public Backend {
  public:
   HostBackend(std::shared_ptr<const Model> model, ExpertSource& experts, const BackendOptions& options,
-              const KvMemory& kv)
+              const KvMemory& kv, ThreadPool pool)
       : spec_(model->spec()),
         kv_(kv),
-        pool_(options.threads),
+        pool_(std::move(pool)),
         forward_(std::move(model), options.limits, pool_, experts) {}
   ~HostBackend() override { munmap(kv_.base, kv_.bytes(spec_)); }
   HostBackend(const HostBackend&) = delete;
@@ -62,6 +62,7 @@ Result<std::unique_ptr<Backend>> make_backend(std::string_view name, std::shared
   if (name != kName && name != "auto")
     return fail(ErrorCode::unsupported, "backend \"{}\" is not in this build; it has: auto, {}", name,
                 fmt::join(backend_names(), ", "));
+  SIROCCO_TRY(ThreadPool pool, ThreadPool::create(options.threads));
   KvMemory kv = kv_memory(options);
   void* const memory =
       mmap(nullptr, kv.bytes(model->spec()), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -69,7 +70,7 @@ Result<std::unique_ptr<Backend>> make_backend(std::string_view name, std::shared
     return fail(ErrorCode::out_of_memory, "KV cache of {} bytes: {}; lower memory.kv_tokens or model.context",
                 kv.bytes(model->spec()), errno_message(errno));
   kv.base = static_cast<std::byte*>(memory);
-  return std::make_unique<HostBackend>(std::move(model), experts, options, kv);
+  return std::make_unique<HostBackend>(std::move(model), experts, options, kv, std::move(pool));
 }
 
 }  // namespace sirocco
