@@ -38,6 +38,15 @@ CLI::Validator whole_number(std::uint64_t low, std::uint64_t high) {
   });
 }
 
+CLI::Validator number() {
+  return validator([](const std::string& text) {
+    double value = 0;
+    const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool whole = rest == text.data() + text.size() && error != std::errc::invalid_argument;
+    return whole ? std::string() : fmt::format("{:?} is not a number", text);
+  });
+}
+
 CLI::Validator byte_size() {
   return validator([](const std::string& text) {
     return parse_bytes(text) ? std::string() : fmt::format("{:?} is not a size, such as 512MiB or 6GiB", text);

@@ -16,6 +16,9 @@ namespace sirocco {
 // Decimal digits and nothing else: no sign, no hexadecimal.
 CLI::Validator whole_number(std::uint64_t low, std::uint64_t high);
 
+// Its range is another's to check.
+CLI::Validator number();
+
 // As parse_bytes reads it: 6GiB.
 CLI::Validator byte_size();
 

@@ -30,10 +30,16 @@ int main(int argc, char** argv) {
   std::string config_file;
   std::string socket;
   std::string model;
+  // A variable that was not set, as a rule.
+  const CLI::Validator not_empty([](const std::string& text) { return std::string(text.empty() ? "is empty" : ""); },
+                                 "");
   app.add_option("--config", config_file, "configuration file (YAML; config/siroccod.yaml documents every key)")
+      ->check(not_empty)
       ->type_name("FILE");
-  app.add_option("--socket", socket, "Unix socket to serve, instead of server.socket")->type_name("PATH");
-  app.add_option("--model", model, "GGUF file to serve, instead of model.path")->type_name("FILE");
+  app.add_option("--socket", socket, "Unix socket to serve, instead of server.socket")
+      ->check(not_empty)
+      ->type_name("PATH");
+  app.add_option("--model", model, "GGUF file to serve, instead of model.path")->check(not_empty)->type_name("FILE");
   app.set_version_flag("--version", "siroccod " SIROCCO_VERSION);
   try {
     app.parse(argc, argv);
