@@ -6,6 +6,7 @@
 #include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "cli/answer.h"
@@ -58,7 +59,13 @@ int generate(const GenerateOptions& options) {
     newline = text.back() == '\n';
   });
   if (shown && !newline) show("\n");
-  if (!answer) return report_failure(answer.error().message);
+  if (!answer) {
+    report_failure(answer.error().message);
+    const std::optional<wire::ModelCard>& model = client->welcome().model;
+    if (!options.raw && model && model->chat_format.empty())
+      report_failure("the model has no chat format that is known; with --raw it continues the text as it is");
+    return 1;
+  }
   if (options.json) {
     print_json(answer_json(*answer));
   } else {

@@ -114,7 +114,7 @@ Result<std::shared_ptr<const ChatFormat>> ChatFormat::from_metadata(const GgufMe
   constexpr std::string_view key = "tokenizer.chat_template";
   if (!metadata.contains(key)) {
     return fail(ErrorCode::unsupported,
-                "{}: the file has none, so messages cannot be encoded; send the prompt itself (--raw)", key);
+                "{}: the file has none, so messages cannot be encoded; use a raw text or token ids", key);
   }
   SIROCCO_TRY(const std::string chat_template, metadata.string(key));
   std::string names;
@@ -125,7 +125,7 @@ Result<std::shared_ptr<const ChatFormat>> ChatFormat::from_metadata(const GgufMe
     return MistralFormat::create(known.name, known.version, std::move(tokenizer));
   }
   return fail(ErrorCode::unsupported,
-              "{}: \"{}\" is not a format known here for a {} vocabulary ({}); send the prompt itself (--raw)", key,
+              "{}: \"{}\" is not a format known here for a {} vocabulary ({}); use a raw text or token ids", key,
               beginning(chat_template), tokenizer->kind(), names);
 }
 

@@ -174,12 +174,11 @@ TEST(ChatFormat, AnUnknownTemplateIsQuotedAndTheKnownFormatsAreNamed) {
   EXPECT_EQ(unknown.error().message(),
             "tokenizer.chat_template: \"{{ '<|user|>' }} " + std::string(63, '.') +
                 "…\" is not a format known here for a bpe/smollm vocabulary (chatml, mistral-v7, mistral-v7-tekken, "
-                "mistral-v3-tekken, mistral-v2, mistral-v3, mistral-v1); send the prompt itself (--raw)");
+                "mistral-v3-tekken, mistral-v2, mistral-v3, mistral-v1); use a raw text or token ids");
   const auto none = ChatFormat::from_metadata({}, test::vocabulary("tiny-smollm"));
   ASSERT_FALSE(none);
-  EXPECT_EQ(
-      none.error().message(),
-      "tokenizer.chat_template: the file has none, so messages cannot be encoded; send the prompt itself (--raw)");
+  EXPECT_EQ(none.error().message(),
+            "tokenizer.chat_template: the file has none, so messages cannot be encoded; use a raw text or token ids");
 }
 
 TEST(ChatFormat, ErrorsNameTheMessage) {
