@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cerrno>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -67,8 +66,8 @@ int run_app(int argc, const char* const* argv) {
     return report_failure(error.what());
   }
   // What was buffered may still meet a full disk.
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
-    return report_failure(fmt::format("standard output: {}", errno_message(errno)));
+  if (const int error = output_error(); error != 0)
+    return report_failure(fmt::format("standard output: {}", errno_message(error)));
   return code;
 }
 

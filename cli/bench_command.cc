@@ -16,6 +16,7 @@
 #include "cli/file_commands.h"
 #include "cli/option_values.h"
 #include "cli/output.h"
+#include "cli/waiting.h"
 #include "engine/engine.h"
 #include "engine/experts/mapped_experts.h"
 #include "engine/gguf/mapping_guard.h"
@@ -143,16 +144,16 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
 
   std::vector<double> prefill;
   std::vector<double> decode;
-  const bool terminal = isatty(STDERR_FILENO) != 0;
+  Waiting waiting("warming up");  // the first run maps pages in and starts threads
   for (std::uint32_t i = 0; i <= options.repeat; ++i) {
-    if (terminal) fmt::print(stderr, "\r{} of {} ", i, options.repeat);
+    if (i > 0) waiting.now_for(fmt::format("run {} of {}", i, options.repeat));
     SIROCCO_TRY(const BenchRun::Speed speed, run.measure());
-    if (i == 0) continue;  // the first run maps pages in and starts threads
+    if (i == 0) continue;
     prefill.push_back(speed.prefill);
     decode.push_back(speed.decode);
   }
-  if (terminal) fmt::print(stderr, "\r\033[K");
 
+  waiting.now_for("reading memory and disk");
   SIROCCO_TRY(const double memory, memory_bandwidth(options.engine.threads));
   const auto disk = disk_bandwidth(options.model);
   const auto bytes_per_token = static_cast<double>(model->bytes_per_token());

@@ -13,6 +13,7 @@
 #include "cli/file_commands.h"
 #include "cli/option_values.h"
 #include "cli/output.h"
+#include "cli/waiting.h"
 #include "engine/evaluate.h"
 
 namespace sirocco {
@@ -52,7 +53,9 @@ Result<void> logits(LogitsOptions& options) {
 
   // Nothing is printed before the first row: an error on the way there leaves standard output empty.
   bool first = true;
+  Waiting waiting(fmt::format("computing the logits of {} tokens", tokens.size()));
   SIROCCO_CHECK(evaluation.extend(tokens, options.all, [&](std::uint32_t position, std::span<const float> row) {
+    waiting.done();
     if (first && options.json) fmt::print("{{\"vocab\": {}, \"rows\": [", row.size());
     if (options.json) {
       print_row(first, position, row);
