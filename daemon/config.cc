@@ -224,8 +224,9 @@ std::optional<YamlError> check_together(const Config& config, const std::vector<
 
 Result<Config> parse_config(std::string_view text, std::string_view name, std::span<const std::string_view> backends) {
   if (text.size() > kMaxFileBytes) {
-    return fail(ErrorCode::invalid_argument, "{}: more than {}; a configuration is a page or two", name,
-                format_bytes(kMaxFileBytes));
+    const YamlPlace place = yaml_place(text, kMaxFileBytes);
+    return fail(ErrorCode::invalid_argument, "{}:{}:{}: the file goes on beyond {}; a configuration is a page or two",
+                name, place.line, place.column, format_bytes(kMaxFileBytes));
   }
   const std::vector<Key> keys = all_keys(backends);
   auto [entries, errors] = read_yaml_entries(text);

@@ -3,6 +3,7 @@
 // can be nested. The file is read as events, and never becomes a tree.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,5 +37,8 @@ struct YamlEntries {
 };
 
 YamlEntries read_yaml_entries(std::string_view text);
+
+// Of the byte at `offset`.
+YamlPlace yaml_place(std::string_view text, std::size_t offset);
 
 }  // namespace sirocco::daemon
