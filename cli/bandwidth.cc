@@ -44,9 +44,9 @@ Result<double> memory_bandwidth(std::size_t threads) {
     });
     best = std::min(best, seconds_since(begin));
   }
-  // The sums are used, or the compiler would not read at all.
-  const std::uint64_t total = std::accumulate(sums.begin(), sums.end(), std::uint64_t{0});
-  return static_cast<double>(total / kPasses * sizeof(std::uint64_t)) / best;
+  // The sums are used, or the compiler would not read at all: each word is a 1, and is counted once a pass.
+  const std::uint64_t words = std::accumulate(sums.begin(), sums.end(), std::uint64_t{0}) / kPasses;
+  return static_cast<double>(words * sizeof(std::uint64_t)) / best;
 }
 
 std::optional<double> disk_bandwidth(const std::filesystem::path& file) {

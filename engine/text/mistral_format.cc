@@ -195,7 +195,7 @@ Result<void> MistralFormat::read_tools(std::string_view tools, Prompt& prompt) c
     }
     const Json& function = tool["function"];
     SIROCCO_CHECK(check_tool_name(function["name"].get_ref<const std::string&>(), where));
-    const auto member = [&](const char* key, Json otherwise) {
+    const auto member = [&](const char* key, const Json& otherwise) {
       const auto found = function.find(key);
       return found == function.end() || found->is_null() ? otherwise : *found;
     };

@@ -137,7 +137,7 @@ ClientResult<Client> Client::connect(const std::string& path, ClientOptions opti
 
 ClientResult<void> Client::handshake(Clock::time_point deadline) {
   // A daemon that refuses us at once may have closed before Hello is written: its reason is still there to be read.
-  const auto sent = send(0, wire::Hello{wire::kProtocolVersion, wire::kProtocolVersion, state_->options.name});
+  auto sent = send(0, wire::Hello{wire::kProtocolVersion, wire::kProtocolVersion, state_->options.name});
   if (!sent && sent.error().kind != Kind::disconnected) return sent;
   const auto left = std::max(milliseconds(0), std::chrono::ceil<milliseconds>(deadline - Clock::now()));
   auto answer = receive(left);

@@ -106,7 +106,7 @@ void Connection::on_frame(const wire::Frame& frame) {
                        wire::message_name(wire::message_type(*message))));
     return close_when_flushed();
   }
-  std::visit([&](auto&& m) { on_message(frame.request_id, std::move(m)); }, *std::move(message));
+  std::visit([&](auto& m) { on_message(frame.request_id, std::move(m)); }, *message);
 }
 
 void Connection::on_message(std::uint64_t id, wire::Hello hello) {
