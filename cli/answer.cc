@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "cli/interrupt.h"
+#include "cli/waiting.h"
 
 namespace sirocco {
 namespace {
@@ -17,15 +18,27 @@ double per_second(std::uint32_t tokens, std::uint64_t microseconds) {
 }  // namespace
 
 ClientResult<Answer> ask(Client& client, const wire::Generate& request,
-                         const std::function<void(std::string_view)>& on_text) {
+                         const std::function<bool(std::string_view)>& on_text) {
   Answer answer;
+  Waiting waiting("waiting for the daemon");
+  const auto accepted = [&](const wire::Accepted& a) {
+    waiting.now_for(a.queue_position > 0
+                        ? fmt::format("waiting, {} requests go first", a.queue_position)
+                        : fmt::format("waiting for the answer to a prompt of {} tokens", a.prompt_tokens));
+  };
+  const auto batch = [&](const wire::TokenBatch& b) {
+    answer.ids.insert(answer.ids.end(), b.ids.begin(), b.ids.end());
+    answer.text += b.text;
+    if (!on_text) {
+      waiting.now_for(fmt::format("{} tokens of the answer", answer.ids.size()));
+      return true;
+    }
+    if (b.text.empty()) return true;
+    waiting.done();
+    return on_text(b.text);
+  };
   const Interrupt::Cancels cancels(client);
-  auto done = client.generate(request, {.batch = [&](const wire::TokenBatch& batch) {
-                                answer.ids.insert(answer.ids.end(), batch.ids.begin(), batch.ids.end());
-                                answer.text += batch.text;
-                                on_text(batch.text);
-                                return true;
-                              }});
+  auto done = client.generate(request, {.accepted = accepted, .batch = batch});
   if (!done) return tl::unexpected<ClientError>(std::move(done.error()));
   answer.done = *std::move(done);
   return answer;

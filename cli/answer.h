@@ -18,9 +18,11 @@ struct Answer {
   wire::Done done;
 };
 
-// Hands over the text as it comes, and waits for the ending. Ctrl-C cancels where an Interrupt lives.
+// Hands over the text as it comes, and waits for the ending; on_text returns false to cancel. Without on_text, as for
+// JSON, the answer is only gathered. Until there is text, a terminal is told what is waited for. Ctrl-C cancels where
+// an Interrupt lives.
 ClientResult<Answer> ask(Client& client, const wire::Generate& request,
-                         const std::function<void(std::string_view)>& on_text);
+                         const std::function<bool(std::string_view)>& on_text = {});
 
 // {"text", "ids", "reason", "usage", "timings"}; the reason as the protocol writes it ("MAX_TOKENS").
 nlohmann::ordered_json answer_json(const Answer& answer);

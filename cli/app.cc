@@ -3,9 +3,10 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cerrno>
 #include <cstdio>
 #include <exception>
+#include <string>
+#include <vector>
 
 #include "cli/client_commands.h"
 #include "cli/command.h"
@@ -15,6 +16,23 @@
 
 namespace sirocco {
 namespace {
+
+// CLI11 says that a command is required where one was given that does not exist.
+bool report_unknown_command(const CLI::App& app) {
+  const CLI::App* at = &app;
+  std::string name = "sirocco";
+  while (!at->get_subcommands().empty()) {
+    at = at->get_subcommands().front();
+    name += " " + at->get_name();
+  }
+  const std::vector<std::string> given = at->remaining();
+  const std::vector<const CLI::App*> commands = at->get_subcommands([](const CLI::App*) { return true; });
+  if (given.empty() || given.front().starts_with('-') || commands.empty()) return false;
+  std::vector<std::string> names;
+  for (const CLI::App* command : commands) names.push_back(command->get_name());
+  fmt::print(stderr, "{}: {:?} is not a command; there are: {}\n", name, given.front(), fmt::join(names, ", "));
+  return true;
+}
 
 int parse_and_run(int argc, const char* const* argv) {
   CommandContext context;
@@ -32,6 +50,7 @@ int parse_and_run(int argc, const char* const* argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    if (report_unknown_command(app)) return 2;
     return app.exit(error) == 0 ? 0 : 2;  // --help and --version come this way, too
   }
   return context.exit_code;
@@ -47,8 +66,8 @@ int run_app(int argc, const char* const* argv) {
     return report_failure(error.what());
   }
   // What was buffered may still meet a full disk.
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
-    return report_failure(fmt::format("standard output: {}", errno_message(errno)));
+  if (const int error = output_error(); error != 0)
+    return report_failure(fmt::format("standard output: {}", errno_message(error)));
   return code;
 }
 

@@ -31,9 +31,9 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
 
 }  // namespace
 
-double memory_bandwidth(std::size_t threads) {
+Result<double> memory_bandwidth(std::size_t threads) {
+  SIROCCO_TRY(ThreadPool pool, ThreadPool::create(threads));
   const std::vector<std::uint64_t> memory(kMemoryBytes / sizeof(std::uint64_t), 1);
-  ThreadPool pool(threads);
   std::vector<std::uint64_t> sums(memory.size() / kChunkWords);
   double best = std::numeric_limits<double>::infinity();
   for (int pass = 0; pass < kPasses; ++pass) {
@@ -44,9 +44,9 @@ double memory_bandwidth(std::size_t threads) {
     });
     best = std::min(best, seconds_since(begin));
   }
-  // The sums are used, or the compiler would not read at all.
-  const std::uint64_t total = std::accumulate(sums.begin(), sums.end(), std::uint64_t{0});
-  return static_cast<double>(total / kPasses * sizeof(std::uint64_t)) / best;
+  // The sums are used, or the compiler would not read at all: each word is a 1, and is counted once a pass.
+  const std::uint64_t words = std::accumulate(sums.begin(), sums.end(), std::uint64_t{0}) / kPasses;
+  return static_cast<double>(words * sizeof(std::uint64_t)) / best;
 }
 
 std::optional<double> disk_bandwidth(const std::filesystem::path& file) {

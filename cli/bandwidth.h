@@ -5,11 +5,13 @@
 #include <filesystem>
 #include <optional>
 
+#include "engine/base/result.h"
+
 namespace sirocco {
 
 // Bytes per second that `threads` threads (0: every CPU) read together from memory far larger than the caches; the best
-// of several passes. Takes about half a second.
-double memory_bandwidth(std::size_t threads);
+// of several passes. Takes about half a second. Error: so many threads cannot be had.
+Result<double> memory_bandwidth(std::size_t threads);
 
 // Bytes per second of reading the file past the page cache (O_DIRECT), up to 256 MiB from its start. Nothing where the
 // file system does not know O_DIRECT.

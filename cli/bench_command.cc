@@ -15,7 +15,9 @@
 #include "cli/bandwidth.h"
 #include "cli/file_commands.h"
 #include "cli/finite_logits.h"
+#include "cli/option_values.h"
 #include "cli/output.h"
+#include "cli/waiting.h"
 #include "engine/engine.h"
 #include "engine/experts/mapped_experts.h"
 #include "engine/gguf/mapping_guard.h"
@@ -147,17 +149,17 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
 
   std::vector<double> prefill;
   std::vector<double> decode;
-  const bool terminal = isatty(STDERR_FILENO) != 0;
+  Waiting waiting("warming up");  // the first run maps pages in and starts threads
   for (std::uint32_t i = 0; i <= options.repeat; ++i) {
-    if (terminal) fmt::print(stderr, "\r{} of {} ", i, options.repeat);
+    if (i > 0) waiting.now_for(fmt::format("run {} of {}", i, options.repeat));
     SIROCCO_TRY(const BenchRun::Speed speed, run.measure());
-    if (i == 0) continue;  // the first run maps pages in and starts threads
+    if (i == 0) continue;
     prefill.push_back(speed.prefill);
     decode.push_back(speed.decode);
   }
-  if (terminal) fmt::print(stderr, "\r\033[K");
 
-  const double memory = memory_bandwidth(options.engine.threads);
+  waiting.now_for("reading memory and disk");
+  SIROCCO_TRY(const double memory, memory_bandwidth(options.engine.threads));
   const auto disk = disk_bandwidth(options.model);
   const auto bytes_per_token = static_cast<double>(model->bytes_per_token());
   using Json = nlohmann::ordered_json;
@@ -194,17 +196,18 @@ void print_text(const nlohmann::ordered_json& report) {
 void add_bench_command(CLI::App& app, CommandContext& context) {
   CLI::App* command = app.add_subcommand("bench", "Measure tokens/s on a model file, without a daemon");
   const auto options = std::make_shared<BenchOptions>();
-  const CLI::Range tokens(1U, 1U << 20, "number");
+  const CLI::Validator tokens = whole_number(1, 1U << 20);
   command->add_option("--model", options->model, "GGUF file")->required();
   command->add_option("--prompt", options->prompt, "Tokens of the prompt")->check(tokens)->capture_default_str();
   command->add_option("--generate", options->generate, "Tokens of the answer")->check(tokens)->capture_default_str();
   command->add_option("--batch", options->batch, "Sequences at once")
-      ->check(CLI::Range(1U, 64U))
+      ->check(whole_number(1, 64))
       ->capture_default_str();
-  command->add_option("--memory", options->memory, "Memory budget, as 6GiB; what is free if not given");
+  command->add_option("--memory", options->memory, "Memory budget, as 6GiB; what is free if not given")
+      ->check(byte_size());
   add_backend_options(*command, options->engine.backend, options->engine.isa, options->engine.threads);
   command->add_option("--repeat", options->repeat, "Runs that count; one goes before them")
-      ->check(CLI::Range(1U, 1000U))
+      ->check(whole_number(1, 1000))
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print one JSON document");
   command->callback([options, &context] {

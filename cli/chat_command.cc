@@ -12,9 +12,11 @@
 #include "cli/answer.h"
 #include "cli/client_commands.h"
 #include "cli/interrupt.h"
+#include "cli/line_history.h"
 #include "cli/line_reader.h"
 #include "cli/output.h"
 #include "cli/request_options.h"
+#include "ipc/wire/limits.h"
 
 namespace sirocco {
 namespace {
@@ -25,7 +27,7 @@ constexpr std::string_view kHelp =
     "  /stats         tokens and speed of the last answer\n"
     "  /help          this\n"
     "  /exit          leave, as Ctrl-D does\n"
-    "Ctrl-C stops an answer, or clears the line.\n";
+    "Ctrl-C stops an answer, or clears the line; once more leaves a daemon that does not answer.\n";
 
 struct ChatOptions {
   std::string socket;
@@ -42,11 +44,12 @@ class Chat {
     if (!connect()) return 1;
     if (isatty(STDOUT_FILENO) != 0) greet();
     const auto lines = make_line_reader("> ", history_path());
-    for (Line line = lines->read(); line.kind != Line::Kind::end; line = lines->read()) {
-      if (line.kind == Line::Kind::interrupted || line.text.find_first_not_of(" \t") == std::string::npos) continue;
-      if (line.text.front() != '/') {
+    for (Line line = lines->read(); line.kind != Line::Kind::end && output_error() == 0; line = lines->read()) {
+      const std::size_t begin = line.text.find_first_not_of(" \t");
+      if (begin == std::string::npos) continue;  // nothing, or Ctrl-C
+      if (line.text[begin] != '/') {
         answer(std::move(line.text));
-      } else if (!command(line.text)) {
+      } else if (!command(std::string_view(line.text).substr(begin))) {
         break;
       }
     }
@@ -104,8 +107,8 @@ class Chat {
     const wire::Generate request = make_request(options_.request, wire::ChatPrompt{.messages = messages_, .tools = {}});
     bool shown = false;
     auto answer = ask(*client_, request, [&shown](std::string_view text) {
-      show(text);
       shown = true;
+      return show(text);
     });
     if (answer || shown) show("\n");
     if (!answer) {
@@ -123,14 +126,18 @@ class Chat {
 
   void fail(const ClientError& error) {
     failed_ = true;
+    if (error.kind == ClientError::Kind::gave_up) show("[stopped]\n");
     report_failure(error.message);
     if (error.code == wire::ErrorCode::context_overflow)
       report_failure("the conversation has grown longer than the model's context; /clear begins anew");
-    // Of what the daemon refuses, only its own end leaves no connection behind.
-    if (error.kind != ClientError::Kind::refused || error.code == wire::ErrorCode::shutting_down) {
-      client_.reset();
-      report_failure("the next line connects again");
-    }
+    if (messages_.size() >= wire::kMaxChatMessages)
+      report_failure("the conversation has as many messages as the protocol allows; /clear begins anew");
+    // What was never sent, and of what the daemon refuses all but its own end, leaves the connection as it was.
+    const bool stays = error.kind == ClientError::Kind::invalid ||
+                       (error.kind == ClientError::Kind::refused && error.code != wire::ErrorCode::shutting_down);
+    if (stays) return;
+    client_.reset();
+    report_failure("the next line connects again");
   }
 
   static void explain_end(const wire::Done& done) {

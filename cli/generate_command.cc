@@ -54,12 +54,13 @@ int generate(const GenerateOptions& options) {
   bool shown = false;
   bool newline = false;                               // at the end of what was shown
   const Interrupt interrupt(Interrupt::Again::ends);  // a daemon that is stuck must not hold us
-  const auto answer = ask(*client, request, [&](std::string_view text) {
-    if (options.json || text.empty()) return;
-    show(text);
+  const auto show_text = [&](std::string_view text) {
     shown = true;
     newline = text.back() == '\n';
-  });
+    return show(text);
+  };
+  const auto answer = options.json ? ask(*client, request) : ask(*client, request, show_text);
+  if (output_error() != 0) return 1;  // nobody reads: the rest was not asked for
   if (shown && !newline) show("\n");
   if (!answer) {
     report_failure(answer.error().message);

@@ -1,13 +1,12 @@
 #include "cli/line_reader.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <histedit.h>
 #include <langinfo.h>
 #include <poll.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <clocale>
 #include <csignal>
@@ -18,10 +17,10 @@
 #include <system_error>
 #include <utility>
 
+#include "cli/line_history.h"
+
 namespace sirocco {
 namespace {
-
-constexpr int kHistoryLines = 1000;
 
 class PipedLines final : public LineReader {
  public:
@@ -37,21 +36,46 @@ class PipedLines final : public LineReader {
   }
 };
 
-// Keeps SIGINT waiting while it lives.
-class InterruptHeld {
+volatile std::sig_atomic_t end_signal = 0;  // that came at the prompt
+
+void on_end_signal(int signal) {
+  end_signal = signal;
+}
+
+// While it lives, signals that end the program wait, and those that would end it at once only leave a note.
+class SignalsHeld {
  public:
-  InterruptHeld() {
-    sigset_t interrupt;
-    sigemptyset(&interrupt);
-    sigaddset(&interrupt, SIGINT);
-    sigprocmask(SIG_BLOCK, &interrupt, &before_);
+  SignalsHeld() {
+    sigset_t held;
+    sigemptyset(&held);
+    for (const int signal : kHeld) sigaddset(&held, signal);
+    sigprocmask(SIG_BLOCK, &held, &mask_before_);
+    struct sigaction action = {};
+    action.sa_handler = on_end_signal;
+    sigaction(SIGTERM, &action, &term_before_);
+    sigaction(SIGHUP, &action, &hangup_before_);
   }
-  ~InterruptHeld() { sigprocmask(SIG_SETMASK, &before_, nullptr); }
-  InterruptHeld(const InterruptHeld&) = delete;
-  InterruptHeld& operator=(const InterruptHeld&) = delete;
+  ~SignalsHeld() {
+    sigaction(SIGTERM, &term_before_, nullptr);
+    sigaction(SIGHUP, &hangup_before_, nullptr);
+    sigprocmask(SIG_SETMASK, &mask_before_, nullptr);
+  }
+  SignalsHeld(const SignalsHeld&) = delete;
+  SignalsHeld& operator=(const SignalsHeld&) = delete;
+
+  // The present mask without the signals held.
+  static sigset_t let_in() {
+    sigset_t mask;
+    sigprocmask(SIG_SETMASK, nullptr, &mask);
+    for (const int signal : kHeld) sigdelset(&mask, signal);
+    return mask;
+  }
 
  private:
-  sigset_t before_ = {};
+  static constexpr std::array kHeld = {SIGINT, SIGTERM, SIGHUP};
+  sigset_t mask_before_ = {};
+  struct sigaction term_before_ = {};
+  struct sigaction hangup_before_ = {};
 };
 
 class TerminalLines final : public LineReader {
@@ -69,15 +93,14 @@ class TerminalLines final : public LineReader {
     el_set(edit_, EL_PROMPT, &TerminalLines::prompt);
     el_set(edit_, EL_EDITOR, "emacs");
     HistEvent event;
-    history(history_, &event, H_SETSIZE, kHistoryLines);
+    history(history_, &event, H_SETSIZE, static_cast<int>(kHistoryLines));
     history(history_, &event, H_SETUNIQUE, 1);
-    if (!path_.empty()) history(history_, &event, H_LOAD, path_.c_str());
+    for (const std::string& line : load_history(path_)) history(history_, &event, H_ENTER, line.c_str());
     el_set(edit_, EL_HIST, ::history, history_);
     el_source(edit_, nullptr);  // ~/.editrc
   }
 
   ~TerminalLines() override {
-    save();
     history_end(history_);
     el_end(edit_);
   }
@@ -86,10 +109,21 @@ class TerminalLines final : public LineReader {
   TerminalLines& operator=(const TerminalLines&) = delete;
 
   Line read() override {
+    Line line;
+    {
+      const SignalsHeld held;
+      line = edit();
+    }
+    // Once more, now that the terminal is as it was: the end that was asked for.
+    if (const int signal = std::exchange(end_signal, 0); signal != 0) raise(signal);
+    return line;
+  }
+
+ private:
+  Line edit() {
     // Before the prompt shows: what is typed at it, Ctrl-D above all, is for the editor and not for the terminal's own.
     el_set(edit_, EL_PREP_TERM, 1);
     el_resize(edit_);  // the window may have another size by now
-    const InterruptHeld held;
     int count = 0;
     errno = 0;
     const char* const typed = el_gets(edit_, &count);
@@ -101,24 +135,29 @@ class TerminalLines final : public LineReader {
     }
     Line line = {.kind = Line::Kind::text, .text = typed};
     if (!line.text.empty() && line.text.back() == '\n') line.text.pop_back();
-    HistEvent event;
-    if (line.text.find_first_not_of(" \t") != std::string::npos) history(history_, &event, H_ENTER, line.text.c_str());
+    if (line.text.find_first_not_of(" \t") != std::string::npos) remember(line.text);
     return line;
   }
 
- private:
+  void remember(const std::string& line) {
+    HistEvent event;
+    history(history_, &event, H_ENTER, line.c_str());
+    if (path_.empty() || append_history(path_, line)) return;
+    fmt::print(stderr, "sirocco: the history cannot be saved in {}: {}\n", path_.string(),
+               std::generic_category().message(errno));
+    path_.clear();  // once is enough
+  }
+
   static char* prompt(EditLine* edit) {
     void* self = nullptr;
     el_get(edit, EL_CLIENTDATA, &self);
     return static_cast<TerminalLines*>(self)->prompt_.data();
   }
 
-  // A character of the locale from standard input: 1, 0 at its end, -1 with errno EINTR after Ctrl-C. The signal is let
-  // in only while this waits: wherever libedit was when it came, it ends the next wait and cannot be lost.
+  // A character of the locale from standard input: 1, 0 at its end, -1 with errno EINTR after a signal. Signals are let
+  // in only while this waits: wherever libedit was when one came, it ends the next wait and cannot be lost.
   static int read_character(EditLine*, wchar_t* character) {
-    sigset_t while_waiting;
-    sigprocmask(SIG_SETMASK, nullptr, &while_waiting);
-    sigdelset(&while_waiting, SIGINT);
+    const sigset_t while_waiting = SignalsHeld::let_in();
     std::mbstate_t state = {};
     for (;;) {
       pollfd input = {.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
@@ -132,17 +171,6 @@ class TerminalLines final : public LineReader {
     }
   }
 
-  void save() {
-    if (path_.empty()) return;
-    const mode_t before = umask(0077);
-    std::error_code error;
-    std::filesystem::create_directories(path_.parent_path(), error);
-    HistEvent event;
-    const bool saved = !error && history(history_, &event, H_SAVE, path_.c_str()) >= 0;
-    umask(before);
-    if (!saved) fmt::print(stderr, "sirocco: the history could not be saved in {}\n", path_.string());
-  }
-
   std::string prompt_;
   std::filesystem::path path_;
   History* history_;
@@ -150,15 +178,6 @@ class TerminalLines final : public LineReader {
 };
 
 }  // namespace
-
-std::filesystem::path history_path() {
-  // A relative XDG_STATE_HOME is invalid and to be ignored (XDG Base Directory Specification).
-  if (const char* state = std::getenv("XDG_STATE_HOME"); state != nullptr && *state == '/')
-    return std::filesystem::path(state) / "sirocco" / "history";
-  if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/')
-    return std::filesystem::path(home) / ".local" / "state" / "sirocco" / "history";
-  return {};
-}
 
 std::unique_ptr<LineReader> make_line_reader(const std::string& prompt, const std::filesystem::path& history) {
   if (isatty(STDIN_FILENO) == 0 || isatty(STDOUT_FILENO) == 0) return std::make_unique<PipedLines>();

@@ -24,10 +24,8 @@ class LineReader {
   virtual Line read() = 0;
 };
 
-// $XDG_STATE_HOME/sirocco/history, by default ~/.local/state/sirocco/history; empty where there is no home.
-std::filesystem::path history_path();
-
-// Reads standard input. The history is loaded here and saved, for its owner's eyes only, by the destructor.
+// Reads standard input. On a terminal, `history` (empty: none) is loaded, and each line appended as it is entered; a
+// SIGTERM or SIGHUP that comes at the prompt ends the program with the terminal as it was.
 std::unique_ptr<LineReader> make_line_reader(const std::string& prompt, const std::filesystem::path& history);
 
 }  // namespace sirocco

@@ -12,7 +12,9 @@
 #include "cli/backend_options.h"
 #include "cli/file_commands.h"
 #include "cli/finite_logits.h"
+#include "cli/option_values.h"
 #include "cli/output.h"
+#include "cli/waiting.h"
 #include "engine/evaluate.h"
 
 namespace sirocco {
@@ -20,7 +22,7 @@ namespace {
 
 struct LogitsOptions {
   std::string model;
-  std::vector<TokenId> tokens;
+  std::string tokens;
   bool all = false;
   bool json = false;
   std::string kv = "f32";
@@ -41,14 +43,17 @@ void print_row(bool first, std::uint32_t position, std::span<const float> logits
 
 Result<void> logits(LogitsOptions& options) try {
   SIROCCO_TRY(const auto model, Model::open(options.model));
-  options.evaluate.context = static_cast<std::uint32_t>(options.tokens.size());
+  SIROCCO_TRY(const std::vector<TokenId> tokens, parse_token_ids(options.tokens));
+  options.evaluate.context = static_cast<std::uint32_t>(tokens.size());
   options.evaluate.kv_type = options.kv == "f16" ? TensorType::f16 : TensorType::f32;
   SIROCCO_TRY(Evaluation evaluation, Evaluation::create(model, options.evaluate));
 
   // Nothing is printed before the first row: an error on the way there leaves standard output empty.
   bool first = true;
   Result<void> finite;  // after the first row that is not, no more are printed
-  SIROCCO_CHECK(evaluation.extend(options.tokens, options.all, [&](std::uint32_t position, std::span<const float> row) {
+  Waiting waiting(fmt::format("computing the logits of {} tokens", tokens.size()));
+  SIROCCO_CHECK(evaluation.extend(tokens, options.all, [&](std::uint32_t position, std::span<const float> row) {
+    waiting.done();
     if (finite) finite = check_finite(row, position, options.model);
     if (!finite) return;
     if (first && options.json) fmt::print("{{\"vocab\": {}, \"rows\": [", row.size());
@@ -64,8 +69,8 @@ Result<void> logits(LogitsOptions& options) try {
   if (options.json) fmt::print("]}}\n");
   return {};
 } catch (const std::bad_alloc&) {
-  return fail(ErrorCode::out_of_memory, "{}: not enough memory to compute {} tokens with this model", options.model,
-              options.tokens.size());
+  return fail(ErrorCode::out_of_memory, "{}: not enough memory to compute so many tokens with this model",
+              options.model);
 }
 
 }  // namespace
@@ -75,12 +80,12 @@ void add_logits_command(CLI::App& app, CommandContext& context) {
   const auto options = std::make_shared<LogitsOptions>();
   command->add_option("--model", options->model, "GGUF file")->required();
   command->add_option("--tokens", options->tokens, "Ids, separated by commas; no BOS is added")
-      ->delimiter(',')
+      ->check(token_ids())
       ->required();
   command->add_flag("--all", options->all, "The logits of every position, not of the last alone");
   add_backend_options(*command, options->evaluate.backend, options->evaluate.isa, options->evaluate.threads);
-  command->add_option("--kv", options->kv, "Type of the KV cache")
-      ->check(CLI::IsMember({"f32", "f16"}))
+  command->add_option("--kv", options->kv, "Type of the KV cache: f32, f16")
+      ->check(one_of({"f32", "f16"}))
       ->capture_default_str();
   command->add_flag("--json", options->json, R"(Print {"vocab": V, "rows": [{"position": P, "logits": [...]}]})");
   command->callback([options, &context] {

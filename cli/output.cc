@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -17,7 +18,14 @@ int report_failure(std::string_view message) {
   return 1;
 }
 
-void show(std::string_view text) {
+int output_error() {
+  static int first = 0;
+  if (std::fflush(stdout) != 0 && first == 0) first = errno;
+  if (first == 0 && std::ferror(stdout) != 0) first = EIO;  // somewhere on the way, and the number is gone
+  return first;
+}
+
+bool show(std::string_view text) {
   static const bool terminal = isatty(STDOUT_FILENO) != 0;
   std::string plain;
   if (terminal) {
@@ -26,7 +34,7 @@ void show(std::string_view text) {
     text = plain;
   }
   std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
+  return output_error() == 0;
 }
 
 void print_json(const nlohmann::ordered_json& document) {

@@ -15,8 +15,11 @@ inline int report_failure(const Error& error) {
 }
 
 // Text to standard output at once. On a terminal without its control characters, newline and tab apart: a model's words
-// must not move the cursor.
-void show(std::string_view text);
+// must not move the cursor. False if it cannot be written: output_error() says why.
+bool show(std::string_view text);
+
+// The error number of the first thing that could not be written to standard output, or cannot be now; 0: all was.
+int output_error();
 
 // One document on standard output, bytes that are no UTF-8 replaced.
 void print_json(const nlohmann::ordered_json& document);

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -36,7 +35,7 @@ int status(const StatusOptions& options) {
   return options.check && report->state != wire::State::ready ? 1 : 0;
 }
 
-// Until the daemon goes away, or Ctrl-C.
+// Until the daemon goes away, nobody reads any more, or Ctrl-C.
 int top(const std::string& socket) {
   auto client = Client::connect(socket);
   if (!client) return report_failure(client.error().message);
@@ -45,8 +44,7 @@ int top(const std::string& socket) {
     if (!report) return report_failure(report.error().message);
     // Home, the new screen, and away with what is left of the old one.
     if (isatty(STDOUT_FILENO) != 0) fmt::print("\033[H\033[2J");
-    fmt::print("{}", status_text(*report));
-    std::fflush(stdout);
+    if (!show(status_text(*report))) return 1;
     std::this_thread::sleep_for(std::chrono::seconds(1));
   }
 }

@@ -2,8 +2,9 @@
 // that hold nothing but a vocabulary will do.
 #include <fmt/format.h>
 
-#include <fstream>
-#include <iterator>
+#include <array>
+#include <cerrno>
+#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "cli/file_commands.h"
 #include "cli/output.h"
+#include "engine/base/bytes.h"
 #include "engine/gguf/gguf_file.h"
 #include "engine/text/chat_format.h"
 #include "engine/text/tokenizer.h"
@@ -29,9 +31,16 @@ struct TokenizeOptions {
 };
 
 Result<std::string> read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string content((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (!file) return fail(errno_code(errno), "{}: {}", path, errno_message(errno));
+  const auto cannot_read = [&path](int error) {
+    return fail(errno_code(error), "{}: cannot be read: {}", path, errno_message(error));
+  };
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"), std::fclose);
+  if (!file) return cannot_read(errno);
+  std::string content;
+  std::array<char, 64 * KiB> buffer;
+  while (const std::size_t bytes = std::fread(buffer.data(), 1, buffer.size(), file.get()))
+    content.append(buffer.data(), bytes);
+  if (std::ferror(file.get()) != 0) return cannot_read(errno);
   return content;
 }
 

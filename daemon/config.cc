@@ -12,7 +12,9 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/quoted.h"
 #include "daemon/yaml_entries.h"
+#include "engine/base/thread_pool.h"
 
 namespace sirocco::daemon {
 namespace {
@@ -134,7 +136,7 @@ std::vector<Key> all_keys(std::span<const std::string_view> backends) {
       {"model.path", [](C& c, const E& e) { return text(e, 0, kMaxPath, c.model.path); }},
       {"model.context", [](C& c, const E& e) { return integer(e, 0, 1 << 24, c.model.context); }},
       {"engine.backend", [backends](C& c, const E& e) { return backend(e, backends, c.engine.backend); }},
-      {"engine.threads", [](C& c, const E& e) { return integer(e, 0, 1024, c.engine.threads); }},
+      {"engine.threads", [](C& c, const E& e) { return integer(e, 0, ThreadPool::kMaxThreads, c.engine.threads); }},
       {"engine.max_rows_per_step", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_rows_per_step); }},
       {"engine.max_running", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_running); }},
       {"engine.max_queued", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_queued); }},
@@ -222,8 +224,9 @@ std::optional<YamlError> check_together(const Config& config, const std::vector<
 
 Result<Config> parse_config(std::string_view text, std::string_view name, std::span<const std::string_view> backends) {
   if (text.size() > kMaxFileBytes) {
-    return fail(ErrorCode::invalid_argument, "{}: more than {}; a configuration is a page or two", name,
-                format_bytes(kMaxFileBytes));
+    const YamlPlace place = yaml_place(text, kMaxFileBytes);
+    return fail(ErrorCode::invalid_argument, "{}:{}:{}: the file goes on beyond {}; a configuration is a page or two",
+                name, place.line, place.column, format_bytes(kMaxFileBytes));
   }
   const std::vector<Key> keys = all_keys(backends);
   auto [entries, errors] = read_yaml_entries(text);

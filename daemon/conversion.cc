@@ -6,7 +6,12 @@
 namespace sirocco::daemon {
 namespace {
 
-constexpr std::uint32_t kBusyRetryMs = 1000;
+// Before another try: by then a queue has moved on, or a daemon that systemd restarts is back.
+constexpr std::uint32_t kRetryMs = 1000;
+
+bool worth_retrying(ErrorCode code) {
+  return code == ErrorCode::busy || code == ErrorCode::shutting_down;
+}
 
 wire::ErrorCode to_wire(ErrorCode code) {
   switch (code) {
@@ -97,7 +102,7 @@ std::string quantisation(const GgufFile& file) {
 wire::Error to_wire(const Error& error) {
   return {.code = to_wire(error.code()),
           .message = error.message(),
-          .retry_after_ms = error.code() == ErrorCode::busy ? kBusyRetryMs : 0};
+          .retry_after_ms = worth_retrying(error.code()) ? kRetryMs : 0};
 }
 
 wire::Done to_wire(const DoneEvent& done) {
@@ -170,19 +175,14 @@ void fill_status(const Engine& engine, wire::StatusReport& report) {
   const EngineParts& parts = engine.parts();
   const EngineStatus status = engine.status();
   report.state = status.failure ? wire::State::failed : wire::State::ready;
-  if (status.failure) report.reasons.push_back(*status.failure);
+  if (status.failure) report.reasons.push_back(status.failure->message());
   report.backend = parts.backend->name();
   report.isa = parts.backend->isa();
   report.threads = static_cast<std::uint32_t>(parts.backend->threads());
-  report.requests_done = status.done + status.cancelled;
-  report.requests_failed = status.failed;
   report.tokens_prefilled = status.prefill_tokens;
   report.tokens_generated = status.decode_tokens;
-  const auto rate = [](std::uint64_t tokens, double seconds) {
-    return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
-  };
-  report.prefill_tokens_per_s = rate(status.prefill_tokens, status.prefill_seconds);
-  report.decode_tokens_per_s = rate(status.decode_tokens, status.decode_seconds);
+  report.prefill_tokens_per_s = status.prefill_tokens_per_s;
+  report.decode_tokens_per_s = status.decode_tokens_per_s;
   report.memory.push_back(
       {.name = "budget", .bytes = parts.plan.budget, .note = "what the lines marked * may take together"});
   for (const MemoryPlan::Line& line : parts.plan.lines)

@@ -13,7 +13,7 @@ wire::ModelCard model_card(const EngineParts& parts);
 // Error UNSUPPORTED: what the protocol knows and this version does not do yet. Nothing is ignored silently.
 Result<GenerateRequest> from_wire(wire::Generate&& generate);
 
-// The counters, plan and requests of an engine; who asked for what is filled in by the caller.
+// The plan, speed and requests of an engine; who asked for what, and how it ended, is filled in by the caller.
 void fill_status(const Engine& engine, wire::StatusReport& report);
 
 }  // namespace sirocco::daemon

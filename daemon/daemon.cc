@@ -3,10 +3,10 @@
 #include <spdlog/spdlog.h>
 
 #include <chrono>
+#include <optional>
 
 #include "daemon/log.h"
 #include "daemon/service.h"
-#include "daemon/supervisor.h"
 #include "engine/engine.h"
 #include "ipc/server/server.h"
 
@@ -55,14 +55,10 @@ void log_plan(const Engine& engine) {
 
 }  // namespace
 
-Result<void> run(const Config& config) {
-  SIROCCO_CHECK(open_log(config.log));
-  SIROCCO_TRY(Supervisor supervisor, Supervisor::create());
-  std::string failure;
-  Service service([&](const std::string& reason) {
-    failure = reason;
-    supervisor.fail(reason);
-  });
+Result<void> run(const Config& config, Supervisor& supervisor) {
+  SIROCCO_TRY(Log log, Log::open(config.log));
+  std::optional<Error> failure;  // written by the engine thread, read after its end
+  Service service(config.log.prompts);
 
   // The socket is claimed before the model is read: a second daemon finds out at once.
   auto socket = ListeningSocket::bind(
@@ -71,7 +67,10 @@ Result<void> run(const Config& config) {
   std::unique_ptr<Engine> engine;
   if (!config.model.path.empty()) {
     notify_systemd("STATUS=Loading " + config.model.path);
-    SIROCCO_TRY(engine, Engine::open(engine_options(config), service.sink()));
+    SIROCCO_TRY(engine, Engine::open(engine_options(config), service.sink(), [&](const Error& error) {
+                  failure = error;
+                  supervisor.fail(error.message());
+                }));
     log_plan(*engine);
   }
   Server server(*std::move(socket), server_limits(config.server.limits), service);
@@ -82,11 +81,16 @@ Result<void> run(const Config& config) {
   spdlog::info("serving {}; {}", config.server.socket, ready);
   notify_systemd("READY=1\nSTATUS=" + ready);
 
-  const bool asked = supervisor.wait([&] { reopen_log(config.log); });
+  const bool asked = supervisor.wait([&] { log.reopen(); });
   notify_systemd("STOPPING=1");
   server.stop();  // every request in flight gets SHUTTING_DOWN
   if (engine) engine->close();
-  if (!asked) return fail(ErrorCode::io, "{}", failure);
+  service.stop();
+  if (!asked) {
+    // main() writes it to standard error, which is the log where no file is.
+    if (!config.log.file.empty()) spdlog::error("{}", failure->message());
+    return fail(*failure);
+  }
   spdlog::info("stopped");
   return {};
 }

@@ -2,11 +2,12 @@
 #pragma once
 
 #include "daemon/config.h"
+#include "daemon/supervisor.h"
 #include "engine/base/result.h"
 
 namespace sirocco::daemon {
 
 // Serves until SIGTERM or SIGINT. Error: it could not start, or the engine could not go on.
-Result<void> run(const Config& config);
+Result<void> run(const Config& config, Supervisor& supervisor);
 
 }  // namespace sirocco::daemon

@@ -1,10 +1,15 @@
 #include "daemon/log.h"
 
-#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <cerrno>
+#include <cstdio>
 #include <cstdlib>
+#include <mutex>
+#include <string>
+#include <utility>
 
 namespace sirocco::daemon {
 namespace {
@@ -27,14 +32,46 @@ spdlog::level::level_enum level_of(LogLevel level) {
 
 }  // namespace
 
-Result<void> open_log(const LogConfig& config) {
-  spdlog::sink_ptr sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
-  if (!config.file.empty()) {
-    try {
-      sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(config.file);
-    } catch (const spdlog::spdlog_ex& error) {
-      return fail(ErrorCode::io, "log.file: {}", error.what());
-    }
+// spdlog's own file sink cannot change its file while threads write to it.
+class Log::File final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  explicit File(std::string path) : path_(std::move(path)) {}
+
+  Result<void> open() {
+    Stream opened(std::fopen(path_.c_str(), "ae"));
+    if (!opened) return fail(errno_code(errno), "log.file: {}: {}", path_, errno_message(errno));
+    const std::lock_guard lock(mutex_);
+    stream_ = std::move(opened);
+    return {};
+  }
+
+ private:
+  struct Close {
+    void operator()(std::FILE* stream) const { std::fclose(stream); }
+  };
+  using Stream = std::unique_ptr<std::FILE, Close>;
+
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    if (std::fwrite(line.data(), 1, line.size(), stream_.get()) != line.size())
+      throw spdlog::spdlog_ex("log.file: " + path_, errno);  // the logger says so on standard error
+  }
+  void flush_() override { std::fflush(stream_.get()); }
+
+  const std::string path_;
+  Stream stream_;
+};
+
+Result<Log> Log::open(const LogConfig& config) {
+  Log log;
+  spdlog::sink_ptr sink;
+  if (config.file.empty()) {
+    sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+  } else {
+    log.file_ = std::make_shared<File>(config.file);
+    SIROCCO_CHECK(log.file_->open());
+    sink = log.file_;
   }
   const auto logger = std::make_shared<spdlog::logger>("siroccod", std::move(sink));
   logger->set_level(level_of(config.level));
@@ -43,12 +80,13 @@ Result<void> open_log(const LogConfig& config) {
   const bool journal = config.file.empty() && std::getenv("JOURNAL_STREAM") != nullptr;
   logger->set_pattern(journal ? "%l: %v" : "%Y-%m-%dT%H:%M:%S.%e %l: %v");
   spdlog::set_default_logger(logger);
-  return {};
+  return log;
 }
 
-void reopen_log(const LogConfig& config) {
-  if (const auto opened = open_log(config); !opened) {
-    spdlog::error("SIGHUP: {}", opened.error().message());
+void Log::reopen() {
+  if (!file_) return;
+  if (const auto opened = file_->open(); !opened) {
+    spdlog::error("SIGHUP: {}; the old file stays in use", opened.error().message());
   } else {
     spdlog::info("SIGHUP: log opened again");
   }

@@ -1,14 +1,26 @@
-// Where log lines go: standard error (under systemd, the journal), or a file that SIGHUP opens again for logrotate.
+// Where log lines go: standard error (under systemd, the journal), or a file that SIGHUP opens again for logrotate. Any
+// thread logs through spdlog's default logger, which is set once and never exchanged: what changes is the file behind
+// it, under its own lock.
 #pragma once
+
+#include <memory>
 
 #include "daemon/config.h"
 #include "engine/base/result.h"
 
 namespace sirocco::daemon {
 
-Result<void> open_log(const LogConfig& config);
+class Log {
+ public:
+  // Becomes the program's log, before there are threads that use it. Error: the file cannot be opened.
+  static Result<Log> open(const LogConfig& config);
 
-// Opens the file again by its name; on failure the old one stays in use and gets the error.
-void reopen_log(const LogConfig& config);
+  // Opens the file again by its name; on failure the old one stays in use and gets the error. From any thread.
+  void reopen();
+
+ private:
+  class File;
+  std::shared_ptr<File> file_;  // shared with the logger; null: standard error
+};
 
 }  // namespace sirocco::daemon

@@ -1,23 +1,45 @@
 // siroccod: the daemon, in the foreground. Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <exception>
 #include <string>
 
 #include "daemon/config.h"
 #include "daemon/daemon.h"
+#include "daemon/supervisor.h"
 #include "engine/backend/backend.h"
+#include "engine/base/standard_files.h"
+
+namespace {
+
+// The exit code of a failure.
+int report(const std::string& message) {
+  std::fprintf(stderr, "siroccod: %s\n", message.c_str());
+  return 1;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using namespace sirocco;
+  open_standard_files();
+  auto supervisor = daemon::Supervisor::create();
+  if (!supervisor) return report(supervisor.error().message());
   CLI::App app("The Sirocco daemon: keeps one language model ready and serves local programs over a Unix socket.",
                "siroccod");
   std::string config_file;
   std::string socket;
   std::string model;
+  // A variable that was not set, as a rule.
+  const CLI::Validator not_empty([](const std::string& text) { return std::string(text.empty() ? "is empty" : ""); },
+                                 "");
   app.add_option("--config", config_file, "configuration file (YAML; config/siroccod.yaml documents every key)")
+      ->check(not_empty)
       ->type_name("FILE");
-  app.add_option("--socket", socket, "Unix socket to serve, instead of server.socket")->type_name("PATH");
-  app.add_option("--model", model, "GGUF file to serve, instead of model.path")->type_name("FILE");
+  app.add_option("--socket", socket, "Unix socket to serve, instead of server.socket")
+      ->check(not_empty)
+      ->type_name("PATH");
+  app.add_option("--model", model, "GGUF file to serve, instead of model.path")->check(not_empty)->type_name("FILE");
   app.set_version_flag("--version", "siroccod " SIROCCO_VERSION);
   try {
     app.parse(argc, argv);
@@ -29,7 +51,7 @@ int main(int argc, char** argv) {
   if (!config_file.empty()) {
     auto loaded = daemon::load_config(config_file, backend_names());
     if (!loaded) {
-      std::fprintf(stderr, "%s\n", loaded.error().message().c_str());
+      std::fprintf(stderr, "%s\n", loaded.error().message().c_str());  // each line names the file itself
       return 2;
     }
     config = *std::move(loaded);
@@ -37,8 +59,10 @@ int main(int argc, char** argv) {
   if (!socket.empty()) config.server.socket = socket;
   if (!model.empty()) config.model.path = model;
 
-  const auto ended = daemon::run(config);
-  if (ended) return 0;
-  std::fprintf(stderr, "siroccod: %s\n", ended.error().message().c_str());
-  return 1;
+  try {
+    const auto ended = daemon::run(config, *supervisor);
+    return ended ? 0 : report(ended.error().message());
+  } catch (const std::exception& error) {  // of a library: no memory, no thread
+    return report(error.what());
+  }
 }

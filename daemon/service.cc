@@ -2,7 +2,12 @@
 
 #include <spdlog/spdlog.h>
 
+#include <utility>
+#include <vector>
+
 #include "daemon/conversion.h"
+#include "daemon/logged_prompt.h"
+#include "daemon/quoted.h"
 #include "ipc/wire/limits.h"
 
 namespace sirocco::daemon {
@@ -14,8 +19,24 @@ wire::Error no_model() {
           .retry_after_ms = 0};
 }
 
+wire::Error too_many_texts() {
+  return to_wire(Error(ErrorCode::busy, "too many texts are waiting to be tokenised; try again later"));
+}
+
 double milliseconds(std::uint64_t us) {
   return static_cast<double>(us) / 1000;
+}
+
+std::size_t bytes_of(const Prompt& prompt) {
+  if (const auto* text = std::get_if<TextPrompt>(&prompt)) return text->text.size();
+  if (const auto* ids = std::get_if<std::vector<TokenId>>(&prompt)) return ids->size() * sizeof(TokenId);
+  const auto& conversation = std::get<Conversation>(prompt);
+  std::size_t bytes = conversation.tools.size();
+  for (const ChatMessage& message : conversation.messages) {
+    bytes += message.content.size();
+    for (const ToolCall& call : message.tool_calls) bytes += call.arguments.size();
+  }
+  return bytes;
 }
 
 }  // namespace
@@ -23,103 +44,173 @@ double milliseconds(std::uint64_t us) {
 void Service::connect(Engine* engine, Server* server) {
   engine_ = engine;
   server_ = server;
-  if (engine_ != nullptr) card_ = model_card(engine_->parts());
+  if (engine_ == nullptr) return;
+  card_ = model_card(engine_->parts());
+  text_.emplace(engine_->parts().max_queued);
 }
+
+void Service::stop() {
+  if (text_) text_->stop();
+}
+
+// --- the table
+
+std::optional<RequestKey> Service::key_of(RequestId id) {
+  const std::lock_guard lock(mutex_);
+  const auto found = keys_.find(id);
+  return found == keys_.end() ? std::nullopt : std::optional(found->second);
+}
+
+// Out of the table, and counted; nothing if it has ended already.
+std::optional<Service::Request> Service::take(const RequestKey& key, std::uint64_t& ended) {
+  const std::lock_guard lock(mutex_);
+  const auto found = requests_.find(key);
+  if (found == requests_.end()) return std::nullopt;
+  Request request = std::move(found->second);
+  keys_.erase(request.id);
+  requests_.erase(found);
+  ++ended;
+  return request;
+}
+
+RequestId Service::end(const RequestKey& key, const wire::Done& done) {
+  const auto request = take(key, done_);
+  if (!request) return 0;
+  if (request->id == 0) {
+    spdlog::info("request uid={} pid={} cancelled before its text was tokenised", request->peer.uid, request->peer.pid);
+  } else {
+    spdlog::info(
+        "request {} uid={} pid={} reason={} prompt={} generated={} queued_ms={:.1f} prefill_ms={:.1f} decode_ms={:.1f}",
+        request->id, request->peer.uid, request->peer.pid, wire::done_reason_name(done.reason), done.prompt_tokens,
+        done.generated_tokens, milliseconds(done.queued_us), milliseconds(done.prefill_us),
+        milliseconds(done.decode_us));
+    log_answer(*request);
+  }
+  server_->send(key, done);
+  return request->id;
+}
+
+RequestId Service::end(const RequestKey& key, const wire::Error& error) {
+  const auto request = take(key, failed_);
+  if (!request) return 0;
+  if (request->id == 0) {
+    spdlog::info("request uid={} pid={} refused: {}: {}", request->peer.uid, request->peer.pid,
+                 wire::error_name(error.code), error.message);
+  } else {
+    spdlog::warn("request {} uid={} pid={} failed: {}: {}", request->id, request->peer.uid, request->peer.pid,
+                 wire::error_name(error.code), error.message);
+    log_answer(*request);
+  }
+  server_->send(key, error);
+  return request->id;
+}
+
+void Service::log_answer(const Request& request) const {
+  if (log_prompts_) spdlog::info("request {} answer: {}", request.id, quoted(request.answer, kMaxLoggedBytes));
+}
+
+// --- from the engine
 
 EventSink Service::sink() {
   return [this](RequestId id, Event&& event) {
-    if (auto* tokens = std::get_if<TokensEvent>(&event)) {
-      if (const auto owner = find(id, false))
-        server_->send(owner->key,
-                      wire::TokenBatch{.ids = owner->omit_ids ? std::vector<TokenId>{} : std::move(tokens->ids),
-                                       .text = std::move(tokens->text)});
-    } else if (const auto* done = std::get_if<DoneEvent>(&event)) {
-      finished(id, *done);
+    if (auto* tokens = std::get_if<TokensEvent>(&event)) return on_tokens(id, std::move(*tokens));
+    const auto key = key_of(id);
+    if (!key) return;
+    if (const auto* done = std::get_if<DoneEvent>(&event)) {
+      end(*key, to_wire(*done));
     } else {
-      failed(id, std::get<sirocco::Error>(event));
+      end(*key, to_wire(std::get<sirocco::Error>(event)));
     }
   };
 }
 
-std::optional<Service::Owner> Service::find(RequestId id, bool forget) {
-  const std::lock_guard lock(mutex_);
-  const auto found = owners_.find(id);
-  if (found == owners_.end()) return std::nullopt;
-  const Owner owner = found->second;
-  if (forget) {
-    ids_.erase(owner.key);
-    owners_.erase(found);
+void Service::on_tokens(RequestId id, TokensEvent&& tokens) {
+  const auto key = key_of(id);
+  if (!key) return;
+  if (log_prompts_) {
+    const std::lock_guard lock(mutex_);
+    const auto found = requests_.find(*key);
+    if (found != requests_.end() && found->second.answer.size() <= kMaxLoggedBytes) found->second.answer += tokens.text;
   }
-  return owner;
+  server_->send(*key, wire::TokenBatch{.ids = std::move(tokens.ids), .text = std::move(tokens.text)});
 }
 
-void Service::finished(RequestId id, const DoneEvent& done) {
-  const auto owner = find(id, true);
-  if (!owner) return;
-  const wire::Done message = to_wire(done);
-  spdlog::info(
-      "request {} uid={} pid={} reason={} prompt={} generated={} queued_ms={:.1f} prefill_ms={:.1f} decode_ms={:.1f}",
-      id, owner->peer.uid, owner->peer.pid, wire::done_reason_name(message.reason), done.prompt_tokens,
-      done.generated_tokens, milliseconds(done.queued_us), milliseconds(done.prefill_us), milliseconds(done.decode_us));
-  server_->send(owner->key, message);
-}
-
-void Service::failed(RequestId id, const sirocco::Error& error) {
-  const auto owner = find(id, true);
-  if (owner) {
-    spdlog::warn("request {} uid={} pid={} failed: {}: {}", id, owner->peer.uid, owner->peer.pid,
-                 error_name(error.code()), error.message());
-    server_->send(owner->key, to_wire(error));
-  }
-  const auto failure = engine_->status().failure;
-  if (failure && !std::exchange(failure_told_, true)) on_failure_(*failure);
-}
+// --- from the clients
 
 wire::Welcome Service::on_hello(const Peer&, const wire::Hello&) {
   wire::Welcome welcome;
   welcome.daemon_version = SIROCCO_VERSION;
   welcome.features = {"generate", "chat", "tokenize", "status"};
-  welcome.state = engine_ == nullptr ? wire::State::no_model : wire::State::ready;
-  if (engine_ != nullptr) welcome.model = card_;
+  welcome.state = wire::State::no_model;
+  if (engine_ != nullptr) {
+    welcome.state = engine_->status().failure ? wire::State::failed : wire::State::ready;
+    welcome.model = card_;
+  }
   return welcome;
 }
 
 void Service::on_generate(RequestKey key, const Peer& peer, wire::Generate generate) {
-  if (engine_ == nullptr) return server_->send(key, no_model());
-  const bool omit_ids = generate.omit_ids;
+  {
+    const std::lock_guard lock(mutex_);
+    requests_.emplace(key, Request{.peer = peer});
+  }
+  if (engine_ == nullptr) return void(end(key, no_model()));
+  std::string prompt = log_prompts_ ? logged_prompt(generate.prompt) : std::string();
   auto request = from_wire(std::move(generate));
-  if (!request) return server_->send(key, to_wire(request.error()));
+  if (!request) return void(end(key, to_wire(request.error())));
+  const std::size_t bytes = bytes_of(request->prompt);
+  if (!text_->post(key, bytes, [this, key, request = *std::move(request), prompt = std::move(prompt)] {
+        submit(key, request, prompt);
+      }))
+    end(key, too_many_texts());
+}
+
+// On the text thread.
+void Service::submit(const RequestKey& key, const GenerateRequest& request, const std::string& prompt) {
+  bool gone = false;  // cancelled, or the client hung up, while the text was tokenised
   // Accepted goes out before any token can: the engine does not start the request before announce has returned.
-  const auto submitted = engine_->submit(*request, [&](const Submitted& accepted) {
-    {
-      const std::lock_guard lock(mutex_);
-      owners_.emplace(accepted.id, Owner{.key = key, .peer = peer, .omit_ids = omit_ids});
-      ids_.emplace(key, accepted.id);
-    }
+  const auto submitted = engine_->submit(request, [&](const Submitted& accepted) {
+    const std::lock_guard lock(mutex_);
+    const auto found = requests_.find(key);
+    gone = found == requests_.end();
+    if (gone) return;
+    found->second.id = accepted.id;
+    keys_.emplace(accepted.id, key);
     server_->send(key,
                   wire::Accepted{.prompt_tokens = accepted.prompt_tokens, .queue_position = accepted.queue_position});
   });
-  if (!submitted) {
-    spdlog::info("request uid={} pid={} refused: {}: {}", peer.uid, peer.pid, error_name(submitted.error().code()),
-                 submitted.error().message());
-    server_->send(key, to_wire(submitted.error()));
-  }
+  if (!submitted) return void(end(key, to_wire(submitted.error())));
+  if (gone) return engine_->cancel(submitted->id);
+  if (log_prompts_) spdlog::info("request {} prompt: {}", submitted->id, prompt);
 }
 
 void Service::on_tokenize(RequestKey key, const Peer&, wire::Tokenize tokenize) {
   if (engine_ == nullptr) return server_->send(key, no_model());
-  const Tokenizer& tokenizer = *engine_->parts().tokenizer;
-  wire::Tokenized tokenized;
-  tokenized.ids = tokenizer.encode(tokenize.text, tokenize.special);
-  if (tokenize.bos && tokenizer.bos()) tokenized.ids.insert(tokenized.ids.begin(), *tokenizer.bos());
-  server_->send(key, std::move(tokenized));
+  const std::size_t bytes = tokenize.text.size();
+  if (!text_->post(key, bytes, [this, key, tokenize = std::move(tokenize)] {
+        const Tokenizer& tokenizer = *engine_->parts().tokenizer;
+        wire::Tokenized tokenized;
+        tokenized.ids = tokenizer.encode(tokenize.text, tokenize.special);
+        if (tokenize.bos && tokenizer.bos()) tokenized.ids.insert(tokenized.ids.begin(), *tokenizer.bos());
+        server_->send(key, std::move(tokenized));
+      }))
+    server_->send(key, too_many_texts());
 }
 
 void Service::on_detokenize(RequestKey key, const Peer&, wire::Detokenize detokenize) {
   if (engine_ == nullptr) return server_->send(key, no_model());
-  const auto checked = engine_->tokenize(detokenize.ids);
-  if (!checked) return server_->send(key, to_wire(checked.error()));
-  server_->send(key, wire::Detokenized{.text = engine_->parts().tokenizer->decode(*checked)});
+  const std::size_t bytes = detokenize.ids.size() * sizeof(TokenId);
+  if (!text_->post(key, bytes, [this, key, detokenize = std::move(detokenize)] {
+        const auto checked = engine_->tokenize(detokenize.ids);
+        if (!checked) return server_->send(key, to_wire(checked.error()));
+        wire::Detokenized answer = {.text = engine_->parts().tokenizer->decode(*checked)};
+        if (answer.text.size() <= wire::kMaxTextBytes) return server_->send(key, std::move(answer));
+        server_->send(key, to_wire(Error(ErrorCode::invalid_argument,
+                                         fmt::format("the text of these tokens has {} bytes, a message at most {}: ask "
+                                                     "for it in parts",
+                                                     answer.text.size(), wire::kMaxTextBytes))));
+      }))
+    server_->send(key, too_many_texts());
 }
 
 void Service::on_status(RequestKey key, const Peer&) {
@@ -132,12 +223,18 @@ void Service::on_status(RequestKey key, const Peer&) {
   if (engine_ != nullptr) {
     report.model = card_;
     fill_status(*engine_, report);
+  }
+  {
     const std::lock_guard lock(mutex_);
-    for (wire::ActiveRequest& request : report.active) {
-      const auto owner = owners_.find(request.id);
-      if (owner == owners_.end()) continue;
-      request.uid = owner->second.peer.uid;
-      request.pid = owner->second.peer.pid;
+    report.requests_done = done_;
+    report.requests_failed = failed_;
+    report.requests_queued += static_cast<std::uint32_t>(requests_.size() - keys_.size());
+    for (wire::ActiveRequest& active : report.active) {
+      const auto owner = keys_.find(active.id);
+      if (owner == keys_.end()) continue;
+      const Peer& peer = requests_.at(owner->second).peer;
+      active.uid = peer.uid;
+      active.pid = peer.pid;
     }
   }
   server_->send(key, std::move(report));
@@ -147,22 +244,33 @@ void Service::on_cancel(RequestKey key) {
   RequestId id = 0;
   {
     const std::lock_guard lock(mutex_);
-    const auto found = ids_.find(key);
-    if (found == ids_.end()) return;
-    id = found->second;
+    const auto found = requests_.find(key);
+    if (found == requests_.end()) return;
+    id = found->second.id;
   }
-  engine_->cancel(id);
+  if (id == 0) {
+    text_->drop(key);
+    // Unless its text was done with in this moment, it has no id still.
+    id = end(key, wire::Done{.reason = wire::DoneReason::cancelled});
+  }
+  if (id != 0) engine_->cancel(id);
+}
+
+void Service::on_ended(RequestKey key, wire::ErrorCode code) {
+  const RequestId id = end(key, wire::Error{.code = code, .message = "ended by the server", .retry_after_ms = 0});
+  if (id != 0) engine_->cancel(id);
 }
 
 void Service::on_disconnect(ConnectionId connection) {
-  std::vector<RequestId> gone;
+  std::vector<RequestKey> gone;
   {
     const std::lock_guard lock(mutex_);
-    for (auto at = ids_.lower_bound({.connection = connection, .request_id = 0});
-         at != ids_.end() && at->first.connection == connection; ++at)
-      gone.push_back(at->second);
+    for (auto at = requests_.lower_bound({.connection = connection});
+         at != requests_.end() && at->first.connection == connection; ++at)
+      gone.push_back(at->first);
   }
-  for (const RequestId id : gone) engine_->cancel(id);
+  for (const RequestKey& key : gone) on_cancel(key);
+  if (text_) text_->drop(connection);
 }
 
 }  // namespace sirocco::daemon

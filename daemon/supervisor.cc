@@ -36,7 +36,6 @@ Supervisor::~Supervisor() {
 }
 
 void Supervisor::fail(const std::string& reason) {
-  spdlog::error("{}", reason);
   notify_systemd("STATUS=Failed: " + reason);
   eventfd_write(failure_, 1);
 }

@@ -11,13 +11,14 @@ namespace sirocco::daemon {
 
 class Supervisor {
  public:
-  // Blocks SIGTERM, SIGINT and SIGHUP in this thread and all threads made after it; ignores SIGPIPE.
+  // Blocks SIGTERM, SIGINT and SIGHUP in this thread and all threads made after it; ignores SIGPIPE. The first thing a
+  // program does: a signal that comes before this ends it by its default action.
   static Result<Supervisor> create();
   Supervisor(Supervisor&& other) noexcept;
   Supervisor& operator=(Supervisor&&) = delete;
   ~Supervisor();
 
-  // Makes wait() return. From any thread.
+  // Makes wait() return, and tells systemd why. From any thread.
   void fail(const std::string& reason);
 
   // Until SIGTERM or SIGINT (true) or fail() (false). Calls `reopen_logs` on every SIGHUP.

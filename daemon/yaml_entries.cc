@@ -11,6 +11,9 @@
 #include <sstream>
 #include <utility>
 
+#include "daemon/quoted.h"
+#include "engine/text/utf8.h"
+
 namespace sirocco::daemon {
 namespace {
 
@@ -193,17 +196,20 @@ class EntryHandler : public YAML::EventHandler {
 
 }  // namespace
 
-std::string quoted(std::string_view text) {
-  constexpr std::size_t kLongest = 60;
-  if (text.size() <= kLongest) return fmt::format("{:?}", text);
-  return fmt::format("{:?}...", text.substr(0, kLongest));
+YamlPlace yaml_place(std::string_view text, std::size_t offset) {
+  const std::string_view before = text.substr(0, offset);
+  const std::size_t newline = before.rfind('\n');  // npos + 1 is 0
+  return {.line = static_cast<int>(std::count(before.begin(), before.end(), '\n')) + 1,
+          .column = static_cast<int>(offset - (newline + 1)) + 1};
 }
 
 YamlEntries read_yaml_entries(std::string_view text) {
   YamlEntries out;
-  if (text.find('\0') != std::string_view::npos) {  // yaml-cpp would guess at UTF-16 and UTF-32
+  // yaml-cpp would guess at UTF-16 and UTF-32, and take bytes that are no character as they are.
+  const std::size_t readable = std::min(utf8_valid_prefix(text), text.find('\0'));
+  if (readable < text.size()) {
     out.errors.push_back(
-        {.place = {.line = 1, .column = 1}, .message = "not text: it must be UTF-8 without zero bytes"});
+        {.place = yaml_place(text, readable), .message = "not text: it must be UTF-8 without zero bytes"});
     return out;
   }
   constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";

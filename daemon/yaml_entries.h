@@ -3,6 +3,7 @@
 // can be nested. The file is read as events, and never becomes a tree.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,7 +38,7 @@ struct YamlEntries {
 
 YamlEntries read_yaml_entries(std::string_view text);
 
-// In quotes, escaped and not too long, for messages.
-std::string quoted(std::string_view text);
+// Of the byte at `offset`.
+YamlPlace yaml_place(std::string_view text, std::size_t offset);
 
 }  // namespace sirocco::daemon

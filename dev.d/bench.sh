@@ -2,7 +2,8 @@
 
 bench_kernels() {
   configure release
-  cmake --build build/release --target kernels_bench
+  cmake --build build/release --target kernels_bench ||
+    die "the benchmark could not be built; the compiler's messages are above"
   build/release/bin/kernels_bench --benchmark_out=build/bench/kernels.json --benchmark_out_format=json
 }
 

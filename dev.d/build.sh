@@ -11,7 +11,8 @@ build_programs() {
   install_packages "${BUILD_PACKAGES[@]}"
   configure release
   say "building siroccod and sirocco (build/release)"
-  cmake --build build/release --target siroccod sirocco
+  cmake --build build/release --target siroccod sirocco ||
+    die "the programs could not be built; the compiler's messages are above"
 }
 
 # Every C++ file of the repository, separated by zero bytes.

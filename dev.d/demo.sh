@@ -46,8 +46,10 @@ start_daemon() {
 
   local waited
   for ((waited = 0; waited < 600; ++waited)); do
-    if build/release/bin/sirocco status --check >/dev/null 2>&1; then return 0; fi
     kill -0 "$daemon" 2>/dev/null || die_with_log build/demo/siroccod.log "the daemon ended before it was ready"
+    # Who serves the socket has its pid in the lock file: a daemon of an earlier run is not taken for ours.
+    if [[ $(cat "$SIROCCO_SOCKET.lock" 2>/dev/null) == "$daemon" ]] &&
+      build/release/bin/sirocco status --check >/dev/null 2>&1; then return 0; fi
     sleep 0.1
   done
   die_with_log build/demo/siroccod.log "the daemon was not ready after a minute"

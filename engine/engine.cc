@@ -3,7 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
-#include <atomic>
+#include <cassert>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -13,6 +13,7 @@
 
 #include "engine/experts/mapped_experts.h"
 #include "engine/gguf/mapping_guard.h"
+#include "engine/recent_speed.h"
 #include "engine/running_request.h"
 #include "engine/sched/scheduler.h"
 
@@ -22,6 +23,8 @@ namespace sirocco {
 struct Engine::State {
   EngineParts parts;
   EventSink sink;
+  FailureSink on_failure;
+  std::size_t longest_token = 0;  // bytes, as the file writes it
 
   mutable std::mutex mutex;
   std::condition_variable wake;
@@ -34,17 +37,23 @@ struct Engine::State {
   BlockPool blocks;
   std::vector<std::unique_ptr<RunningRequest>> running;  // in order of arrival
   EngineStatus counters;                                 // copied to `shown` after each step
+  RecentSpeed prefill_speed;
+  RecentSpeed decode_speed;
   std::vector<SequenceState> states;
   std::vector<StepShare> shares;
   std::vector<StepSequence> sequences;
   std::vector<float> logits;  // [max_running, vocabulary]
   std::thread thread;
 
-  State(EngineParts p, EventSink s)
+  State(EngineParts p, EventSink s, FailureSink f)
       : parts(std::move(p)),
         sink(std::move(s)),
+        on_failure(std::move(f)),
         blocks(parts.kv_blocks, parts.kv_block_tokens),
         logits(std::size_t{parts.max_running} * parts.tokenizer->vocabulary_size()) {
+    assert(parts.context <= std::uint64_t{parts.kv_blocks} * parts.kv_block_tokens);
+    for (std::size_t id = 0; id < parts.tokenizer->vocabulary_size(); ++id)
+      longest_token = std::max(longest_token, parts.tokenizer->token(static_cast<TokenId>(id)).size());
     states.reserve(parts.max_running);
     shares.reserve(parts.max_running);
     sequences.reserve(parts.max_running);
@@ -52,6 +61,8 @@ struct Engine::State {
     counters.kv_blocks_free = blocks.available();
     shown = counters;
   }
+
+  Result<void> check_text_bytes(const Prompt& prompt) const;
 
   void loop();
   bool wait_for_work();
@@ -61,6 +72,7 @@ struct Engine::State {
   void after_row(RunningRequest& request, std::span<float> row);
   void end(RunningRequest& request, Event&& event);
   void end_all(const Error& error);
+  void fail(const Error& error);
   void publish();
 };
 
@@ -69,7 +81,7 @@ Engine::~Engine() {
   close();
 }
 
-Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, EventSink sink) {
+Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, EventSink sink, FailureSink on_failure) {
   EngineParts parts;
   SIROCCO_TRY(parts.model, Model::open(options.model));
   const Model& model = *parts.model;
@@ -96,11 +108,11 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Event
   parts.max_rows_per_step = plan.backend.limits.rows;
   parts.max_running = options.max_running;
   parts.max_queued = options.max_queued;
-  return start(std::move(parts), std::move(sink));
+  return start(std::move(parts), std::move(sink), std::move(on_failure));
 }
 
-std::unique_ptr<Engine> Engine::start(EngineParts parts, EventSink sink) {
-  auto state = std::make_unique<State>(std::move(parts), std::move(sink));
+std::unique_ptr<Engine> Engine::start(EngineParts parts, EventSink sink, FailureSink on_failure) {
+  auto state = std::make_unique<State>(std::move(parts), std::move(sink), std::move(on_failure));
   state->thread = std::thread([s = state.get()] {
     pthread_setname_np(pthread_self(), "engine");
     s->loop();
@@ -128,24 +140,35 @@ Result<std::vector<TokenId>> Engine::tokenize(const Prompt& prompt) const {
   return ids;
 }
 
+// Tokenising takes time by the byte. No token stands for more of them than the longest has, so that a text which cannot
+// fit whatever its tokens are need not be read.
+Result<void> Engine::State::check_text_bytes(const Prompt& prompt) const {
+  std::size_t bytes = 0;
+  if (const auto* text = std::get_if<TextPrompt>(&prompt)) bytes = text->text.size();
+  if (const auto* conversation = std::get_if<Conversation>(&prompt)) {
+    for (const ChatMessage& message : conversation->messages) bytes += message.content.size();
+  }
+  if (bytes <= parts.context * longest_token) return {};
+  return sirocco::fail(ErrorCode::context_overflow,
+                       "the prompt has {} bytes, more than the context of {} tokens can hold", bytes, parts.context);
+}
+
 Result<Submitted> Engine::submit(const GenerateRequest& request,
                                  const std::function<void(const Submitted&)>& announce) {
   State& s = *state_;
   const EngineParts& parts = s.parts;
   SIROCCO_CHECK(request.sampling.validate(parts.tokenizer->vocabulary_size()));
+  SIROCCO_CHECK(s.check_text_bytes(request.prompt));
   SIROCCO_TRY(std::vector<TokenId> prompt, tokenize(request.prompt));
   if (prompt.empty()) return fail(ErrorCode::invalid_argument, "the prompt is empty");
   if (prompt.size() >= parts.context)
     return fail(ErrorCode::context_overflow, "the prompt has {} tokens, the context holds {} with the answer",
                 prompt.size(), parts.context);
   auto entry = std::make_unique<RunningRequest>(parts, request, std::move(prompt));
-  if (s.blocks.blocks_for(entry->longest()) > s.blocks.total())
-    return fail(ErrorCode::context_overflow, "prompt and answer may need {} tokens, the KV cache holds {}",
-                entry->longest(), s.blocks.total() * s.blocks.block_tokens());
 
   const std::lock_guard lock(s.mutex);
   if (s.closing) return fail(ErrorCode::shutting_down, "the engine is shutting down");
-  if (s.shown.failure) return fail(ErrorCode::internal, "{}", *s.shown.failure);
+  if (s.shown.failure) return fail(*s.shown.failure);
   if (s.queued.size() >= parts.max_queued)
     return fail(ErrorCode::busy, "{} requests are waiting, the most that may (engine.max_queued); try again later",
                 s.queued.size());
@@ -196,8 +219,7 @@ void Engine::State::loop() {
     const auto stepped = take_step();
     if (const auto lost = lost_mapping()) {
       // Zeros stand where weights were: whatever was computed since is void.
-      counters.failure = *lost;
-      end_all(Error(ErrorCode::io, *lost));
+      fail(Error(ErrorCode::io, *lost));
     } else if (!stepped) {
       end_all(stepped.error());
     }
@@ -236,13 +258,14 @@ void Engine::State::drop_cancelled() {
 }
 
 // Waiting requests start in order of arrival as soon as there is a place and there are blocks for the longest they can
-// get.
+// get. Whoever asks meanwhile finds each in one of the two lists.
 void Engine::State::admit() {
   const std::lock_guard lock(mutex);
   while (!queued.empty() && running.size() < parts.max_running) {
     auto taken = blocks.take(queued.front()->longest());
     if (!taken) return;
     queued.front()->start(*std::move(taken));
+    shown.requests.push_back(queued.front()->status(true));
     running.push_back(std::move(queued.front()));
     queued.pop_front();
   }
@@ -266,11 +289,10 @@ Result<void> Engine::State::take_step() {
   SIROCCO_CHECK(parts.backend->step(step, std::span(logits).first(step.logit_rows() * vocabulary)));
   if (lost_mapping()) return {};
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
-  counters.steps += 1;
   counters.prefill_tokens += prompt_rows;
   counters.decode_tokens += rows - prompt_rows;
-  counters.prefill_seconds += seconds * prompt_rows / rows;
-  counters.decode_seconds += seconds * (rows - prompt_rows) / rows;
+  prefill_speed.add(prompt_rows, seconds * prompt_rows / rows);
+  decode_speed.add(rows - prompt_rows, seconds * (rows - prompt_rows) / rows);
 
   std::size_t row = 0;
   for (std::size_t i = 0; i < shares.size(); ++i) {
@@ -291,12 +313,14 @@ void Engine::State::after_row(RunningRequest& request, std::span<float> row) {
 }
 
 void Engine::State::end(RunningRequest& request, Event&& event) {
-  const auto* done = std::get_if<DoneEvent>(&event);
-  (done == nullptr                           ? counters.failed
-   : done->reason == FinishReason::cancelled ? counters.cancelled
-                                             : counters.done) += 1;
   blocks.give_back(request.take_blocks());
   request.ended = true;
+  {
+    // Who has read the ending does not find the request among those that run.
+    const std::lock_guard lock(mutex);
+    std::erase_if(shown.requests, [&](const EngineStatus::Request& r) { return r.id == request.id; });
+    shown.kv_blocks_free = blocks.available();
+  }
   sink(request.id, std::move(event));
 }
 
@@ -314,8 +338,17 @@ void Engine::State::end_all(const Error& error) {
   for (const auto& request : waiting) end(*request, error);
 }
 
+// Of the whole engine. Told last: who hears of it may stop everything, and the requests are to end with the reason.
+void Engine::State::fail(const Error& error) {
+  counters.failure = error;
+  end_all(error);
+  if (on_failure) on_failure(error);
+}
+
 void Engine::State::publish() {
   counters.kv_blocks_free = blocks.available();
+  counters.prefill_tokens_per_s = prefill_speed.tokens_per_s();
+  counters.decode_tokens_per_s = decode_speed.tokens_per_s();
   const std::lock_guard lock(mutex);
   shown = counters;
   for (const auto& request : running) shown.requests.push_back(request->status(true));

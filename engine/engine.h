@@ -51,10 +51,9 @@ using Prompt = std::variant<TextPrompt, Conversation, std::vector<TokenId>>;
 struct GenerateRequest {
   Prompt prompt;
   SamplingParameters sampling;
-  std::uint32_t max_tokens = 0;  // 0: kDefaultMaxTokens
+  std::uint32_t max_tokens = 0;  // 0: as many as the context holds
   std::vector<std::string> stops;
 };
-inline constexpr std::uint32_t kDefaultMaxTokens = 1024;
 
 enum class FinishReason : std::uint8_t { end_token, stop_string, max_tokens, context_full, cancelled };
 
@@ -75,6 +74,9 @@ struct DoneEvent {
 using Event = std::variant<TokensEvent, DoneEvent, Error>;
 using EventSink = std::function<void(RequestId, Event&&)>;
 
+// Called once, on the engine thread, when the engine cannot go on: why. Every request has had its ending by then.
+using FailureSink = std::function<void(const Error&)>;
+
 struct Submitted {
   RequestId id = 0;
   std::uint32_t prompt_tokens = 0;
@@ -90,17 +92,13 @@ struct EngineStatus {
     std::uint32_t generated_tokens = 0;
   };
   std::vector<Request> requests;
-  std::uint64_t done = 0;
-  std::uint64_t failed = 0;  // ended by an error of ours
-  std::uint64_t cancelled = 0;
-  std::uint64_t steps = 0;
   std::uint64_t prefill_tokens = 0;
   std::uint64_t decode_tokens = 0;
-  double prefill_seconds = 0;  // in steps with rows of prompts; a mixed step is shared by rows
-  double decode_seconds = 0;
+  double prefill_tokens_per_s = 0;  // recently; the time of a mixed step is shared by rows
+  double decode_tokens_per_s = 0;
   std::uint32_t kv_blocks = 0;
   std::uint32_t kv_blocks_free = 0;
-  std::optional<std::string> failure;  // the engine stopped: why
+  std::optional<Error> failure;  // the engine stopped: why
 };
 
 // What an Engine is made of; tests bring their own backend.
@@ -112,7 +110,7 @@ struct EngineParts {
   std::unique_ptr<ExpertSource> experts;
   std::unique_ptr<Backend> backend;
   MemoryPlan plan;
-  std::uint32_t context = 0;
+  std::uint32_t context = 0;  // at most what the blocks hold
   std::uint32_t kv_blocks = 0;
   std::uint32_t kv_block_tokens = 32;
   std::uint32_t max_rows_per_step = 64;
@@ -122,13 +120,13 @@ struct EngineParts {
 
 class Engine {
  public:
-  static Result<std::unique_ptr<Engine>> open(const EngineOptions& options, EventSink sink);
-  static std::unique_ptr<Engine> start(EngineParts parts, EventSink sink);
+  static Result<std::unique_ptr<Engine>> open(const EngineOptions& options, EventSink sink, FailureSink on_failure);
+  static std::unique_ptr<Engine> start(EngineParts parts, EventSink sink, FailureSink on_failure);
   ~Engine();  // close()
 
-  // Checks and tokenises on the calling thread. Errors: an impossible request, CONTEXT_OVERFLOW, BUSY, SHUTTING_DOWN.
-  // Events may arrive before submit returns: `announce` is called first, with the queue locked, so that the caller
-  // knows the id.
+  // Checks and tokenises on the calling thread, which may take seconds; a text too long for the context is refused
+  // before that. Errors: an impossible request, CONTEXT_OVERFLOW, BUSY, SHUTTING_DOWN. Events may arrive before submit
+  // returns: `announce` is called first, with the queue locked, so that the caller knows the id.
   Result<Submitted> submit(const GenerateRequest& request, const std::function<void(const Submitted&)>& announce = {});
 
   // Ends the request within one step, with what it has: DoneEvent, cancelled. Unknown or ended ids are ignored.

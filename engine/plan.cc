@@ -60,9 +60,9 @@ Result<EnginePlan> plan_engine(const Model& model, const EngineOptions& options)
     const std::uint64_t affordable = plan.memory.budget / 4 / (2ULL * spec.layers * block_bytes) * kBlockTokens;
     const std::uint64_t wanted = std::uint64_t{context} * std::min(kContexts, options.max_running);
     backend.kv_blocks = std::max(blocks_for(std::min(wanted, affordable)), 1U);
-    // One sequence cannot be longer than the cache.
-    backend.limits.context = std::min(context, backend.kv_blocks * kBlockTokens);
   }
+  // One sequence cannot be longer than the cache.
+  backend.limits.context = std::min(context, backend.kv_blocks * kBlockTokens);
   plan_backend(model, *kernels, backend, plan.memory);
   plan.memory.lines.push_back({.name = "logits",
                                .bytes = std::uint64_t{options.max_running} * spec.vocabulary * sizeof(float),

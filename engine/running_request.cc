@@ -21,7 +21,7 @@ RunningRequest::RunningRequest(const EngineParts& parts, const GenerateRequest& 
     : tokens_(std::move(prompt)),
       prompt_tokens_(static_cast<std::uint32_t>(tokens_.size())),
       longest_(0),
-      max_tokens_(request.max_tokens == 0 ? kDefaultMaxTokens : request.max_tokens),
+      max_tokens_(request.max_tokens == 0 ? parts.context : request.max_tokens),
       tokenizer_(parts.tokenizer),
       sampler_(request.sampling, tokens_, parts.tokenizer->vocabulary_size()),
       detokenizer_(parts.tokenizer, {.continues = continues_prompt(*parts.tokenizer, request, tokens_)}),

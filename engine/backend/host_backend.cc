@@ -15,11 +15,11 @@ namespace {
 class HostBackend final : public Backend {
  public:
   HostBackend(std::shared_ptr<const Model> model, const Kernels& kernels, ExpertSource& experts,
-              const BackendOptions& options, const KvMemory& kv)
+              const BackendOptions& options, const KvMemory& kv, ThreadPool pool)
       : kernels_(kernels),
         kv_(kv),
         kv_bytes_(kv.bytes(kernels, model->spec())),
-        pool_(options.threads),
+        pool_(std::move(pool)),
         forward_(std::move(model), kernels, options.limits, pool_, experts) {}
   ~HostBackend() override { munmap(kv_.base, kv_bytes_); }
   HostBackend(const HostBackend&) = delete;
@@ -98,6 +98,7 @@ Result<std::unique_ptr<Backend>> make_backend(std::shared_ptr<const Model> model
                 "a KV cache in Q8_0 wants heads of a multiple of 32 dimensions, this model's have {}; "
                 "use memory.kv_type: f16",
                 model->spec().head_dim);
+  SIROCCO_TRY(ThreadPool pool, ThreadPool::create(options.threads));
   KvMemory kv = kv_memory(options);
   const std::size_t bytes = kv.bytes(*kernels, model->spec());
   void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -105,7 +106,7 @@ Result<std::unique_ptr<Backend>> make_backend(std::shared_ptr<const Model> model
     return fail(ErrorCode::out_of_memory, "KV cache of {} bytes: {}; lower memory.kv_tokens or model.context", bytes,
                 errno_message(errno));
   kv.base = static_cast<std::byte*>(memory);
-  return std::make_unique<HostBackend>(std::move(model), *kernels, experts, options, kv);
+  return std::make_unique<HostBackend>(std::move(model), *kernels, experts, options, kv, std::move(pool));
 }
 
 }  // namespace sirocco

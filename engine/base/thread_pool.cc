@@ -9,7 +9,9 @@
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "engine/base/cgroup.h"
@@ -76,17 +78,33 @@ struct ThreadPool::State {
   }
 };
 
-ThreadPool::ThreadPool(std::size_t threads) : state_(std::make_unique<State>()) {
+Result<ThreadPool> ThreadPool::create(std::size_t threads) {
   const std::size_t count = threads == 0 ? default_threads() : threads;
-  for (std::size_t thread = 1; thread < count; ++thread) {
-    state_->workers.emplace_back([state = state_.get(), thread] {
-      pthread_setname_np(pthread_self(), ("worker-" + std::to_string(thread)).substr(0, 15).c_str());
-      state->work_until_stopped(thread);
-    });
+  if (count > kMaxThreads)
+    return fail(ErrorCode::invalid_argument, "{} threads were asked for (engine.threads, --threads); allowed: 0 to {}",
+                count, kMaxThreads);
+  ThreadPool pool(std::make_unique<State>());  // ends those that were started if one cannot be
+  try {
+    for (std::size_t thread = 1; thread < count; ++thread) {
+      pool.state_->workers.emplace_back([state = pool.state_.get(), thread] {
+        pthread_setname_np(pthread_self(), ("worker-" + std::to_string(thread)).c_str());
+        state->work_until_stopped(thread);
+      });
+    }
+  } catch (const std::system_error& error) {
+    return fail(ErrorCode::io,
+                "thread {} of {} could not be started: {}; ask for fewer (engine.threads, --threads), or raise the "
+                "limit (TasksMax= of the unit, ulimit -u)",
+                pool.threads() + 1, count, error.code().message());
   }
+  return pool;
 }
 
+ThreadPool::ThreadPool(std::unique_ptr<State> state) : state_(std::move(state)) {}
+ThreadPool::ThreadPool(ThreadPool&& other) noexcept = default;
+
 ThreadPool::~ThreadPool() {
+  if (!state_) return;  // moved from
   state_->stopping.store(true, std::memory_order_release);
   state_->generation.fetch_add(1, std::memory_order_acq_rel);
   state_->generation.notify_all();

@@ -8,15 +8,20 @@
 #include <memory>
 #include <type_traits>
 
+#include "engine/base/result.h"
+
 namespace sirocco {
 
 class ThreadPool {
  public:
-  // `threads` counts the caller of run(): 1 starts no worker. 0 means default_threads().
-  explicit ThreadPool(std::size_t threads);
+  static constexpr std::size_t kMaxThreads = 1024;
+
+  // `threads` counts the caller of run(): 1 starts no worker. 0 means default_threads(). Error: more than kMaxThreads,
+  // or than the system lets this process have.
+  static Result<ThreadPool> create(std::size_t threads);
+  ThreadPool(ThreadPool&& other) noexcept;
+  ThreadPool& operator=(ThreadPool&&) = delete;
   ~ThreadPool();
-  ThreadPool(const ThreadPool&) = delete;
-  ThreadPool& operator=(const ThreadPool&) = delete;
 
   std::size_t threads() const;
 
@@ -38,6 +43,7 @@ class ThreadPool {
   void run_chunks(std::size_t chunks, Function function, void* work);
 
   struct State;
+  explicit ThreadPool(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
 

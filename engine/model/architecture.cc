@@ -75,13 +75,13 @@ void TensorTable::slice(const GgufTensor* tensor, std::uint64_t first_row, std::
   target.data = file_.data(*tensor).data() + first_row * row_bytes(tensor->type, tensor->shape[0]);
 }
 
-bool TensorTable::optional(const std::string& name, std::vector<std::uint64_t> shape, Matrix& target) {
+bool TensorTable::optional(const std::string& name, const std::vector<std::uint64_t>& shape, Matrix& target) {
   const GgufTensor* tensor = find(name, shape, false);
   if (tensor != nullptr) slice(tensor, 0, tensor->shape[1], target);
   return tensor != nullptr;
 }
 
-void TensorTable::need(const std::string& name, std::vector<std::uint64_t> shape, Matrix& target) {
+void TensorTable::need(const std::string& name, const std::vector<std::uint64_t>& shape, Matrix& target) {
   if (const GgufTensor* tensor = find(name, shape, true)) slice(tensor, 0, tensor->shape[1], target);
 }
 

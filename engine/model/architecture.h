@@ -22,10 +22,10 @@ class TensorTable {
   explicit TensorTable(const GgufFile& file) : file_(file) {}
 
   // Looks the tensor up and binds it to `target`. shape in the file's order: {inputs, outputs}.
-  void need(const std::string& name, std::vector<std::uint64_t> shape, Matrix& target);
+  void need(const std::string& name, const std::vector<std::uint64_t>& shape, Matrix& target);
   void need(const std::string& name, std::uint64_t size, std::vector<float>& target);
   // The same for what may be absent; then `target` stays as it is.
-  bool optional(const std::string& name, std::vector<std::uint64_t> shape, Matrix& target);
+  bool optional(const std::string& name, const std::vector<std::uint64_t>& shape, Matrix& target);
   bool optional(const std::string& name, std::uint64_t size, std::vector<float>& target);
 
   // The experts of a layer in any of the layouts in use: merged (ffn_gate_exps, ffn_up_exps, ffn_down_exps), fused

@@ -13,7 +13,12 @@ namespace {
 
 using Candidate = Sampler::Candidate;
 
+// The ranges that docs/protocol.md promises to clients.
+constexpr float kMaxTemperature = 100;
+constexpr float kMaxPenalty = 100;
+constexpr float kMaxBias = 1000;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kLargest = std::numeric_limits<float>::max();
 
 Result<void> check_range(std::string_view name, float value, float low, float high) {
   if (value >= low && value <= high) return {};  // false for NaN
@@ -28,9 +33,9 @@ Result<void> check_bias(const std::vector<std::pair<TokenId, float>>& bias, std:
       return fail(ErrorCode::invalid_argument, "logit_bias: token {} is not in the vocabulary; allowed: 0 to {}", id,
                   vocabulary - 1);
     }
-    if (!(value >= -100 && value <= 100)) {
-      return fail(ErrorCode::invalid_argument, "logit_bias: {} for token {} is out of range; allowed: -100 to 100",
-                  value, id);
+    if (!(value >= -kMaxBias && value <= kMaxBias)) {
+      return fail(ErrorCode::invalid_argument, "logit_bias: {} for token {} is out of range; allowed: {} to {}", value,
+                  id, -kMaxBias, kMaxBias);
     }
     ids.push_back(id);
   }
@@ -112,12 +117,13 @@ double sum_of_probabilities(std::span<const Candidate> candidates) {
 }  // namespace
 
 Result<void> SamplingParameters::validate(std::size_t vocabulary) const {
-  SIROCCO_CHECK(check_range("temperature", temperature, 0, 100));
+  SIROCCO_CHECK(check_range("temperature", temperature, 0, kMaxTemperature));
   SIROCCO_CHECK(check_range("top_p", top_p, 0, 1));
   SIROCCO_CHECK(check_range("min_p", min_p, 0, 1));
-  SIROCCO_CHECK(check_range("repetition_penalty", repetition_penalty, 0.01F, 100));
-  SIROCCO_CHECK(check_range("frequency_penalty", frequency_penalty, -2, 2));
-  SIROCCO_CHECK(check_range("presence_penalty", presence_penalty, -2, 2));
+  SIROCCO_CHECK(check_range("repetition_penalty", repetition_penalty, 0, kMaxPenalty));
+  if (repetition_penalty == 0) return fail(ErrorCode::invalid_argument, "repetition_penalty: 0 divides by zero");
+  SIROCCO_CHECK(check_range("frequency_penalty", frequency_penalty, -kMaxPenalty, kMaxPenalty));
+  SIROCCO_CHECK(check_range("presence_penalty", presence_penalty, -kMaxPenalty, kMaxPenalty));
   return check_bias(logit_bias, vocabulary);
 }
 
@@ -191,7 +197,10 @@ void Sampler::adjust(std::span<float> logits) const {
   for (const auto& [id, bias] : parameters_.logit_bias) logits[static_cast<std::size_t>(id)] += bias;
   for (const TokenId id : distinct_) {
     float& logit = logits[static_cast<std::size_t>(id)];
-    logit = logit < 0 ? logit * parameters_.repetition_penalty : logit / parameters_.repetition_penalty;
+    if (!std::isfinite(logit)) continue;  // what cannot be chosen stays so, what is no number is found later
+    // A penalty far below 1 leads out of the floats: their largest stands for what lies beyond.
+    const float penalised = logit < 0 ? logit * parameters_.repetition_penalty : logit / parameters_.repetition_penalty;
+    logit = std::clamp(penalised, -kLargest, kLargest);
     const std::uint32_t times = answer_counts_[static_cast<std::size_t>(id)];
     if (times == 0) continue;
     logit -= static_cast<float>(times) * parameters_.frequency_penalty + parameters_.presence_penalty;

@@ -137,7 +137,7 @@ ClientResult<Client> Client::connect(const std::string& path, ClientOptions opti
 
 ClientResult<void> Client::handshake(Clock::time_point deadline) {
   // A daemon that refuses us at once may have closed before Hello is written: its reason is still there to be read.
-  const auto sent = send(0, wire::Hello{wire::kProtocolVersion, wire::kProtocolVersion, state_->options.name});
+  auto sent = send(0, wire::Hello{wire::kProtocolVersion, wire::kProtocolVersion, state_->options.name});
   if (!sent && sent.error().kind != Kind::disconnected) return sent;
   const auto left = std::max(milliseconds(0), std::chrono::ceil<milliseconds>(deadline - Clock::now()));
   auto answer = receive(left);
@@ -159,7 +159,7 @@ ClientResult<void> Client::handshake(Clock::time_point deadline) {
 }
 
 ClientResult<void> Client::send(std::uint64_t request_id, const wire::Message& message) {
-  if (const auto valid = wire::validate(message); !valid) return fail(Kind::protocol, valid.error().message);
+  if (const auto valid = wire::validate(message); !valid) return fail(Kind::invalid, valid.error().message);
   const std::vector<std::byte> frame = wire::encode(message, request_id);
   const Clock::time_point deadline = Clock::now() + state_->options.timeout;
   for (std::size_t done = 0; done < frame.size();) {
@@ -209,8 +209,13 @@ ClientResult<wire::Done> Client::generate(const wire::Generate& request, const C
     if (!*received) {
       const auto ready = state_->wait(std::nullopt, true);
       if (!ready) return tl::unexpected<ClientError>(ready.error());
-      if (*ready == State::Ready::woken) (void)::read(state_->wake, &wakes, sizeof(wakes));
-      const auto step = *ready == State::Ready::woken ? cancel_once() : state_->read_some();
+      const bool woken = *ready == State::Ready::woken;
+      if (woken) (void)::read(state_->wake, &wakes, sizeof(wakes));
+      if (woken && cancelled) {
+        return fail(Kind::gave_up,
+                    fmt::format("{}: the daemon has not answered the cancel: is it stuck?", state_->path));
+      }
+      const auto step = woken ? cancel_once() : state_->read_some();
       if (!step) return tl::unexpected<ClientError>(step.error());
       continue;
     }

@@ -25,7 +25,9 @@ struct ClientError {
     permission,    // the socket may not be opened
     timeout,       // the daemon did not answer in time
     disconnected,  // the daemon went away
-    protocol,      // what came is not the protocol, or what was to be sent is not
+    protocol,      // what came is not the protocol
+    invalid,       // what was to be sent is not allowed by the protocol; nothing was sent
+    gave_up,       // cancel() came again before the daemon had answered the first: this Client is of no more use
     refused,       // the daemon answered with an Error: `code` and `retry_after_ms` are its
     system,        // the operating system failed us
   };
@@ -62,7 +64,8 @@ class Client {
   // Waits as long as the answer takes. A cancelled answer ends with Done and the reason cancelled.
   ClientResult<wire::Done> generate(const wire::Generate& request, const Callbacks& callbacks);
 
-  // Ends the generate() under way; without one it has no effect. Async-signal-safe.
+  // Ends the generate() under way; without one it has no effect. A second call, while the daemon has not answered the
+  // first, ends the waiting: a daemon that is stuck holds nobody. Async-signal-safe.
   void cancel() noexcept;
 
   ClientResult<std::vector<std::int32_t>> tokenize(const wire::Tokenize& request);

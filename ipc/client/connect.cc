@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <string_view>
 #include <system_error>
 #include <thread>
 
@@ -20,6 +21,13 @@ using Kind = ClientError::Kind;
 
 tl::unexpected<ClientError> fail(Kind kind, std::string message) {
   return tl::unexpected<ClientError>(ClientError{.kind = kind, .message = std::move(message)});
+}
+
+// In place of a socket: "a directory", "a file"; empty where there is none or nothing.
+std::string_view in_the_way(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0 || S_ISSOCK(status.st_mode)) return {};
+  return S_ISDIR(status.st_mode) ? "a directory" : "a file";
 }
 
 // The group of the socket, or of the first directory above it that can be seen; empty if it has no name.
@@ -40,6 +48,11 @@ tl::unexpected<ClientError> failure(const std::string& path, int error) {
   switch (error) {
     case ENOENT:
     case ECONNREFUSED:
+      if (const std::string_view what = in_the_way(path); !what.empty()) {
+        return fail(Kind::no_daemon, fmt::format("{}: is {} and no socket: name the daemon's socket with --socket or "
+                                                 "$SIROCCO_SOCKET",
+                                                 path, what));
+      }
       return fail(
           Kind::no_daemon,
           fmt::format("no daemon at {}{}: start it with `siroccod --config FILE --socket {}` or `systemctl start "
@@ -48,9 +61,12 @@ tl::unexpected<ClientError> failure(const std::string& path, int error) {
     case EACCES:
     case EPERM: {
       const std::string group = group_of(path);
+      // Nobody should have to join root's group.
       return fail(Kind::permission,
-                  group.empty()
-                      ? fmt::format("{}: permission denied: ask who runs the daemon for access", path)
+                  group.empty() || group == "root"
+                      ? fmt::format("{}: permission denied: ask who runs the daemon for access (server.group in its "
+                                    "configuration names the group that may use the socket)",
+                                    path)
                       : fmt::format("{}: permission denied: add yourself to the group {} (the socket's group): "
                                     "sudo usermod -aG {} $USER, then log in again",
                                     path, group, group));

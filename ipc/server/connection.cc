@@ -18,6 +18,7 @@ namespace {
 using wire::ErrorCode;
 
 constexpr std::size_t kReadBytes = 16 * 1024;
+constexpr std::uint32_t kRestartMs = 1000;  // after which a daemon that is restarted may be back
 constexpr std::size_t kFrameOverhead = 64;  // of a TokenBatch: header, tables, and our own bookkeeping
 
 // In place of a message that may not be sent. An Error keeps its code: its text may quote a file's name or content.
@@ -105,7 +106,7 @@ void Connection::on_frame(const wire::Frame& frame) {
                        wire::message_name(wire::message_type(*message))));
     return close_when_flushed();
   }
-  std::visit([&](auto&& m) { on_message(frame.request_id, std::move(m)); }, *std::move(message));
+  std::visit([&](auto& m) { on_message(frame.request_id, std::move(m)); }, *message);
 }
 
 void Connection::on_message(std::uint64_t id, wire::Hello hello) {
@@ -130,25 +131,26 @@ void Connection::on_message(std::uint64_t id, wire::Hello hello) {
 }
 
 void Connection::on_message(std::uint64_t id, wire::Generate generate) {
-  if (!begin(id, {.cancellable = true, .omit_ids = generate.omit_ids})) return;
-  handler_.on_generate({id_, id}, peer_, std::move(generate));
+  const auto key = begin(id, {.cancellable = true, .omit_ids = generate.omit_ids});
+  if (key) handler_.on_generate(*key, peer_, std::move(generate));
 }
 
 void Connection::on_message(std::uint64_t id, wire::Tokenize tokenize) {
-  if (begin(id, {})) handler_.on_tokenize({id_, id}, peer_, std::move(tokenize));
+  if (const auto key = begin(id, {})) handler_.on_tokenize(*key, peer_, std::move(tokenize));
 }
 
 void Connection::on_message(std::uint64_t id, wire::Detokenize detokenize) {
-  if (begin(id, {})) handler_.on_detokenize({id_, id}, peer_, std::move(detokenize));
+  if (const auto key = begin(id, {})) handler_.on_detokenize(*key, peer_, std::move(detokenize));
 }
 
 void Connection::on_message(std::uint64_t id, wire::Status) {
-  if (begin(id, {})) handler_.on_status({id_, id}, peer_);
+  if (const auto key = begin(id, {})) handler_.on_status(*key, peer_);
 }
 
 void Connection::on_message(std::uint64_t id, wire::Cancel) {
   const auto request = in_flight_.find(id);
-  if (request != in_flight_.end() && request->second.cancellable) handler_.on_cancel({id_, id});
+  if (request == in_flight_.end() || !request->second.cancellable) return;
+  handler_.on_cancel({.connection = id_, .request_id = id, .serial = request->second.serial});
 }
 
 template <class FromServer>
@@ -157,35 +159,36 @@ void Connection::on_message(std::uint64_t id, FromServer message) {
          fmt::format("{}: only the daemon sends this", wire::message_name(wire::message_type(std::move(message)))));
 }
 
-bool Connection::begin(std::uint64_t id, InFlight request) {
+std::optional<RequestKey> Connection::begin(std::uint64_t id, InFlight request) {
   if (id == 0) {
     refuse(0, ErrorCode::invalid_message, "request_id: 0 means the connection; number requests from 1");
-    return false;
+    return std::nullopt;
   }
   if (in_flight_.contains(id)) {
     refuse(0, ErrorCode::duplicate_request, fmt::format("request_id: {} is in flight already", id));
-    return false;
+    return std::nullopt;
   }
   if (in_flight_.size() >= limits_.in_flight) {
     refuse(id, ErrorCode::too_many_requests,
            fmt::format("{} requests are in flight on this connection: wait for one to end", in_flight_.size()), 100);
-    return false;
+    return std::nullopt;
   }
+  request.serial = ++last_serial_;
   in_flight_.emplace(id, request);
-  return true;
+  return RequestKey{.connection = id_, .request_id = id, .serial = request.serial};
 }
 
 // --- writing
 
-void Connection::send(std::uint64_t request_id, wire::Message message) {
-  const auto request = in_flight_.find(request_id);
-  if (request == in_flight_.end()) return;
+void Connection::send(const RequestKey& key, wire::Message message) {
+  const auto request = in_flight_.find(key.request_id);
+  if (request == in_flight_.end() || request->second.serial != key.serial) return;
   if (auto* batch = std::get_if<wire::TokenBatch>(&message)) {
     if (request->second.omit_ids) batch->ids.clear();
-    return queue_batch(request_id, std::move(*batch));
+    return queue_batch(key, std::move(*batch));
   }
   if (!std::holds_alternative<wire::Accepted>(message)) in_flight_.erase(request);
-  queue(request_id, message);
+  queue(key.request_id, message);
 }
 
 // An Error that follows from a frame which began no request must not look like the ending of one that is under way:
@@ -212,20 +215,21 @@ void Connection::queue(std::uint64_t id, const wire::Message& message) {
   write();
 }
 
-void Connection::queue_batch(std::uint64_t id, wire::TokenBatch batch) {
+void Connection::queue_batch(const RequestKey& key, wire::TokenBatch batch) {
+  const std::uint64_t id = key.request_id;
   if (batch.ids.empty() && batch.text.empty()) return;
   if (const auto valid = wire::validate(batch); !valid) {
     in_flight_.erase(id);
-    queue(id, batch);  // which says why
-    return handler_.on_cancel({id_, id});
+    handler_.on_ended(key, ErrorCode::internal);
+    return queue(id, batch);  // which says why
   }
   const auto same = [id](const Outgoing& o) { return o.request_id == id && o.batch; };
   const auto waiting = std::find_if(queue_.rbegin(), queue_.rend(), same);
   const std::size_t bytes = charge_of(batch) + (waiting == queue_.rend() ? kFrameOverhead : 0);
   if (queued_bytes_ + bytes > limits_.queued_bytes) {
     in_flight_.erase(id);
-    end_slow(id);
-    return handler_.on_cancel({id_, id});
+    handler_.on_ended(key, ErrorCode::slow_consumer);
+    return end_slow(id);
   }
   queued_bytes_ += bytes;
   if (waiting == queue_.rend()) {
@@ -301,7 +305,7 @@ void Connection::on_frame_timeout() {
 
 void Connection::shut_down() {
   if (phase_ >= Phase::closing) return;
-  const wire::Error stopping{ErrorCode::shutting_down, "the daemon is stopping: ask again once it is back"};
+  const wire::Error stopping{ErrorCode::shutting_down, "the daemon is stopping: ask again once it is back", kRestartMs};
   for (const auto& [id, request] : in_flight_) queue(id, stopping);
   queue(0, stopping);
   close_when_flushed();

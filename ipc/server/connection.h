@@ -31,7 +31,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void start();
 
   // To one of this client's requests; dropped when that has ended.
-  void send(std::uint64_t request_id, wire::Message message);
+  void send(const RequestKey& key, wire::Message message);
 
   // Ends every request, and then the connection, with SHUTTING_DOWN.
   void shut_down();
@@ -42,6 +42,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   enum class Phase { before_hello, open, closing, closed };
 
   struct InFlight {
+    std::uint64_t serial = 0;
     bool cancellable = false;  // Generate; the others are answered at once
     bool omit_ids = false;
   };
@@ -65,11 +66,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void on_message(std::uint64_t id, wire::Cancel cancel);
   template <class FromServer>
   void on_message(std::uint64_t id, FromServer message);
-  bool begin(std::uint64_t id, InFlight request);
+  // Nothing, and the client has its Error, if the request may not begin.
+  std::optional<RequestKey> begin(std::uint64_t id, InFlight request);
 
   void refuse(std::uint64_t id, wire::ErrorCode code, std::string message, std::uint32_t retry_after_ms = 0);
   void queue(std::uint64_t id, const wire::Message& message);
-  void queue_batch(std::uint64_t id, wire::TokenBatch batch);
+  void queue_batch(const RequestKey& key, wire::TokenBatch batch);
   void end_slow(std::uint64_t id);
   void write();
   void on_written(boost::system::error_code error);
@@ -92,6 +94,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Phase phase_ = Phase::before_hello;
   bool greeted_ = false;  // the handler knows this connection
   std::unordered_map<std::uint64_t, InFlight> in_flight_;
+  std::uint64_t last_serial_ = 0;
 
   wire::FrameReader reader_{wire::kMaxHelloPayload};
   std::vector<std::byte> read_buffer_;

@@ -16,10 +16,12 @@ namespace sirocco {
 
 using ConnectionId = std::uint64_t;  // unique for the life of a Server
 
-// One request: the ids of different clients may be the same number.
+// One request. The ids of different clients may be the same number, and a client may use one again as soon as it has
+// read the ending: the serial tells what is still on its way to the old request from what is the new one's.
 struct RequestKey {
   ConnectionId connection = 0;
   std::uint64_t request_id = 0;
+  std::uint64_t serial = 0;  // of the connection's requests, from 1
 
   auto operator<=>(const RequestKey&) const = default;
 };
@@ -43,9 +45,13 @@ class Handler {
   virtual void on_detokenize(RequestKey key, const Peer& peer, wire::Detokenize detokenize) = 0;
   virtual void on_status(RequestKey key, const Peer& peer) = 0;
 
-  // The client wants this Generate to end (the answer to it is Done with the reason cancelled), or the server has ended
-  // it (SLOW_CONSUMER). May come more than once, and may cross the ending.
+  // The client wants this Generate to end: the answer to it is Done with the reason cancelled. May come more than once,
+  // and may cross the ending.
   virtual void on_cancel(RequestKey key) = 0;
+
+  // The server itself has ended this Generate with an Error (SLOW_CONSUMER, as a rule): it needs no answer any more.
+  // May cross the ending.
+  virtual void on_ended(RequestKey key, wire::ErrorCode code) = 0;
 
   // The client has gone: none of its requests needs an answer any more. Once for each connection that said Hello.
   virtual void on_disconnect(ConnectionId connection) = 0;

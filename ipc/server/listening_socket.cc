@@ -73,7 +73,10 @@ tl::expected<Descriptor, std::string> take_lock(const std::string& path) {
     return fail("{}: its directory {} does not exist: create it, or choose another path with --socket", path,
                 directory.string());
   }
-  if (lock.get() < 0) return fail("{}: cannot be opened: {}", lock_path, reason(errno));
+  if (lock.get() < 0) {
+    return fail("{}: cannot be opened: {}: run as a user who may write there, or choose another path with --socket",
+                lock_path, reason(errno));
+  }
 
   if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return fail("{}: cannot be locked: {}", lock_path, reason(errno));
@@ -88,16 +91,23 @@ tl::expected<Descriptor, std::string> take_lock(const std::string& path) {
   return lock;
 }
 
+// Whether there is a socket file; an error if it is something else.
+tl::expected<bool, std::string> socket_file_at(const std::string& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0) {
+    if (errno == ENOENT) return false;
+    return fail("{}: {}", path, reason(errno));
+  }
+  if (S_ISSOCK(status.st_mode)) return true;
+  return fail("{}: is in the way and no socket: remove it, or choose another path with --socket", path);
+}
+
 // With the lock held: removes a socket file that nobody answers at. One that answers belongs to somebody who does not
 // take the lock (a socket unit of systemd, another program).
 tl::expected<void, std::string> remove_stale(const std::string& path, const sockaddr_un& address) {
-  struct stat status {};
-  if (::lstat(path.c_str(), &status) != 0) {
-    return errno == ENOENT ? tl::expected<void, std::string>{} : fail("{}: {}", path, reason(errno));
-  }
-  if (!S_ISSOCK(status.st_mode)) {
-    return fail("{}: is in the way and no socket: remove it, or choose another path with --socket", path);
-  }
+  const auto there = socket_file_at(path);
+  if (!there) return Failure(there.error());
+  if (!*there) return {};
   const Descriptor probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) {
     ucred peer{};
@@ -110,19 +120,22 @@ tl::expected<void, std::string> remove_stale(const std::string& path, const sock
   return {};
 }
 
-tl::expected<void, std::string> set_owner(const ListenOptions& options) {
-  if (!options.group.empty()) {
-    group entry{};
-    group* found = nullptr;
-    char buffer[16384];  // of the members' names; a longer list is an error below
-    const int error = ::getgrnam_r(options.group.c_str(), &entry, buffer, sizeof(buffer), &found);
-    if (found == nullptr) {
-      return fail("{}: there is no group \"{}\"{}: create it (groupadd --system {})", options.path, options.group,
-                  error == 0 ? "" : " (" + reason(error) + ")", options.group);
-    }
-    if (::chown(options.path.c_str(), static_cast<uid_t>(-1), entry.gr_gid) != 0) {
-      return fail("{}: cannot be given to the group \"{}\": {}", options.path, options.group, reason(errno));
-    }
+constexpr auto kSameGroup = static_cast<gid_t>(-1);  // of chown()
+
+tl::expected<gid_t, std::string> group_of(const ListenOptions& options) {
+  if (options.group.empty()) return kSameGroup;
+  group entry{};
+  group* found = nullptr;
+  char buffer[16384];  // of the members' names; a longer list is an error below
+  const int error = ::getgrnam_r(options.group.c_str(), &entry, buffer, sizeof(buffer), &found);
+  if (found != nullptr) return entry.gr_gid;
+  return fail("{}: there is no group \"{}\"{}: create it (groupadd --system {})", options.path, options.group,
+              error == 0 ? "" : " (" + reason(error) + ")", options.group);
+}
+
+tl::expected<void, std::string> set_owner(const ListenOptions& options, gid_t group) {
+  if (group != kSameGroup && ::chown(options.path.c_str(), static_cast<uid_t>(-1), group) != 0) {
+    return fail("{}: cannot be given to the group \"{}\": {}", options.path, options.group, reason(errno));
   }
   if (::chmod(options.path.c_str(), options.mode) != 0) {
     return fail("{}: mode {:o} cannot be set: {}", options.path, options.mode, reason(errno));
@@ -153,6 +166,10 @@ int ListeningSocket::take() {
 tl::expected<ListeningSocket, std::string> ListeningSocket::bind(const ListenOptions& options) {
   const auto address = address_of(options.path);
   if (!address) return Failure(address.error());
+  // What can be known before the lock is: a path that is refused gets no lock file beside it.
+  const auto group = group_of(options);
+  if (!group) return Failure(group.error());
+  if (const auto there = socket_file_at(options.path); !there) return Failure(there.error());
   auto lock = take_lock(options.path);
   if (!lock) return Failure(lock.error());
   if (auto removed = remove_stale(options.path, *address); !removed) return Failure(removed.error());
@@ -164,7 +181,7 @@ tl::expected<ListeningSocket, std::string> ListeningSocket::bind(const ListenOpt
   }
   ListeningSocket result(socket.release(), lock->release(), options.path);
   // Nobody can connect before listen(), so nobody finds the file with another mode.
-  if (auto set = set_owner(options); !set) return Failure(set.error());
+  if (auto set = set_owner(options, *group); !set) return Failure(set.error());
   if (::listen(result.descriptor_, options.backlog) != 0) return fail("{}: {}", options.path, reason(errno));
   return result;
 }

@@ -167,7 +167,7 @@ void Server::Loop::deliver() {
     const auto found = table_.find(key.connection);
     if (found == table_.end()) continue;
     const std::shared_ptr<Connection> connection = found->second;
-    connection->send(key.request_id, std::move(message));
+    connection->send(key, std::move(message));
   }
 }
 

@@ -203,7 +203,12 @@ int run(const Options& options) {
                  options.isa.c_str());
     return 1;
   }
-  ThreadPool pool(options.threads);
+  auto made = ThreadPool::create(options.threads);
+  if (!made) {
+    std::fprintf(stderr, "%s\n", made.error().message().c_str());
+    return 1;
+  }
+  ThreadPool& pool = *made;
   std::printf("isa %s, %zu threads, %zu pairs\n", std::string(kernels->isa).c_str(), pool.threads(), options.pairs);
   nlohmann::ordered_json results = nlohmann::ordered_json::array();
   for (const std::size_t rows : options.rows) {

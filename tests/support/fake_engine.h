@@ -15,7 +15,7 @@ inline constexpr std::size_t kVocabulary = 32;
 inline constexpr TokenId kEnd = 2;  // the end token
 
 // Tokens 0 to 25 are "a" to "z" except for kEnd, the rest "A" to "F".
-class FakeTokenizer final : public Tokenizer {
+class FakeTokenizer : public Tokenizer {
  public:
   FakeTokenizer() {
     for (std::size_t i = 0; i < kVocabulary; ++i) {
@@ -121,7 +121,9 @@ struct FakeEngine {
   FakeBackend* backend = nullptr;  // owned by the engine; set its hooks before the first submit
   std::unique_ptr<Engine> engine;
 
-  explicit FakeEngine(const std::function<void(EngineParts&)>& change = {}) {
+  // `sink` in place of `events`, where someone else listens.
+  explicit FakeEngine(const std::function<void(EngineParts&)>& change = {}, EventSink sink = {},
+                      FailureSink on_failure = {}) {
     EngineParts parts;
     parts.tokenizer = std::make_shared<FakeTokenizer>();
     parts.chat_error = Error(ErrorCode::unsupported, "the fake model has no chat format");
@@ -135,7 +137,7 @@ struct FakeEngine {
     parts.max_running = 4;
     parts.max_queued = 8;
     if (change) change(parts);
-    engine = Engine::start(std::move(parts), events.sink());
+    engine = Engine::start(std::move(parts), sink ? std::move(sink) : events.sink(), std::move(on_failure));
   }
 };
 

@@ -6,12 +6,17 @@ import random
 import signal
 import socket
 import stat
+import struct
 import subprocess
+import time
 import unittest
 
 from programs import BIN, PATIENCE_S, TestWithFolder, wait_until
 
 RAW = ("generate", "--raw", "--prompt", "hello", "--max-tokens", 40)
+# As docs/protocol.md shows it.
+HELLO = bytes.fromhex("28000000 01000000 00000000 00000000 10000000 00000a00 0c000400 06000800"
+                      "0a000000 01000100 04000000 04000000 64656d6f 00000000")
 
 
 class Answers(TestWithFolder):
@@ -67,6 +72,14 @@ class Answers(TestWithFolder):
         self.assertEqual(self.served.sirocco("generate", "--raw", "--prompt", "x", "--top-p", "2").returncode, 2)
         self.assertEqual(self.served.status()["state"], "READY")
 
+    def test_with_standard_output_closed_nothing_is_written_into_the_connection(self):
+        for command in (RAW, ("status",)):
+            closed = subprocess.run(["bash", "-c", 'exec "$@" >&-', "bash", BIN / "sirocco", *map(str, command)],
+                                    stderr=subprocess.PIPE, env=self.served.environment(), timeout=PATIENCE_S)
+            self.assertEqual(closed.returncode, 1)
+            self.assertIn("standard output: Bad file descriptor", closed.stderr.decode())
+        self.assertEqual(self.served.status()["requests_failed"], 0)
+
     def test_a_client_that_speaks_nonsense_harms_nobody(self):
         for seed in range(20):
             with socket.socket(socket.AF_UNIX) as client:
@@ -84,8 +97,10 @@ class Answers(TestWithFolder):
         result = self.served.sirocco(*RAW)
         self.assertEqual(result.returncode, 1)
         self.assertIn("tiny-moe.gguf", result.stderr.decode())
-        self.assertNotEqual(self.served.process.poll(), -signal.SIGBUS)
-        self.assertIn("tiny-moe.gguf", self.served.log.read_text())
+        self.assertEqual(self.served.process.wait(PATIENCE_S), 1)
+        said = [line for line in self.served.log.read_text().splitlines() if "the file was cut short" in line]
+        self.assertEqual(len([line for line in said if "request" not in line]), 1, said)
+        self.assertEqual(len(said), 2, said)  # the other tells whose request it cost
 
     def test_a_model_overwritten_while_it_is_served_answers_no_more(self):
         other = self.synth("tiny-moe", name="other.gguf", seed=2)
@@ -126,6 +141,22 @@ class Life(TestWithFolder):
         wait_until(log.exists, "a new log file")
         daemon.sirocco(*RAW)
         self.assertIn("MAX_TOKENS", log.read_text())
+
+    def test_sighup_under_load_harms_nobody(self):
+        log = self.folder / "own.log"
+        daemon = self.daemon(self.synth(), f"log:\n  file: {log}\n  level: debug\n")
+        unknown = struct.pack("<IHHQx", 1, 999, 0, 1)  # is refused, and each refusal is a line of the log
+        end = time.monotonic() + 3
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(daemon.socket))
+            client.sendall(HELLO)
+            while time.monotonic() < end:
+                client.sendall(unknown)
+                client.recv(1 << 20)
+                daemon.process.send_signal(signal.SIGHUP)
+        self.assertEqual(daemon.sirocco(*RAW).returncode, 0)
+        self.assertEqual(daemon.stop(), 0)
+        self.assertGreater(log.read_text().count("UNKNOWN_TYPE"), 1000)
 
     def test_a_wrong_configuration_is_refused_with_line_and_column(self):
         config = self.folder / "wrong.yaml"

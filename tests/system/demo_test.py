@@ -11,6 +11,7 @@ import select
 import signal
 import stat
 import subprocess
+import termios
 import time
 import unittest
 
@@ -23,16 +24,20 @@ ENDLESS_QUESTION = "Write a very long story about a ship."
 
 
 class Terminal:
-    """`sirocco chat` as a person has it: on a pseudo-terminal."""
+    """A command of `sirocco` as a person has it: on a pseudo-terminal."""
 
-    def __init__(self, daemon, *arguments):
+    def __init__(self, daemon, *command):
         self.master, slave = pty.openpty()
         self.shown = ""
         environment = {**daemon.environment(), "TERM": "dumb", "LC_ALL": "C.UTF-8", "HOME": str(daemon.folder)}
         # A session with this terminal in control, so that Ctrl-C is a signal.
-        self.process = subprocess.Popen(["setsid", "--ctty", "--wait", BIN / "sirocco", "chat", *map(str, arguments)], stdin=slave,
+        self.process = subprocess.Popen(["setsid", "--ctty", "--wait", BIN / "sirocco", *map(str, command)], stdin=slave,
                                         stdout=slave, stderr=slave, env=environment)
         os.close(slave)
+
+    def echoes(self):
+        """Whether the terminal is as a shell needs it: the line editor turns the echo off."""
+        return bool(termios.tcgetattr(self.master)[3] & termios.ECHO)
 
     def type(self, text):
         os.write(self.master, text.encode())
@@ -79,10 +84,16 @@ class Demo(TestWithFolder):
         super().setUp()
         self.served = self.daemon(DEMO_MODEL)
 
+    def terminal(self, *command):
+        terminal = Terminal(self.served, *command)
+        self.addCleanup(terminal.close)
+        return terminal
+
     def chat(self, *arguments):
-        chat = Terminal(self.served, *arguments)
-        self.addCleanup(chat.close)
-        return chat
+        return self.terminal("chat", *arguments)
+
+    def history(self):
+        return self.folder / "state/sirocco/history"
 
     def test_it_knows_the_capital_of_france(self):
         document = json.loads(self.served.sirocco("generate", "--prompt", QUESTION, "--max-tokens", 40, "--json").stdout)
@@ -152,10 +163,9 @@ class Demo(TestWithFolder):
         chat.expect("> ")
         chat.type("\x04")
         self.assertEqual(chat.end(), 0)
-        history = self.folder / "state/sirocco/history"
-        self.assertEqual(stat.S_IMODE(history.stat().st_mode), 0o600)
-        self.assertIn("France", history.read_text())
-        self.assertNotIn("thrown", history.read_text())
+        self.assertEqual(stat.S_IMODE(self.history().stat().st_mode), 0o600)
+        self.assertIn("France", self.history().read_text())
+        self.assertNotIn("thrown", self.history().read_text())
 
     def test_chat_without_a_terminal_reads_lines(self):
         result = self.served.sirocco("chat", "--temperature", 0, "--max-tokens", 30,
@@ -180,6 +190,91 @@ class Demo(TestWithFolder):
         chat.expect(r"Paris[^>]*> ")
         chat.type("/exit\n")
         self.assertEqual(chat.end(), 0)
+
+    def test_a_second_interrupt_leaves_a_daemon_that_is_stuck(self):
+        chat = self.chat("--temperature", 0)
+        chat.expect("> ")
+        chat.type(ENDLESS_QUESTION + "\n")
+        chat.expect(r"\n.{40}")
+        self.served.process.send_signal(signal.SIGSTOP)
+        self.addCleanup(self.served.process.send_signal, signal.SIGCONT)
+        chat.type("\x03")
+        time.sleep(0.5)
+        chat.type("\x03")
+        chat.expect(r"\[stopped\]")
+        chat.expect("connects again\\s+> ")
+        self.served.process.send_signal(signal.SIGCONT)
+        chat.type(QUESTION + "\n")
+        chat.expect(r"Paris[^>]*> ")
+        wait_until(lambda: self.served.status()["requests_running"] == 0, "what was left has ended")
+
+    def test_a_signal_at_the_prompt_leaves_terminal_and_history_in_order(self):
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            chat = self.chat()
+            chat.expect("> ")
+            chat.type(f"/unknown{int(number)}\n")
+            chat.expect("no such command")
+            chat.expect("> ")
+            wait_until(lambda: not chat.echoes(), "the editor has the terminal")
+            chat.process.send_signal(number)
+            wait_until(chat.echoes, "the terminal is as it was")
+            self.assertEqual(chat.process.wait(PATIENCE_S), -number)
+            self.assertIn(f"/unknown{int(number)}\n", self.history().read_text())
+
+    def test_two_chats_share_one_history(self):
+        one, other = self.chat(), self.chat()
+        for chat, line in ((one, "/first"), (other, "/second"), (one, "/third")):
+            chat.expect("> ")
+            chat.type(line + "\n")
+            chat.expect("no such command")
+        for chat in (one, other):
+            chat.expect("> ")
+            chat.type("\x04")
+            self.assertEqual(chat.end(), 0)
+        self.assertEqual(self.history().read_text(), "/first\n/second\n/third\n")
+
+    def test_a_command_may_have_blanks_before_it(self):
+        result = self.served.sirocco("chat", stdin=b"  /help\n \t/exit\nnever sent\n")
+        self.assertIn("/clear", result.stdout.decode())
+        self.assertEqual(self.served.status()["requests_done"], 0)
+
+    def test_what_may_not_be_sent_costs_no_connection(self):
+        result = self.served.sirocco("chat", "--max-tokens", 1, stdin=b"\xff\nHi\n")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("not well-formed UTF-8", result.stderr.decode())
+        self.assertNotIn("connects again", result.stderr.decode())
+
+    def test_what_takes_longer_is_shown_on_a_terminal_and_cleared(self):
+        first = self.served.start_sirocco(*ENDLESS)
+        self.addCleanup(first.communicate)
+        self.addCleanup(first.kill)
+        first.stdout.read(1)
+        generate = self.terminal("generate", "--raw", "--prompt", "word " * 3000, "--max-tokens", 4, "--seed", 1)
+        generate.expect(r"waiting for the answer to a prompt of \d+ tokens, [2-9] s")
+        generate.type("\x03")
+        shown = generate.expect("cancelled")
+        self.assertRegex(shown, "\x1b\\[Ksirocco: cancelled")
+        bench = self.terminal("bench", "--model", DEMO_MODEL, "--repeat", 100)
+        bench.expect(r"(warming up|run \d+ of 100), \d+ s")
+
+    def test_an_answer_that_nobody_reads_is_not_computed_to_its_end(self):
+        read, write = os.pipe()
+        client = subprocess.Popen([BIN / "sirocco", *map(str, ENDLESS)], stdin=subprocess.DEVNULL, stdout=write,
+                                  stderr=subprocess.PIPE, env=self.served.environment(), restore_signals=False)  # ignores SIGPIPE
+        os.close(write)
+        os.read(read, 1)
+        os.close(read)
+        _, errors = client.communicate(timeout=PATIENCE_S)
+        self.assertEqual(client.returncode, 1)
+        self.assertIn("standard output: Broken pipe", errors.decode())
+        self.assertLess(self.served.status()["tokens_generated"], 4000)
+
+    def test_top_ends_when_it_cannot_write(self):
+        with open("/dev/full", "wb") as full:
+            top = subprocess.run([BIN / "sirocco", "top"], stdout=full, stderr=subprocess.PIPE, env=self.served.environment(),
+                                 timeout=PATIENCE_S)
+        self.assertEqual(top.returncode, 1)
+        self.assertIn("No space left", top.stderr.decode())
 
     def test_a_conversation_too_long_says_what_to_do(self):
         result = self.served.sirocco("chat", stdin=("word " * 9000 + "\n").encode())

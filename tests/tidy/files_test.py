@@ -38,9 +38,10 @@ def main():
              if f.suffix in (".h", ".cc")]
     found = [p for f in files for p in problems(f.relative_to(root).as_posix(), f.read_text())]
     tool = shutil.which("clang-format-14")
-    if tool:
-        run = subprocess.run([tool, "--dry-run", "-Werror", *map(str, files)], capture_output=True, text=True)
-        found += [line for line in run.stderr.splitlines() if "error:" in line][:20]
+    if not tool:
+        return "clang-format-14 is not installed: apt-get install clang-format-14"
+    run = subprocess.run([tool, "--dry-run", "-Werror", *map(str, files)], capture_output=True, text=True)
+    found += [line for line in run.stderr.splitlines() if "error:" in line][:20]
     print("\n".join(found) or f"{len(files)} files are tidy")
     return 1 if found else 0
 

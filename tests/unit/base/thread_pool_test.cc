@@ -1,9 +1,12 @@
 #include "engine/base/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <numeric>
 #include <thread>
 #include <vector>
@@ -13,7 +16,7 @@ namespace {
 
 TEST(ThreadPool, EveryChunkRunsExactlyOnce) {
   for (const std::size_t threads : {1, 2, 3, 8}) {
-    ThreadPool pool(threads);
+    ThreadPool pool = ThreadPool::create(threads).value();
     for (std::size_t chunks = 0; chunks < 40; ++chunks) {
       std::vector<std::atomic<int>> runs(chunks);
       pool.run(chunks, [&](std::size_t chunk, std::size_t) { runs[chunk].fetch_add(1); });
@@ -23,7 +26,7 @@ TEST(ThreadPool, EveryChunkRunsExactlyOnce) {
 }
 
 TEST(ThreadPool, RunsFollowEachOtherWithoutMixing) {
-  ThreadPool pool(4);
+  ThreadPool pool = ThreadPool::create(4).value();
   std::vector<std::uint64_t> sums(9);
   std::vector<std::uint64_t> expected(9);
   for (std::uint64_t round = 0; round < 20000; ++round) {
@@ -36,7 +39,7 @@ TEST(ThreadPool, RunsFollowEachOtherWithoutMixing) {
 }
 
 TEST(ThreadPool, ThreadNumbersAreDistinctAndInRange) {
-  ThreadPool pool(3);
+  ThreadPool pool = ThreadPool::create(3).value();
   std::vector<std::atomic<int>> inside(3);
   pool.run(300, [&](std::size_t, std::size_t thread) {
     ASSERT_LT(thread, 3U);
@@ -46,13 +49,35 @@ TEST(ThreadPool, ThreadNumbersAreDistinctAndInRange) {
 }
 
 TEST(ThreadPool, ParkedWorkersWakeForTheNextRun) {
-  ThreadPool pool(2);
+  ThreadPool pool = ThreadPool::create(2).value();
   for (int round = 0; round < 5; ++round) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));  // longer than the spin
     std::atomic<int> done = 0;
     pool.run(64, [&](std::size_t, std::size_t) { done.fetch_add(1); });
     EXPECT_EQ(done.load(), 64);
   }
+}
+
+TEST(ThreadPool, TooManyThreadsAreAnErrorThatNamesTheLimit) {
+  const auto pool = ThreadPool::create(ThreadPool::kMaxThreads + 1);
+  ASSERT_FALSE(pool);
+  EXPECT_EQ(pool.error().code(), ErrorCode::invalid_argument);
+  EXPECT_NE(pool.error().message().find("allowed: 0 to 1024"), std::string::npos) << pool.error().message();
+}
+
+// In a child process that may have no more threads. Exits with 0 if all went as promised.
+[[noreturn]] void start_workers_that_cannot_be_had() {
+  const rlimit none = {.rlim_cur = 1, .rlim_max = 1};
+  if (setrlimit(RLIMIT_NPROC, &none) != 0) _exit(10);
+  if (geteuid() == 0 && setuid(65534) != 0) _exit(11);  // root has no such limit
+  const auto pool = ThreadPool::create(8);
+  if (pool || pool.error().code() != ErrorCode::io) _exit(12);
+  std::fprintf(stderr, "%s\n", pool.error().message().c_str());
+  _exit(0);
+}
+
+TEST(ThreadPoolDeathTest, WorkersThatCannotBeHadAreAnErrorThatSaysWhatToDo) {
+  EXPECT_EXIT(start_workers_that_cannot_be_had(), testing::ExitedWithCode(0), "could not be started: .*TasksMax=");
 }
 
 TEST(ThreadPool, DefaultIsAtLeastOne) {

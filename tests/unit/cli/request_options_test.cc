@@ -11,6 +11,7 @@ struct Parsed {
   RequestOptions options;
   std::string socket;
   bool accepted = true;
+  std::string message = {};  // if not
 };
 
 Parsed parse(const std::string& line) {
@@ -20,8 +21,9 @@ Parsed parse(const std::string& line) {
   add_socket_option(app, parsed.socket);
   try {
     app.parse(line);
-  } catch (const CLI::ParseError&) {
+  } catch (const CLI::ParseError& error) {
     parsed.accepted = false;
+    parsed.message = error.what();
   }
   return parsed;
 }
@@ -54,11 +56,46 @@ TEST(RequestOptions, EveryFlagReachesTheRequest) {
 }
 
 TEST(RequestOptions, ImpossibleValuesAreWrongUsage) {
-  for (const char* line : {"--temperature -1", "--top-p 1.5", "--min-p -0.1", "--top-k x", "--priority urgent",
-                           "--max-tokens -1", "--max-tokens 5000000000", "--deadline-ms", "--unknown", "--logit-bias 7",
-                           "--logit-bias =2", "--logit-bias 7=", "--logit-bias 7=x", "--logit-bias 7=1x",
-                           "--logit-bias 99999999999=1", "--repetition-penalty x"})
+  for (const char* line : {"--temperature -1",
+                           "--temperature nan",
+                           "--temperature 101",
+                           "--temperature abc",
+                           "--temperature 1e50",
+                           "--top-p 1.5",
+                           "--top-p 0",
+                           "--top-p nan",
+                           "--min-p -0.1",
+                           "--min-p nan",
+                           "--top-k x",
+                           "--top-k -1",
+                           "--priority urgent",
+                           "--max-tokens -1",
+                           "--max-tokens 5000000000",
+                           "--max-tokens 2000000000",
+                           "--seed -1",
+                           "--stop ''",
+                           "--session 'x y'",
+                           "--session ''",
+                           "--deadline-ms",
+                           "--deadline-ms 100000000",
+                           "--unknown",
+                           "--logit-bias 7",
+                           "--logit-bias =2",
+                           "--logit-bias 7=",
+                           "--logit-bias 7=x",
+                           "--logit-bias 7=1x",
+                           "--logit-bias 99999999999=1",
+                           "--repetition-penalty x",
+                           "--repetition-penalty nan"})
     EXPECT_FALSE(parse(line).accepted) << line;
+}
+
+TEST(RequestOptions, TheMessageNamesTheFlagAndTheRange) {
+  EXPECT_EQ(parse("--temperature 101").message, "--temperature: 101 is not within 0 to 100");
+  EXPECT_EQ(parse("--temperature abc").message, "--temperature: \"abc\" is not a number");
+  EXPECT_EQ(parse("--top-p 0").message, "--top-p: 0 leaves no token; 1 is off");
+  EXPECT_EQ(parse("--max-tokens 2000000000").message, "--max-tokens: 2000000000, at most 1073741824");
+  EXPECT_EQ(parse("--priority high").message, "--priority: \"high\" is not one of background, normal, interactive");
 }
 
 TEST(SocketOption, FlagBeforeEnvironmentBeforeDefault) {
@@ -67,6 +104,7 @@ TEST(SocketOption, FlagBeforeEnvironmentBeforeDefault) {
   setenv("SIROCCO_SOCKET", "/tmp/from-environment.sock", 1);
   EXPECT_EQ(parse("").socket, "/tmp/from-environment.sock");
   EXPECT_EQ(parse("--socket /tmp/from-flag.sock").socket, "/tmp/from-flag.sock");
+  EXPECT_FALSE(parse("--socket ''").accepted);
   unsetenv("SIROCCO_SOCKET");
 }
 

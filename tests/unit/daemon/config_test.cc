@@ -192,7 +192,13 @@ TEST(Config, ValueDoesNotSwallowTheNextLines) {
 }
 
 TEST(Config, OtherEncodingsAreRefused) {
-  EXPECT_EQ(errors(std::string_view("\xFF\xFEl\0o\0g\0", 8)), "c:1:1: not text: it must be UTF-8 without zero bytes");
+  const std::string no_text = "not text: it must be UTF-8 without zero bytes";
+  EXPECT_EQ(errors(std::string_view("\xFF\xFEl\0o\0g\0", 8)), "c:1:1: " + no_text);
+  EXPECT_EQ(errors("\xFF\xFE"), "c:1:1: " + no_text);
+  EXPECT_EQ(errors("\xFE\xFFlog: {}\n"), "c:1:1: " + no_text);
+  EXPECT_EQ(errors("log:\n  file: a\xFF\n"), "c:2:10: " + no_text);
+  EXPECT_EQ(errors(std::string_view("log:\n\0", 6)), "c:2:1: " + no_text);
+  EXPECT_EQ(errors("log: {file: \"\xC3\"}\n"), "c:1:14: " + no_text);
 }
 
 TEST(Config, ManyErrorsAreCutShort) {
@@ -225,7 +231,8 @@ TEST(Config, DeepNestingIsRefusedWithoutRecursion) {
 
 TEST(Config, FileLargerThanTheLimitIsRefused) {
   std::string text(1 * MiB + 1, '#');
-  EXPECT_EQ(errors(text), "c: more than 1.00 MiB; a configuration is a page or two");
+  text[10] = '\n';
+  EXPECT_EQ(errors(text), "c:2:1048566: the file goes on beyond 1.00 MiB; a configuration is a page or two");
   text.resize(1 * MiB);
   EXPECT_EQ(parsed(text), Config{});
 }

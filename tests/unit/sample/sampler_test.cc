@@ -172,6 +172,23 @@ TEST(Sampler, TokensComeWithTheirProbabilities) {
   }
 }
 
+TEST(Sampler, PenaltiesThatLeadOutOfTheFloatsStillGiveAToken) {
+  const std::vector<TokenId> prompt = {0, 1, 2, 3};
+  for (const float penalty : {std::numeric_limits<float>::denorm_min(), 100.0F}) {
+    SamplingParameters parameters = {.repetition_penalty = penalty, .frequency_penalty = -100, .presence_penalty = 100};
+    for (const float temperature : {0.0F, 1.0F}) {
+      parameters.temperature = temperature;
+      Sampler sampler(parameters, prompt, 4);
+      for (int i = 0; i < 3; ++i) {
+        std::vector<float> logits = {3, std::numeric_limits<float>::lowest(), -kInfinity, 2};
+        const auto token = sampler.sample(logits);
+        ASSERT_TRUE(token) << token.error().message();
+        EXPECT_NE(*token, 2);
+      }
+    }
+  }
+}
+
 TEST(Sampler, ParametersOutOfRangeAreNamedWithTheirRange) {
   const auto message = [](const SamplingParameters& parameters) {
     const Result<void> valid = parameters.validate(100);
@@ -182,13 +199,14 @@ TEST(Sampler, ParametersOutOfRangeAreNamedWithTheirRange) {
   EXPECT_EQ(message({.temperature = kNaN}), "temperature: nan is out of range; allowed: 0 to 100");
   EXPECT_EQ(message({.top_p = 1.5F}), "top_p: 1.5 is out of range; allowed: 0 to 1");
   EXPECT_EQ(message({.min_p = -0.5F}), "min_p: -0.5 is out of range; allowed: 0 to 1");
-  EXPECT_EQ(message({.repetition_penalty = 0}), "repetition_penalty: 0 is out of range; allowed: 0.01 to 100");
-  EXPECT_EQ(message({.frequency_penalty = 3}), "frequency_penalty: 3 is out of range; allowed: -2 to 2");
-  EXPECT_EQ(message({.presence_penalty = -kInfinity}), "presence_penalty: -inf is out of range; allowed: -2 to 2");
+  EXPECT_EQ(message({.repetition_penalty = 0}), "repetition_penalty: 0 divides by zero");
+  EXPECT_EQ(message({.frequency_penalty = 101}), "frequency_penalty: 101 is out of range; allowed: -100 to 100");
+  EXPECT_EQ(message({.presence_penalty = -kInfinity}), "presence_penalty: -inf is out of range; allowed: -100 to 100");
   EXPECT_EQ(message({.logit_bias = {{99, 1}, {100, 1}}}),
             "logit_bias: token 100 is not in the vocabulary; allowed: 0 to 99");
   EXPECT_EQ(message({.logit_bias = {{-1, 1}}}), "logit_bias: token -1 is not in the vocabulary; allowed: 0 to 99");
-  EXPECT_EQ(message({.logit_bias = {{4, kNaN}}}), "logit_bias: nan for token 4 is out of range; allowed: -100 to 100");
+  EXPECT_EQ(message({.logit_bias = {{4, kNaN}}}),
+            "logit_bias: nan for token 4 is out of range; allowed: -1000 to 1000");
   EXPECT_EQ(message({.logit_bias = {{4, 1}, {5, 1}, {4, 2}}}), "logit_bias: token 4 is given twice");
 }
 

@@ -8,6 +8,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "ipc/wire/codec.h"
@@ -67,21 +69,49 @@ TEST_F(ClientTest, LeftoverSocketSaysHowToStartTheDaemon) {
   EXPECT_EQ(error.message, "no daemon at " + path() + " (the socket file is a leftover)" + how_to_start());
 }
 
-TEST_F(ClientTest, ForbiddenSocketNamesItsGroup) {
-  start();
-  ::chmod(path().c_str(), 0);
-  // For root nothing is forbidden: this thread looks at files as nobody.
-  const bool root = ::geteuid() == 0;
-  if (root) {
-    ::chmod(directory.path().c_str(), 0755);
-    ::setfsuid(65534);
+// For root nothing is forbidden: this thread looks at files as nobody.
+class Forbidden : public ClientTest {
+ protected:
+  ClientError refusal_of(gid_t group) {
+    start();
+    EXPECT_EQ(::chown(path().c_str(), static_cast<uid_t>(-1), group), 0);
+    ::chmod(path().c_str(), 0);
+    const bool root = ::geteuid() == 0;
+    if (root) {
+      ::chmod(directory.path().c_str(), 0755);
+      ::setfsuid(65534);
+    }
+    ClientError error = refusal();
+    if (root) ::setfsuid(0);
+    EXPECT_EQ(error.kind, Kind::permission);
+    return error;
   }
-  const ClientError error = refusal();
-  if (root) ::setfsuid(0);
-  const std::string group = ::getgrgid(::getgid())->gr_name;
-  EXPECT_EQ(error.kind, Kind::permission);
-  EXPECT_EQ(error.message, path() + ": permission denied: add yourself to the group " + group +
-                               " (the socket's group): sudo usermod -aG " + group + " $USER, then log in again");
+};
+
+TEST_F(Forbidden, SocketNamesItsGroup) {
+  const group* const found = ::geteuid() == 0 ? ::getgrnam("daemon") : ::getgrgid(::getgid());
+  ASSERT_NE(found, nullptr);
+  const std::string name = found->gr_name;
+  EXPECT_EQ(refusal_of(found->gr_gid).message, path() + ": permission denied: add yourself to the group " + name +
+                                                   " (the socket's group): sudo usermod -aG " + name +
+                                                   " $USER, then log in again");
+}
+
+TEST_F(Forbidden, NobodyIsAskedToJoinRoot) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give a file to its group";
+  EXPECT_EQ(refusal_of(0).message, path() +
+                                       ": permission denied: ask who runs the daemon for access (server.group in its "
+                                       "configuration names the group that may use the socket)");
+}
+
+TEST_F(ClientTest, WhatIsNoSocketIsSaidToBeNone) {
+  const auto message = [&] { return refusal().message; };
+  const std::string advice = " and no socket: name the daemon's socket with --socket or $SIROCCO_SOCKET";
+  std::filesystem::create_directory(path());
+  EXPECT_EQ(message(), path() + ": is a directory" + advice);
+  std::filesystem::remove(path());
+  std::ofstream(path()) << "text";
+  EXPECT_EQ(message(), path() + ": is a file" + advice);
 }
 
 TEST_F(ClientTest, DaemonThatDoesNotGreetIsATimeout) {
@@ -145,6 +175,7 @@ TEST_F(ClientTest, ImpossibleRequestIsRefusedBeforeItIsSent) {
   generate.sampling.top_p = 2;
   const auto done = client.generate(generate, {});
   ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().kind, Kind::invalid);
   EXPECT_EQ(done.error().message, "Sampling.top_p: 2 is not within 0 to 1");
   EXPECT_TRUE(client.status());
 }
@@ -218,13 +249,27 @@ TEST_F(CancelTest, AnotherThreadCancels) {
   std::thread canceller([&] {
     handler.generated(1);
     client.cancel();
-    client.cancel();
   });
   const auto done = client.generate(prompt("x"), {});
   canceller.join();
   ASSERT_TRUE(done);
   EXPECT_EQ(done->reason, DoneReason::cancelled);
   EXPECT_TRUE(client.status());
+}
+
+TEST_F(ClientTest, ASecondCancelLeavesADaemonThatDoesNotAnswer) {
+  start();  // and answers nothing
+  Client client = connect();
+  std::thread canceller([&] {
+    handler.generated(1);
+    client.cancel();
+    handler.cancelled(1);
+    client.cancel();
+  });
+  const auto done = client.generate(prompt("x"), {});
+  canceller.join();
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().kind, Kind::gave_up);
 }
 
 TEST_F(ClientTest, CancelWithoutARequestDoesNotCancelTheNext) {

@@ -18,6 +18,7 @@ namespace {
 using namespace std::chrono_literals;
 
 using wire::Done;
+using wire::DoneReason;
 using wire::ErrorCode;
 using wire::TokenBatch;
 
@@ -43,19 +44,17 @@ TEST_F(FlowTest, BatchesThatWaitAreSentAsOne) {
 }
 
 TEST_F(FlowTest, BatchesOfDifferentRequestsStayApart) {
-  handler.answer = [this](RequestKey key, const wire::Generate&) {
-    if (key.request_id == 1) return;  // answered together with the second
-    for (int i = 0; i < 10; ++i) {
-      server->send({key.connection, 1}, TokenBatch{{i}, "a"});
-      server->send({key.connection, 2}, TokenBatch{{-i + 100}, "b"});
-    }
-    server->send({key.connection, 1}, Done{});
-    server->send({key.connection, 2}, Done{});
-  };
   start();
   Client client = connect();
   send(client, 1, prompt("x"));
   send(client, 2, prompt("y"));
+  const auto generated = handler.generated(2);
+  for (int i = 0; i < 10; ++i) {
+    server->send(generated[0].key, TokenBatch{{i}, "a"});
+    server->send(generated[1].key, TokenBatch{{-i + 100}, "b"});
+  }
+  server->send(generated[0].key, Done{});
+  server->send(generated[1].key, Done{});
   std::string text[3];
   for (int endings = 0; endings < 2;) {
     const auto received = receive(client);
@@ -78,7 +77,7 @@ TEST_F(FlowTest, SlowConsumerLosesThatRequestAndNothingElse) {
 
   const std::string piece(16 * 1024, 'x');
   for (int i = 0; i < 200; ++i) server->send(much, TokenBatch{{i}, piece});  // 3 MiB, and nobody reads
-  EXPECT_EQ(handler.cancelled(1), std::vector<RequestKey>{much});
+  EXPECT_EQ(handler.ended(1), (std::vector{std::pair(much, ErrorCode::slow_consumer)}));
   EXPECT_TRUE(other.status());
 
   server->send(generated[1].key, TokenBatch{{5}, "little"});
@@ -102,6 +101,30 @@ TEST_F(FlowTest, SlowConsumerLosesThatRequestAndNothingElse) {
   EXPECT_EQ(error.code, ErrorCode::slow_consumer);
   EXPECT_LT(much_bytes, std::size_t{2} << 20);  // what may wait, and what the kernel had taken
   EXPECT_TRUE(slow.status());
+}
+
+TEST_F(FlowTest, WhatComesLateForARequestDoesNotReachTheNextOfTheSameNumber) {
+  start();
+  Client client = connect();
+  send(client, 1, prompt("slow"));
+  const RequestKey slow = handler.generated(1)[0].key;
+  const std::string piece(64 * 1024, 'x');
+  for (int i = 0; i < 40; ++i) server->send(slow, TokenBatch{{}, piece});
+  handler.ended(1);
+  for (;;) {
+    const auto received = receive(client);
+    if (std::holds_alternative<wire::Error>(received.message)) break;
+    ASSERT_FALSE(HasFailure());
+  }
+
+  send(client, 1, prompt("next"));
+  const RequestKey next = handler.generated(2)[1].key;
+  server->send(slow, TokenBatch{{1}, "late"});
+  server->send(slow, Done{.reason = DoneReason::cancelled});
+  server->send(next, TokenBatch{{2}, "next"});
+  server->send(next, Done{.reason = DoneReason::stop_token});
+  EXPECT_EQ(receive<TokenBatch>(client, 1).text, "next");
+  EXPECT_EQ(receive<Done>(client, 1).reason, DoneReason::stop_token);
 }
 
 TEST_F(FlowTest, LongAnswerBehindUnreadOnesEndsWithSlowConsumer) {

@@ -2,6 +2,7 @@
 
 #include <grp.h>
 #include <gtest/gtest.h>
+#include <sys/fsuid.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -97,6 +98,7 @@ TEST_F(ListeningSocketTest, FileInTheWayIsKeptAndNamed) {
   EXPECT_EQ(error_of(options()),
             path() + ": is in the way and no socket: remove it, or choose another path with --socket");
   EXPECT_EQ(std::filesystem::file_size(path()), 8U);
+  EXPECT_FALSE(std::filesystem::exists(path() + ".lock"));
 }
 
 TEST_F(ListeningSocketTest, MissingDirectoryIsNamed) {
@@ -116,6 +118,21 @@ TEST_F(ListeningSocketTest, UnknownGroupIsNamedAndLeavesNothingBehind) {
   EXPECT_EQ(error_of({.path = path(), .mode = 0660, .group = "no-such-group"}),
             path() + ": there is no group \"no-such-group\": create it (groupadd --system no-such-group)");
   EXPECT_FALSE(std::filesystem::exists(path()));
+  EXPECT_FALSE(std::filesystem::exists(path() + ".lock"));
+}
+
+TEST_F(ListeningSocketTest, DirectoryThatMayNotBeWrittenSaysWhatToDo) {
+  if (::geteuid() == 0) {  // for whom nothing is forbidden: this thread looks at files as nobody
+    ::chmod(std::filesystem::path(path()).parent_path().c_str(), 0755);
+    ::setfsuid(65534);
+  } else {
+    ::chmod(std::filesystem::path(path()).parent_path().c_str(), 0555);
+  }
+  const std::string error = error_of(options());
+  if (::geteuid() == 0) ::setfsuid(0);
+  EXPECT_EQ(error, path() +
+                       ".lock: cannot be opened: Permission denied: run as a user who may write there, or choose "
+                       "another path with --socket");
 }
 
 TEST_F(ListeningSocketTest, DescriptorThatDoesNotListenIsNotAdopted) {

@@ -221,7 +221,7 @@ TEST_F(ServerTest, AnswerThatTheProtocolDoesNotAllowBecomesAnError) {
   const auto error = receive<wire::Error>(client, 1);
   EXPECT_EQ(error.code, ErrorCode::internal);
   EXPECT_EQ(error.message, "the answer does not fit the protocol: TokenBatch.text: not well-formed UTF-8");
-  EXPECT_EQ(handler.cancelled(1).size(), 1U);
+  EXPECT_EQ(handler.ended(1)[0].second, ErrorCode::internal);
 }
 
 TEST_F(ServerTest, ErrorKeepsItsCodeWhateverItsTextQuotes) {

@@ -2,19 +2,19 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <algorithm>
 #include <condition_variable>
-#include <filesystem>
 #include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ipc/client/client.h"
 #include "ipc/server/server.h"
+#include "tests/support/temporary_directory.h"
 
 namespace sirocco::test {
 
@@ -22,22 +22,6 @@ using namespace std::chrono_literals;
 
 // Long enough for a loaded machine: a test that waits this long has failed.
 inline constexpr std::chrono::seconds kPatience{20};
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    char name[] = "/tmp/sirocco-test-XXXXXX";
-    path_ = ::mkdtemp(name);
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 // Answers as the test says, and keeps what it was asked. Its functions run on the I/O thread.
 class FakeHandler : public Handler {
@@ -74,6 +58,9 @@ class FakeHandler : public Handler {
   void on_cancel(RequestKey key) override {
     note([&] { cancelled_.push_back(key); });
   }
+  void on_ended(RequestKey key, wire::ErrorCode code) override {
+    note([&] { ended_.emplace_back(key, code); });
+  }
   void on_disconnect(ConnectionId connection) override {
     note([&] { disconnected_.push_back(connection); });
   }
@@ -82,6 +69,7 @@ class FakeHandler : public Handler {
   std::vector<Generated> generated(std::size_t count) { return wait_for(generated_, count); }
   std::vector<RequestKey> tokenized(std::size_t count) { return wait_for(tokenized_, count); }
   std::vector<RequestKey> cancelled(std::size_t count) { return wait_for(cancelled_, count); }
+  std::vector<std::pair<RequestKey, wire::ErrorCode>> ended(std::size_t count) { return wait_for(ended_, count); }
   std::vector<ConnectionId> disconnected(std::size_t count) { return wait_for(disconnected_, count); }
   std::size_t cancelled_now() {
     const std::lock_guard lock(mutex_);
@@ -107,6 +95,7 @@ class FakeHandler : public Handler {
   std::vector<Generated> generated_;
   std::vector<RequestKey> tokenized_;
   std::vector<RequestKey> cancelled_;
+  std::vector<std::pair<RequestKey, wire::ErrorCode>> ended_;
   std::vector<ConnectionId> disconnected_;
 };
 

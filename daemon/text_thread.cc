@@ -1,0 +1,71 @@
+#include "daemon/text_thread.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace sirocco::daemon {
+
+TextThread::TextThread(std::size_t max_waiting)
+    : max_waiting_(max_waiting), thread_([this] {
+        pthread_setname_np(pthread_self(), "text");
+        run();
+      }) {}
+
+TextThread::~TextThread() {
+  stop();
+}
+
+bool TextThread::post(const RequestKey& key, std::size_t bytes, std::function<void()> work) {
+  const std::lock_guard lock(mutex_);
+  if (stopping_ || waiting_.size() >= max_waiting_ || bytes > kMaxBytes - waiting_bytes_) return false;
+  waiting_bytes_ += bytes;
+  waiting_.push_back({.key = key, .bytes = bytes, .work = std::move(work)});
+  wake_.notify_one();
+  return true;
+}
+
+void TextThread::drop(const RequestKey& key) {
+  drop_if([&](const Work& work) { return work.key == key; });
+}
+
+void TextThread::drop(ConnectionId connection) {
+  drop_if([&](const Work& work) { return work.key.connection == connection; });
+}
+
+template <class Predicate>
+void TextThread::drop_if(Predicate predicate) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(waiting_, [&](const Work& work) {
+    if (!predicate(work)) return false;
+    waiting_bytes_ -= work.bytes;
+    return true;
+  });
+}
+
+void TextThread::run() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    wake_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
+    if (stopping_) return;
+    const Work next = std::move(waiting_.front());
+    waiting_.pop_front();
+    waiting_bytes_ -= next.bytes;
+    lock.unlock();
+    next.work();
+    lock.lock();
+  }
+}
+
+void TextThread::stop() {
+  drop_if([](const Work&) { return true; });
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    wake_.notify_one();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+}  // namespace sirocco::daemon

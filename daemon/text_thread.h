@@ -1,0 +1,58 @@
+// The thread that turns texts into tokens and back: a client's text may take seconds, and neither the I/O thread nor a
+// step may wait for that. Work is done in order of arrival. What waits is bounded in number and in bytes, so that
+// clients cannot pile it up here.
+//
+// Any thread may call.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include "engine/base/bytes.h"
+#include "ipc/server/handler.h"
+
+namespace sirocco::daemon {
+
+class TextThread {
+ public:
+  static constexpr std::size_t kMaxBytes = 64 * MiB;  // of the texts that wait: sixteen of the longest
+
+  explicit TextThread(std::size_t max_waiting);
+  ~TextThread();  // stop()
+  TextThread(const TextThread&) = delete;
+  TextThread& operator=(const TextThread&) = delete;
+
+  // False if too much waits already. `bytes` is what `work` holds. Never waits.
+  [[nodiscard]] bool post(const RequestKey& key, std::size_t bytes, std::function<void()> work);
+
+  // Forgets work that has not begun: of a request, or all of a connection.
+  void drop(const RequestKey& key);
+  void drop(ConnectionId connection);
+
+  // Forgets what waits, and waits for what is under way. Nothing is taken after that.
+  void stop();
+
+ private:
+  struct Work {
+    RequestKey key;
+    std::size_t bytes = 0;
+    std::function<void()> work;
+  };
+  void run();
+  template <class Predicate>
+  void drop_if(Predicate predicate);
+
+  const std::size_t max_waiting_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Work> waiting_;
+  std::size_t waiting_bytes_ = 0;
+  bool stopping_ = false;
+  std::thread thread_;  // last: it uses what is above
+};
+
+}  // namespace sirocco::daemon
