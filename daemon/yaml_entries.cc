@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "daemon/quoted.h"
-#include "engine/text/utf8.h"
+#include "engine/base/utf8.h"
 
 namespace sirocco::daemon {
 namespace {
