@@ -16,12 +16,11 @@ void add_backend_options(CLI::App& command, std::string& backend, std::string& i
   command.add_option("--backend", backend, fmt::format("What computes: {}", fmt::join(choices, ", ")))
       ->check(one_of(choices))
       ->capture_default_str();
-  std::vector<std::string> isas;
+  std::vector<std::string> isas = {"auto"};
   for (const std::string_view name : isa_names()) isas.emplace_back(name);
-  command
-      .add_option("--isa", isa,
-                  fmt::format("Instruction set of the cpu backend, the best if not given: {}", fmt::join(isas, ", ")))
-      ->check(one_of(isas));
+  command.add_option("--isa", isa, fmt::format("Instruction set of the cpu backend: {}", fmt::join(isas, ", ")))
+      ->check(one_of(isas))
+      ->capture_default_str();
   command
       .add_option("--threads", threads,
                   fmt::format("At most {}; 0: one for each CPU that may be used", ThreadPool::kMaxThreads))

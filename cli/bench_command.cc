@@ -12,11 +12,11 @@
 #include <vector>
 
 #include "cli/backend_options.h"
-#include "cli/bandwidth.h"
 #include "cli/file_commands.h"
 #include "cli/finite_logits.h"
 #include "cli/option_values.h"
 #include "cli/output.h"
+#include "cli/roofline.h"
 #include "cli/waiting.h"
 #include "engine/engine.h"
 #include "engine/experts/mapped_experts.h"
@@ -25,12 +25,16 @@
 namespace sirocco {
 namespace {
 
+constexpr int kMemoryPasses = 5;
+
 struct BenchOptions {
   std::string model;
   std::uint32_t prompt = 512;
   std::uint32_t generate = 128;
   std::uint32_t batch = 1;
   std::uint32_t repeat = 5;
+  std::uint32_t rows = 512;
+  std::string kv = "f16";
   std::string memory;
   bool json = false;
   EngineOptions engine;
@@ -142,15 +146,25 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
   SIROCCO_TRY(const auto model, Model::open(options.model));
   options.engine.context = options.prompt + options.generate;
   options.engine.max_running = options.batch;
+  options.engine.max_rows_per_step = std::max(options.rows, options.batch);
+  options.engine.kv_type = options.kv == "f32"    ? TensorType::f32
+                           : options.kv == "q8_0" ? TensorType::q8_0
+                                                  : TensorType::f16;
   const std::uint32_t block = BackendOptions().kv_block_tokens;  // each sequence has whole blocks of its own
   options.engine.kv_tokens = std::uint64_t{options.batch} * ((options.engine.context + block - 1) / block * block);
   SIROCCO_TRY(const EnginePlan plan, plan_engine(*model, options.engine));
   SIROCCO_TRY(BenchRun run, BenchRun::create(model, options, plan.backend));
+  SIROCCO_TRY(const Kernels* kernels, choose_kernels(plan.backend));
+  SIROCCO_TRY(Roofline roofline, Roofline::create(*kernels, options.engine.threads));
 
   std::vector<double> prefill;
   std::vector<double> decode;
-  Waiting waiting("warming up");  // the first run maps pages in and starts threads
+  std::vector<double> peak_runs;
+  std::vector<double> memory_runs;  // the bounds take turns with what they bound
+  Waiting waiting("warming up");    // the first run maps pages in and starts threads
   for (std::uint32_t i = 0; i <= options.repeat; ++i) {
+    for (int pass = 0; pass < kMemoryPasses; ++pass) memory_runs.push_back(roofline.read());
+    if (const auto peak = roofline.multiply()) peak_runs.push_back(*peak);
     if (i > 0) waiting.now_for(fmt::format("run {} of {}", i, options.repeat));
     SIROCCO_TRY(const BenchRun::Speed speed, run.measure());
     if (i == 0) continue;
@@ -158,21 +172,29 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
     decode.push_back(speed.decode);
   }
 
-  waiting.now_for("reading memory and disk");
-  SIROCCO_TRY(const double memory, memory_bandwidth(options.engine.threads));
+  waiting.now_for("reading the disk");
+  const double memory = median(memory_runs);
   const auto disk = disk_bandwidth(options.model);
   const auto bytes_per_token = static_cast<double>(model->bytes_per_token());
+  const auto prefill_multiplies = static_cast<double>(model->sizes().layer_parameters);
+  const double peak = peak_runs.empty() ? 0 : median(peak_runs);
   using Json = nlohmann::ordered_json;
   return Json{{"model", options.model},
               {"backend", run.backend().name()},
+              {"isa", run.backend().isa()},
               {"threads", run.backend().threads()},
               {"batch", options.batch},
-              {"prefill", {{"tokens", options.prompt}, {"tokens_per_s", median(prefill)}, {"runs", prefill}}},
+              {"prefill",
+               {{"tokens", options.prompt},
+                {"tokens_per_s", median(prefill)},
+                {"runs", prefill},
+                {"share_of_peak", peak == 0 ? Json(nullptr) : Json(median(prefill) * prefill_multiplies / peak)}}},
               {"decode",
                {{"tokens", options.generate},
                 {"tokens_per_s", median(decode)},
                 {"runs", decode},
-                {"bytes_per_token", model->bytes_per_token()}}},
+                {"bytes_per_token", model->bytes_per_token()},
+                {"share_of_bandwidth", median(decode) / options.batch * bytes_per_token / memory}}},
               {"bandwidth", {{"memory_gb_s", memory / 1e9}, {"disk_gb_s", disk ? Json(*disk / 1e9) : Json(nullptr)}}},
               // Experts are used where they are mapped: nothing of ours can miss.
               {"experts", {{"hit_rate", 1.0}, {"bound_tokens_per_s", memory / bytes_per_token}}},
@@ -184,10 +206,13 @@ void print_text(const nlohmann::ordered_json& report) {
   const double bound = report["experts"]["bound_tokens_per_s"];
   fmt::print("prompts  {:.1f} tokens/s ({} tokens, batch {})\n", report["prefill"]["tokens_per_s"].get<double>(),
              report["prefill"]["tokens"].get<int>(), report["batch"].get<int>());
+  if (const auto& share = report["prefill"]["share_of_peak"]; share.is_number())
+    fmt::print("         {:.0f} % of the processor's integer multiplications\n", 100 * share.get<double>());
   fmt::print("answers  {:.1f} tokens/s, {} read for each token\n", decode,
              format_bytes(report["decode"]["bytes_per_token"].get<std::uint64_t>()));
-  fmt::print("bound    {:.1f} tokens/s of one sequence at {:.1f} GB/s from memory\n", bound,
-             report["bandwidth"]["memory_gb_s"].get<double>());
+  fmt::print("bound    {:.1f} tokens/s of one sequence at {:.1f} GB/s from memory; {:.0f} % of it reached\n", bound,
+             report["bandwidth"]["memory_gb_s"].get<double>(),
+             100 * report["decode"]["share_of_bandwidth"].get<double>());
   fmt::print("resident {}\n", format_bytes(report["resident_bytes"].get<std::uint64_t>()));
 }
 
@@ -202,6 +227,12 @@ void add_bench_command(CLI::App& app, CommandContext& context) {
   command->add_option("--generate", options->generate, "Tokens of the answer")->check(tokens)->capture_default_str();
   command->add_option("--batch", options->batch, "Sequences at once")
       ->check(whole_number(1, 64))
+      ->capture_default_str();
+  command->add_option("--rows", options->rows, "Most tokens of a prompt in one step")
+      ->check(whole_number(1, 4096))
+      ->capture_default_str();
+  command->add_option("--kv", options->kv, "Type of the KV cache: f16, f32, q8_0")
+      ->check(one_of({"f16", "f32", "q8_0"}))
       ->capture_default_str();
   command->add_option("--memory", options->memory, "Memory budget, as 6GiB; what is free if not given")
       ->check(byte_size());

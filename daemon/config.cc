@@ -106,16 +106,16 @@ Allowed one_of(const YamlEntry& entry, const std::pair<std::string_view, T> (&na
   return allowed;
 }
 
-Allowed backend(const YamlEntry& entry, std::span<const std::string_view> backends, std::string& out) {
-  if (entry.text != "auto" && std::find(backends.begin(), backends.end(), entry.text) == backends.end()) {
-    return fmt::format("auto, {}", fmt::join(backends, ", "));
+Allowed auto_or(std::span<const std::string_view> names, const YamlEntry& entry, std::string& out) {
+  if (entry.text != "auto" && std::find(names.begin(), names.end(), entry.text) == names.end()) {
+    return names.empty() ? "auto" : fmt::format("auto, {}", fmt::join(names, ", "));
   }
   out = entry.text;
   return {};
 }
 
 Allowed kv_type(const YamlEntry& entry, KvType& out) {
-  return one_of<KvType>(entry, {{"f16", KvType::f16}, {"f32", KvType::f32}}, out);
+  return one_of<KvType>(entry, {{"f16", KvType::f16}, {"f32", KvType::f32}, {"q8_0", KvType::q8_0}}, out);
 }
 
 Allowed log_level(const YamlEntry& entry, LogLevel& out) {
@@ -129,13 +129,14 @@ Allowed log_level(const YamlEntry& entry, LogLevel& out) {
 }
 
 // Every key there is. The upper ends are far above any use; they are there so that sums of them cannot overflow.
-std::vector<Key> all_keys(std::span<const std::string_view> backends) {
+std::vector<Key> all_keys(const Choices& choices) {
   using C = Config;
   using E = YamlEntry;
   return {
       {"model.path", [](C& c, const E& e) { return text(e, 0, kMaxPath, c.model.path); }},
       {"model.context", [](C& c, const E& e) { return integer(e, 0, 1 << 24, c.model.context); }},
-      {"engine.backend", [backends](C& c, const E& e) { return backend(e, backends, c.engine.backend); }},
+      {"engine.backend", [choices](C& c, const E& e) { return auto_or(choices.backends, e, c.engine.backend); }},
+      {"engine.isa", [choices](C& c, const E& e) { return auto_or(choices.isas, e, c.engine.isa); }},
       {"engine.threads", [](C& c, const E& e) { return integer(e, 0, ThreadPool::kMaxThreads, c.engine.threads); }},
       {"engine.max_rows_per_step", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_rows_per_step); }},
       {"engine.max_running", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_running); }},
@@ -222,13 +223,13 @@ std::optional<YamlError> check_together(const Config& config, const std::vector<
 
 }  // namespace
 
-Result<Config> parse_config(std::string_view text, std::string_view name, std::span<const std::string_view> backends) {
+Result<Config> parse_config(std::string_view text, std::string_view name, const Choices& choices) {
   if (text.size() > kMaxFileBytes) {
     const YamlPlace place = yaml_place(text, kMaxFileBytes);
     return fail(ErrorCode::invalid_argument, "{}:{}:{}: the file goes on beyond {}; a configuration is a page or two",
                 name, place.line, place.column, format_bytes(kMaxFileBytes));
   }
-  const std::vector<Key> keys = all_keys(backends);
+  const std::vector<Key> keys = all_keys(choices);
   auto [entries, errors] = read_yaml_entries(text);
   Config config;
   for (const YamlEntry& entry : entries) {
@@ -251,7 +252,7 @@ Result<Config> parse_config(std::string_view text, std::string_view name, std::s
   return fail(ErrorCode::invalid_argument, "{}", message);
 }
 
-Result<Config> load_config(const std::string& path, std::span<const std::string_view> backends) {
+Result<Config> load_config(const std::string& path, const Choices& choices) {
   const auto cannot_read = [&path](int error) {
     return fail(errno_code(error), "{}: cannot read the configuration: {}; name another file with --config", path,
                 errno_message(error));
@@ -261,7 +262,7 @@ Result<Config> load_config(const std::string& path, std::span<const std::string_
   std::string text(kMaxFileBytes + 1, '\0');
   text.resize(std::fread(text.data(), 1, text.size(), file.get()));
   if (std::ferror(file.get()) != 0) return cannot_read(errno);
-  return parse_config(text, path, backends);
+  return parse_config(text, path, choices);
 }
 
 }  // namespace sirocco::daemon

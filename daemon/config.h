@@ -14,7 +14,7 @@
 
 namespace sirocco::daemon {
 
-enum class KvType : std::uint8_t { f16, f32 };
+enum class KvType : std::uint8_t { f16, f32, q8_0 };
 enum class LogLevel : std::uint8_t { trace, debug, info, warning, error };
 
 struct ModelConfig {
@@ -25,6 +25,7 @@ struct ModelConfig {
 
 struct EngineConfig {
   std::string backend = "auto";
+  std::string isa = "auto";
   std::uint32_t threads = 0;  // 0: all that the process may use
   std::uint32_t max_rows_per_step = 64;
   std::uint32_t max_running = 16;  // sequences in a step, at most max_rows_per_step
@@ -75,11 +76,16 @@ struct Config {
   bool operator==(const Config&) const = default;
 };
 
-// `name` stands before each error, one a line: "NAME:LINE:COLUMN: key: what; allowed: ...". `backends` are those of
-// this build; "auto" is always allowed. Error: invalid_argument.
-Result<Config> parse_config(std::string_view text, std::string_view name, std::span<const std::string_view> backends);
+// What this build and this machine have to choose from; "auto" is always allowed.
+struct Choices {
+  std::span<const std::string_view> backends;
+  std::span<const std::string_view> isas;
+};
+
+// `name` stands before each error, one a line: "NAME:LINE:COLUMN: key: what; allowed: ...". Error: invalid_argument.
+Result<Config> parse_config(std::string_view text, std::string_view name, const Choices& choices);
 
 // Also fails if the file cannot be read or has more than 1 MiB.
-Result<Config> load_config(const std::string& path, std::span<const std::string_view> backends);
+Result<Config> load_config(const std::string& path, const Choices& choices);
 
 }  // namespace sirocco::daemon

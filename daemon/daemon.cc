@@ -13,17 +13,30 @@
 namespace sirocco::daemon {
 namespace {
 
+TensorType tensor_type(KvType type) {
+  switch (type) {
+    case KvType::f16:
+      return TensorType::f16;
+    case KvType::f32:
+      return TensorType::f32;
+    case KvType::q8_0:
+      return TensorType::q8_0;
+  }
+  return TensorType::f16;
+}
+
 EngineOptions engine_options(const Config& config) {
   EngineOptions options;
   options.model = config.model.path;
   options.backend = config.engine.backend;
+  options.isa = config.engine.isa;
   options.threads = config.engine.threads;
   options.context = config.model.context;
   options.max_rows_per_step = config.engine.max_rows_per_step;
   options.max_running = config.engine.max_running;
   options.max_queued = config.engine.max_queued;
   options.kv_tokens = config.memory.kv_tokens;
-  options.kv_type = config.memory.kv_type == KvType::f32 ? TensorType::f32 : TensorType::f16;
+  options.kv_type = tensor_type(config.memory.kv_type);
   options.memory_budget = config.memory.budget.value_or(0);
   options.memory_headroom = config.memory.headroom;
   return options;

@@ -49,7 +49,9 @@ int main(int argc, char** argv) {
 
   daemon::Config config;
   if (!config_file.empty()) {
-    auto loaded = daemon::load_config(config_file, backend_names());
+    const auto backends = backend_names();
+    const auto isas = isa_names();
+    auto loaded = daemon::load_config(config_file, {.backends = backends, .isas = isas});
     if (!loaded) {
       std::fprintf(stderr, "%s\n", loaded.error().message().c_str());  // each line names the file itself
       return 2;

@@ -1,17 +1,31 @@
-# `./dev bench`: benchmarks of the release build. Results are written to build/bench/*.json.
+# `./dev bench`: benchmarks of the release build. Results are written to build/bench/*.json. They want a quiet machine.
 
+# Every type's linear kernel, one row and 512, next to what this machine's memory and integer units can do.
 bench_kernels() {
-  configure release
-  cmake --build build/release --target kernels_bench ||
-    die "the benchmark could not be built; the compiler's messages are above"
-  build/release/bin/kernels_bench --benchmark_out=build/bench/kernels.json --benchmark_out_format=json
+  build_bench linear_bench
+  build/release/bin/linear_bench --threads "$(threads_of_peers)" --json build/bench/kernels.json
+}
+
+# A model at Mixtral's dimensions, cut to fit the memory.
+LARGE_MODEL=build/models/mixtral-4-layers.gguf
+make_large_model() {
+  [[ -e $LARGE_MODEL ]] ||
+    build/release/bin/sirocco model synth "$LARGE_MODEL" --preset mixtral-8x7b --layers 4 --type Q4_K ||
+    die "$LARGE_MODEL could not be made"
+}
+
+# It, next to the same bounds.
+bench_model() {
+  build_programs
+  make_large_model
+  python3 tests/bench/model_bench.py --sirocco build/release/bin/sirocco --model "$LARGE_MODEL" \
+    --out build/bench/model.json
 }
 
 # Next to llama.cpp, on the same file, taking turns in the same run. It is compiled for this processor but for AMX: its
-# AMX code built by gcc 12 crashes on the first prompt (ldtilecfg in ggml_backend_amx_mul_mat). Without pip's cache: it may hold another build.
-bench_peers() {
-  build_programs
-  make_demo_model
+# AMX code built by gcc 12 crashes on the first prompt (ldtilecfg in ggml_backend_amx_mul_mat). Without pip's cache: it
+# may hold another build. ik_llama.cpp's wheel is AVX2.
+peers_venv() {
   python_venv build/bench-venv
   if ! build/bench-venv/bin/python -c 'import llama_cpp; assert llama_cpp.__version__ == "0.3.36"' 2>/dev/null; then
     say "building llama.cpp (llama-cpp-python 0.3.36, once, about 11 minutes on two cores)"
@@ -21,9 +35,42 @@ bench_peers() {
       build/bench-venv/bin/pip --disable-pip-version-check install --quiet --no-cache-dir llama-cpp-python==0.3.36 ||
       die "llama-cpp-python could not be built (see pip's message above)"
   fi
-  build/bench-venv/bin/python tests/bench/peers/peers.py --sirocco build/release/bin/sirocco --model "$DEMO_MODEL" \
-    --out build/bench/peers.json
+  build/bench-venv/bin/pip --disable-pip-version-check install --quiet ik-llama-cpp-python==0.1.5 ||
+    die "ik-llama-cpp-python could not be installed (see pip's message above)"
 }
+
+bench_peers() {
+  build_programs
+  make_demo_model
+  peers_venv
+  local name
+  for name in "$DENSE_MODEL" "$DEMO_MODEL"; do
+    say "$name"
+    build/bench-venv/bin/python tests/bench/peers/peers.py --sirocco build/release/bin/sirocco --model "$name" --busy \
+      --out "build/bench/peers-$(basename "$name" .gguf).json"
+  done
+  say "$LARGE_MODEL"
+  make_large_model
+  build/bench-venv/bin/python tests/bench/peers/peers.py --sirocco build/release/bin/sirocco --model "$LARGE_MODEL" \
+    --generate 32 --out build/bench/peers-mixtral.json
+}
+
+# How far the logits are from those of unquantised activations, next to llama.cpp's, over 2,000 tokens of SmolLM2.
+bench_accuracy() {
+  build_programs
+  make_demo_model
+  peers_venv
+  build/bench-venv/bin/python tests/bench/peers/accuracy.py --sirocco build/release/bin/sirocco --model "$DENSE_MODEL" \
+    --text docs/architecture.md --text docs/protocol.md --out build/bench/accuracy.json
+}
+
+build_bench() {
+  configure release
+  cmake --build build/release --target "$1" || die "$1 could not be built; the compiler's messages are above"
+}
+
+# As many as the peers are given: every CPU that may be used.
+threads_of_peers() { python3 -c 'import os; print(len(os.sched_getaffinity(0)))'; }
 
 run_bench() {
   install_packages "${BUILD_PACKAGES[@]}"
@@ -31,9 +78,11 @@ run_bench() {
   case $1 in
     all)
       bench_kernels
+      bench_model
       bench_peers
+      bench_accuracy
       ;;
-    kernels | peers) "bench_$1" ;;
-    *) die "no benchmark \"$1\"; there are: kernels, peers" ;;
+    kernels | model | peers | accuracy) "bench_$1" ;;
+    *) die "no benchmark \"$1\"; there are: kernels, model, peers, accuracy" ;;
   esac
 }

@@ -29,7 +29,7 @@ namespace sirocco {
 struct EngineOptions {
   std::filesystem::path model;
   std::string backend = "auto";
-  std::string isa = "";       // of the cpu backend; empty: the best that the machine has
+  std::string isa = "auto";   // of the cpu backend, or one of isa_names()
   std::size_t threads = 0;    // 0: every CPU this process may use
   std::uint32_t context = 0;  // tokens of one sequence; 0: the model's own
   std::uint32_t max_rows_per_step = 64;

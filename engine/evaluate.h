@@ -15,7 +15,7 @@ namespace sirocco {
 
 struct EvaluateOptions {
   std::string backend = "auto";
-  std::string isa = "";
+  std::string isa = "auto";
   std::size_t threads = 0;
   std::uint32_t context = 0;  // positions to have room for
   std::uint32_t rows_per_step = 64;

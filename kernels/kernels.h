@@ -56,6 +56,8 @@ constexpr std::size_t panel_scratch_bytes(std::size_t count) {
   return 2 * kPanelInputs * kPanel + (count + 16) * kPanel * sizeof(float);
 }
 
+inline constexpr std::size_t kPeakMultiplies = 12 * 64;
+
 struct Kernels {
   std::string_view backend;  // "ref" or "cpu"
   std::string_view isa;      // "avx2", as --isa names it
@@ -94,7 +96,7 @@ struct Kernels {
   // Folds a part into those before it; `state` begins as {-infinity, 0, 0 …}.
   void (*fold_piece)(const float* part, std::size_t head_dim, float* state) = nullptr;
 
-  // The machine's bounds, for benchmarks (kernels/cpu/roofline.h).
+  // The machine's bounds, for benchmarks (kernels/cpu/roofline.h): a round is kPeakMultiplies.
   std::uint64_t (*read_memory)(const std::byte* p, std::size_t bytes) = nullptr;
   std::uint64_t (*integer_peak)(std::size_t rounds) = nullptr;
 };

@@ -18,8 +18,8 @@ namespace sirocco {
 
 struct BackendOptions {
   std::string backend = "auto";  // or one of backend_names()
-  std::string isa = "";          // instruction set of the cpu backend; empty: the best that the machine has
-  std::size_t threads = 0;       // 0: ThreadPool::default_threads()
+  std::string isa = "auto";  // instruction set of the cpu backend: the best that the machine has, or one of isa_names()
+  std::size_t threads = 0;   // 0: ThreadPool::default_threads()
   StepLimits limits;
   std::uint32_t kv_blocks = 0;
   std::uint32_t kv_block_tokens = 32;

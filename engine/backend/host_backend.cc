@@ -63,14 +63,14 @@ Result<const Kernels*> choose_kernels(const BackendOptions& options) {
     return fail(ErrorCode::unsupported, "backend \"{}\" is not one that this machine can run; it can: auto, {}", name,
                 fmt::join(names, ", "));
   if (name == "ref") {
-    if (!options.isa.empty())
+    if (options.isa != "auto")
       return fail(ErrorCode::invalid_argument, "isa \"{}\": the ref backend has none to choose", options.isa);
     return &ref::kernels();
   }
-  if (options.isa.empty()) return cpu::kernels().front();
+  if (options.isa == "auto") return cpu::kernels().front();
   const Kernels* kernels = cpu::find_kernels(options.isa);
   if (kernels == nullptr)
-    return fail(ErrorCode::unsupported, "isa \"{}\" is not one that this machine has; it has: {}", options.isa,
+    return fail(ErrorCode::unsupported, "isa \"{}\" is not one that this machine has; it has: auto, {}", options.isa,
                 fmt::join(isa_names(), ", "));
   return kernels;
 }

@@ -69,11 +69,16 @@ void Model::measure() {
     sizes_.dense_bytes += tensor.bytes;
     sizes_.parameters += tensor.elements();
   }
+  const std::uint64_t embedding = weights_.embedding.inputs * weights_.embedding.outputs;
+  const bool tied = weights_.embedding.data == weights_.output.data;
   sizes_.active_parameters = sizes_.parameters;
+  sizes_.layer_parameters = sizes_.parameters - (tied ? 1 : 2) * embedding;
   if (!spec_.moe) return;
   for (const LayerWeights& layer : weights_.layers) {
     for (const ExpertWeights& expert : layer.experts) sizes_.expert_bytes += expert_bytes(expert);
-    sizes_.active_parameters -= (spec_.moe->experts - spec_.moe->used) * expert_parameters(layer.experts.front());
+    const std::uint64_t idle = (spec_.moe->experts - spec_.moe->used) * expert_parameters(layer.experts.front());
+    sizes_.active_parameters -= idle;
+    sizes_.layer_parameters -= idle;
   }
   sizes_.dense_bytes -= sizes_.expert_bytes;
 }

@@ -28,6 +28,7 @@ class Model {
     std::uint64_t expert_bytes = 0;  // all of them
     std::uint64_t parameters = 0;
     std::uint64_t active_parameters = 0;  // that one row passes through
+    std::uint64_t layer_parameters = 0;   // of those, the layers': what a row of a prompt multiplies with
   };
   const Sizes& sizes() const { return sizes_; }
 

@@ -12,7 +12,6 @@ std::uint64_t read_memory(const std::byte* p, std::size_t bytes);
 // `rounds` rounds of independent integer dot products in registers, as the linear kernels use them (vpdpbusd,
 // vpmaddubsw + vpmaddwd + vpaddd, sdot). Returns a checksum; each round is kPeakMultiplies multiplications and as many
 // additions.
-inline constexpr std::size_t kPeakMultiplies = 12 * 64;
 std::uint64_t integer_peak(std::size_t rounds);
 
 }  // namespace sirocco::cpu::SIROCCO_ISA

@@ -24,7 +24,6 @@ namespace {
 constexpr std::size_t kInputs = 4096;
 constexpr std::size_t kOutputs = 14336;
 constexpr std::size_t kLeastBytes = 400'000'000;  // of weights: no cache holds them
-constexpr std::size_t kPeakMultiplies = 12 * 64;
 
 double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();

@@ -8,8 +8,9 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace sirocco::daemon;
   static constexpr std::array<std::string_view, 2> kBackends = {"ref", "cpu"};
+  static constexpr std::array<std::string_view, 1> kIsas = {"avx2"};
   const std::string_view text(reinterpret_cast<const char*>(data), size);
-  const sirocco::Result<Config> config = parse_config(text, "config", kBackends);
+  const sirocco::Result<Config> config = parse_config(text, "config", {.backends = kBackends, .isas = kIsas});
   if (!config) {
     if (!config.error().message().starts_with("config:")) std::abort();
     return 0;

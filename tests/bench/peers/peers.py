@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Sirocco's speed next to llama.cpp's: the same file, the same threads, taking turns in the same run.
+"""Sirocco's speed next to llama.cpp's and ik_llama.cpp's: the same file, the same threads, taking turns in one run.
 
-The two alternate, so that another load on the machine meets both; what counts is the ratio within each pair. llama.cpp
-(llama-cpp-python) runs in a process of its own each time, as `sirocco bench` does, loads included and not timed.
+All take turns, so that another load on the machine meets every one; what counts is the ratio within a round, as a median
+with the quartiles. A peer runs in a process of its own each time, as `sirocco bench` does, loads included and not timed.
+--busy adds a round beside one busy process for each thread: what of the quiet speed is left of each.
 """
 import argparse
+import contextlib
+import importlib
 import json
 import os
 import pathlib
@@ -13,13 +16,20 @@ import subprocess
 import sys
 import time
 
+# name: (module, arguments of its Llama). Repacking is llama.cpp's default; flash attention is not.
+PEERS = {
+    "llama.cpp": ("llama_cpp", {"flash_attn": False}),
+    "llama.cpp fa": ("llama_cpp", {"flash_attn": True}),
+    "ik_llama.cpp": ("ik_llama_cpp", {"flash_attn": True}),
+}
 
-def run_llama_cpp(model, prompt, generate, threads):
-    """tokens/s of prefill and decode in one run of llama.cpp; run in a child process."""
-    import llama_cpp
 
-    llama = llama_cpp.Llama(model_path=str(model), n_ctx=prompt + generate + 1, n_batch=prompt, n_ubatch=min(prompt, 512),
-                            n_threads=threads, n_threads_batch=threads, verbose=False)
+def run_peer(name, model, prompt, generate, threads):
+    """tokens/s of prefill and decode in one run of a peer; run in a child process."""
+    module, arguments = PEERS[name]
+    llama = importlib.import_module(module).Llama(
+        model_path=str(model), n_ctx=prompt + generate + 1, n_batch=prompt, n_ubatch=min(prompt, 512), n_threads=threads,
+        n_threads_batch=threads, verbose=False, **arguments)
     vocabulary = llama.n_vocab()
     ids = [(1000 + 7919 * i) % vocabulary for i in range(prompt)]
     llama.eval(ids[:1])  # pages in, threads up
@@ -33,65 +43,89 @@ def run_llama_cpp(model, prompt, generate, threads):
     return {"prefill": prompt / (middle - begin), "decode": generate / (end - middle)}
 
 
-def run_sirocco(program, model, prompt, generate, threads):
+def run_sirocco(args):
     out = subprocess.run(
-        [program, "bench", "--model", model, "--prompt", str(prompt), "--generate", str(generate), "--threads",
-         str(threads), "--repeat", "1", "--json"], check=True, stdout=subprocess.PIPE).stdout
+        [args.sirocco, "bench", "--model", args.model, "--prompt", str(args.prompt), "--generate", str(args.generate),
+         "--threads", str(args.threads), "--repeat", "1", "--json"], check=True, stdout=subprocess.PIPE).stdout
     report = json.loads(out)
     return {part: report[part]["tokens_per_s"] for part in ("prefill", "decode")}
 
 
-def run_llama_cpp_child(args):
-    command = [sys.executable, __file__, "--llama-cpp-once", "--model", args.model, "--prompt", str(args.prompt),
+def run_child(name, args):
+    if name == "sirocco":
+        return run_sirocco(args)
+    command = [sys.executable, __file__, "--once", name, "--model", args.model, "--prompt", str(args.prompt),
                "--generate", str(args.generate), "--threads", str(args.threads)]
-    # llama.cpp writes to both outputs while loading; the result is the last line.
+    # A peer writes to both outputs while loading; the result is the last line.
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
     return json.loads(out.splitlines()[-1])
 
 
+@contextlib.contextmanager
+def busy_processes(count):
+    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
 def spread(values):
-    """Median and the quartiles' distance, as a share of the median."""
     lower, median, upper = statistics.quantiles(values, n=4)
-    return {"median": median, "spread": (upper - lower) / median, "all": values}
+    return {"median": median, "quartiles": [lower, upper], "all": values}
+
+
+def show(what, figures):
+    return f"{what} {figures['median']:.3f} ({figures['quartiles'][0]:.3f} to {figures['quartiles'][1]:.3f})"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sirocco", help="the sirocco program")
     parser.add_argument("--model", required=True)
-    parser.add_argument("--prompt", type=int, default=128)
+    parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--generate", type=int, default=64)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--peer", action="append", choices=PEERS, help="only these; may be given several times")
+    parser.add_argument("--busy", action="store_true")
     parser.add_argument("--out", type=pathlib.Path)
-    parser.add_argument("--llama-cpp-once", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--once", choices=PEERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.llama_cpp_once:
-        print(json.dumps(run_llama_cpp(args.model, args.prompt, args.generate, args.threads)))
+    if args.once:
+        print(json.dumps(run_peer(args.once, args.model, args.prompt, args.generate, args.threads)))
         return
-    if args.pairs < 2:
-        parser.error("--pairs: at least 2, for a median and a spread")
+    if args.rounds < 2:
+        parser.error("--rounds: at least 2, for a median and a spread")
 
-    pairs = []
-    for number in range(args.pairs):
-        # Whoever goes first meets the colder caches: take turns.
-        order = ["sirocco", "llama.cpp"] if number % 2 == 0 else ["llama.cpp", "sirocco"]
-        pair = {}
-        for name in order:
-            pair[name] = (run_sirocco(args.sirocco, args.model, args.prompt, args.generate, args.threads)
-                          if name == "sirocco" else run_llama_cpp_child(args))
-        pairs.append(pair)
-        print(f"pair {number + 1} of {args.pairs}: decode {pair['sirocco']['decode']:.1f} and "
-              f"{pair['llama.cpp']['decode']:.1f} tokens/s", file=sys.stderr)
+    names = ["sirocco", *(args.peer or PEERS)]
+    quiet, busy = [], []
+    for number in range(args.rounds):
+        order = names if number % 2 == 0 else names[::-1]  # whoever goes first meets the colder caches
+        quiet.append({name: run_child(name, args) for name in order})
+        if args.busy:
+            with busy_processes(args.threads):
+                busy.append({name: run_child(name, args) for name in order})
+        print(f"round {number + 1} of {args.rounds}: " + ", ".join(
+            f"{name} {quiet[-1][name]['prefill']:.1f} and {quiet[-1][name]['decode']:.1f}" for name in names) +
+              " tokens/s of prefill and decode", file=sys.stderr)
 
     report = {"model": args.model, "prompt": args.prompt, "generate": args.generate, "threads": args.threads,
-              "pairs": args.pairs}
+              "rounds": args.rounds}
     for part in ("prefill", "decode"):
-        report[part] = {name: spread([pair[name][part] for pair in pairs]) for name in ("sirocco", "llama.cpp")}
-        report[part]["ratio"] = spread([pair["sirocco"][part] / pair["llama.cpp"][part] for pair in pairs])
-        print(f"{part:8} sirocco {report[part]['sirocco']['median']:8.1f} tokens/s   llama.cpp "
-              f"{report[part]['llama.cpp']['median']:8.1f} tokens/s   ratio {report[part]['ratio']['median']:.3f} "
-              f"(spread {100 * report[part]['ratio']['spread']:.0f} %)")
+        report[part] = {}
+        for name in names:
+            entry = report[part][name] = {"tokens_per_s": spread([round[name][part] for round in quiet])}
+            line = f"{part:8} {name:13} {entry['tokens_per_s']['median']:9.1f} tokens/s"
+            if name != "sirocco":
+                entry["ratio"] = spread([round["sirocco"][part] / round[name][part] for round in quiet])
+                line += f"   sirocco is {show('x', entry['ratio'])}"
+            if busy:
+                entry["busy"] = spread([b[name][part] / q[name][part] for b, q in zip(busy, quiet)])
+                line += f"   beside busy processes {show('x', entry['busy'])}"
+            print(line)
     if args.out:
         args.out.write_text(json.dumps(report, indent=1) + "\n")
         print(f"written: {args.out}")

@@ -12,15 +12,16 @@ namespace sirocco::daemon {
 namespace {
 
 constexpr std::array<std::string_view, 2> kBackends = {"ref", "cpu"};
+constexpr std::array<std::string_view, 2> kIsas = {"avx512_vnni", "avx2"};
 
 Config parsed(std::string_view text) {
-  const Result<Config> config = parse_config(text, "c", kBackends);
+  const Result<Config> config = parse_config(text, "c", {.backends = kBackends, .isas = kIsas});
   if (!config) ADD_FAILURE() << config.error().message();
   return config ? *config : Config{};
 }
 
 std::string errors(std::string_view text) {
-  const Result<Config> config = parse_config(text, "c", kBackends);
+  const Result<Config> config = parse_config(text, "c", {.backends = kBackends, .isas = kIsas});
   if (config) return "none";
   EXPECT_EQ(config.error().code(), ErrorCode::invalid_argument);
   return config.error().message();
@@ -28,7 +29,7 @@ std::string errors(std::string_view text) {
 
 TEST(Config, DocumentedFileIsTheDefaults) {
   const auto path = test::source_dir() / "config" / "siroccod.yaml";
-  const Result<Config> config = load_config(path.string(), kBackends);
+  const Result<Config> config = load_config(path.string(), {.backends = kBackends, .isas = kIsas});
   ASSERT_TRUE(config) << config.error().message();
   EXPECT_EQ(*config, Config{});
 }
@@ -54,7 +55,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       EXPECT_NE(text.find(indent + name + ":"), std::string::npos) << name;
     }
   }
-  EXPECT_EQ(keys, 24U + 6U);  // and 6 maps
+  EXPECT_EQ(keys, 25U + 6U);  // and 6 maps
 }
 
 TEST(Config, EmptyFileIsTheDefaults) {
@@ -66,8 +67,9 @@ TEST(Config, EmptyFileIsTheDefaults) {
 TEST(Config, EveryKeyReachesItsField) {
   Config expected;
   expected.model = {.path = "/m/a b.gguf", .context = 8192};
-  expected.engine = {.backend = "cpu", .threads = 3, .max_rows_per_step = 128, .max_running = 20, .max_queued = 5};
-  expected.memory = {.budget = 6 * GiB, .headroom = 100'000'000, .kv_type = KvType::f32, .kv_tokens = 1ULL << 32};
+  expected.engine = {
+      .backend = "cpu", .isa = "avx2", .threads = 3, .max_rows_per_step = 128, .max_running = 20, .max_queued = 5};
+  expected.memory = {.budget = 6 * GiB, .headroom = 100'000'000, .kv_type = KvType::q8_0, .kv_tokens = 1ULL << 32};
   expected.server = {.socket = "/tmp/s",
                      .mode = 0600,
                      .group = "audio",
@@ -81,8 +83,8 @@ TEST(Config, EveryKeyReachesItsField) {
   expected.log = {.level = LogLevel::trace, .file = "/l", .prompts = true};
   EXPECT_EQ(parsed(R"(
 model: {path: /m/a b.gguf, context: 8192}
-engine: {backend: cpu, threads: 3, max_rows_per_step: 128, max_running: 20, max_queued: 5}
-memory: {budget: 6GiB, headroom: 100MB, kv_type: f32, kv_tokens: 4294967296}
+engine: {backend: cpu, isa: avx2, threads: 3, max_rows_per_step: 128, max_running: 20, max_queued: 5}
+memory: {budget: 6GiB, headroom: 100MB, kv_type: q8_0, kv_tokens: 4294967296}
 server:
   socket: '/tmp/s'
   mode: 0600
@@ -134,6 +136,7 @@ TEST(Config, ImpossibleValueNamesItsPlaceAndTheRange) {
   EXPECT_EQ(value("engine: {threads: 99999999999999999999999}"),
             "is not possible; allowed: a whole number from 0 to 1024");
   EXPECT_EQ(value("engine: {backend: cuda}"), "is not possible; allowed: auto, ref, cpu");
+  EXPECT_EQ(value("engine: {isa: neon}"), "is not possible; allowed: auto, avx512_vnni, avx2");
   EXPECT_EQ(value("memory: {budget: 12}"),
             "is not possible; allowed: auto, or a size from 1.00 MiB to 1024 TiB, such as 512MiB");
   EXPECT_EQ(value("server: {limits: {queued_bytes: 1}}"),
@@ -168,7 +171,7 @@ TEST(Config, AllErrorsAreReportedInTheOrderOfTheFile) {
   EXPECT_EQ(
       errors("engine:\n  threads: x\n  speed: 9\nlog: [1, {a: 2}]\nmodel:\n  path: a\n  path: b\n  context: -1\n"),
       "c:2:12: engine.threads: \"x\" is not possible; allowed: a whole number from 0 to 1024\n"
-      "c:3:3: engine.speed: unknown key; allowed: backend, threads, max_rows_per_step, max_running, max_queued\n"
+      "c:3:3: engine.speed: unknown key; allowed: backend, isa, threads, max_rows_per_step, max_running, max_queued\n"
       "c:4:6: log: lists are not allowed; the configuration is made of maps only\n"
       "c:7:3: model.path: given twice, first in line 6; allowed: once\n"
       "c:8:12: model.context: \"-1\" is not possible; allowed: a whole number from 0 to 16777216");
@@ -238,13 +241,13 @@ TEST(Config, FileLargerThanTheLimitIsRefused) {
 }
 
 TEST(Config, FileThatCannotBeReadSaysWhy) {
-  const Result<Config> missing = load_config("/nowhere/c.yaml", kBackends);
+  const Result<Config> missing = load_config("/nowhere/c.yaml", {.backends = kBackends, .isas = kIsas});
   ASSERT_FALSE(missing);
   EXPECT_EQ(missing.error().code(), ErrorCode::not_found);
   EXPECT_EQ(
       missing.error().message(),
       "/nowhere/c.yaml: cannot read the configuration: No such file or directory; name another file with --config");
-  const Result<Config> directory = load_config("/", kBackends);
+  const Result<Config> directory = load_config("/", {.backends = kBackends, .isas = kIsas});
   ASSERT_FALSE(directory);
   EXPECT_EQ(directory.error().message(),
             "/: cannot read the configuration: Is a directory; name another file with --config");

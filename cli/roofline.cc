@@ -1,0 +1,84 @@
+#include "cli/roofline.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <numeric>
+#include <utility>
+
+#include "engine/base/bytes.h"
+
+namespace sirocco {
+namespace {
+
+constexpr std::size_t kMemoryBytes = 256 * MiB;  // several times a last-level cache
+constexpr std::size_t kChunkWords = MiB / sizeof(std::uint64_t);
+constexpr std::size_t kPeakChunks = 4;  // of each thread
+constexpr std::size_t kPeakRounds = 1'000'000;
+constexpr std::size_t kDiskBytes = 256 * MiB;
+constexpr std::size_t kReadBytes = 4 * MiB;
+constexpr std::size_t kDirectAlignment = 4096;  // of buffer, offset and length under O_DIRECT
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+}  // namespace
+
+Result<Roofline> Roofline::create(const Kernels& kernels, std::size_t threads) {
+  SIROCCO_TRY(ThreadPool pool, ThreadPool::create(threads));
+  return Roofline(kernels, std::move(pool));
+}
+
+Roofline::Roofline(const Kernels& kernels, ThreadPool pool)
+    : kernels_(&kernels), pool_(std::move(pool)), memory_(kMemoryBytes / sizeof(std::uint64_t), 1) {}
+
+double Roofline::read() {
+  std::vector<std::uint64_t> sums(memory_.size() / kChunkWords);
+  const auto begin = std::chrono::steady_clock::now();
+  pool_.run(sums.size(), [&](std::size_t chunk, std::size_t) {
+    const std::uint64_t* const words = memory_.data() + chunk * kChunkWords;
+    sums[chunk] = kernels_->read_memory == nullptr
+                      ? std::accumulate(words, words + kChunkWords, std::uint64_t{0})
+                      : kernels_->read_memory(reinterpret_cast<const std::byte*>(words), MiB);
+  });
+  const double seconds = seconds_since(begin);
+  // The sums are used, or the compiler would not read at all: each word is a 1.
+  const std::uint64_t words = std::accumulate(sums.begin(), sums.end(), std::uint64_t{0});
+  return static_cast<double>(words * sizeof(std::uint64_t)) / seconds;
+}
+
+std::optional<double> Roofline::multiply() {
+  if (kernels_->integer_peak == nullptr) return {};
+  std::vector<std::uint64_t> sums(kPeakChunks * pool_.threads());
+  const auto begin = std::chrono::steady_clock::now();
+  pool_.run(sums.size(), [&](std::size_t chunk, std::size_t) { sums[chunk] = kernels_->integer_peak(kPeakRounds); });
+  const double seconds = seconds_since(begin);
+  return static_cast<double>(sums.size() * kPeakRounds * kPeakMultiplies) / seconds;
+}
+
+std::optional<double> disk_bandwidth(const std::filesystem::path& file) {
+  const int descriptor = open(file.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
+  if (descriptor < 0) return {};
+  const std::unique_ptr<void, decltype(&std::free)> buffer(std::aligned_alloc(kDirectAlignment, kReadBytes),
+                                                           &std::free);
+  std::size_t total = 0;
+  const auto begin = std::chrono::steady_clock::now();
+  while (buffer && total < kDiskBytes) {
+    const ssize_t got = pread(descriptor, buffer.get(), kReadBytes, static_cast<off_t>(total));
+    if (got <= 0) break;
+    total += static_cast<std::size_t>(got);
+    if (static_cast<std::size_t>(got) < kReadBytes) break;  // the end of the file
+  }
+  const double seconds = seconds_since(begin);
+  close(descriptor);
+  if (total == 0) return {};
+  return static_cast<double>(total) / seconds;
+}
+
+}  // namespace sirocco
