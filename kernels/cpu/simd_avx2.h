@@ -68,6 +68,9 @@ SIROCCO_INLINE __m256i dot_offset(__m256i acc, __m256i w, __m256i a) {
 
 // --- bytes
 
+SIROCCO_INLINE void hide(Bytes64& x) {
+  asm volatile("" : "+x"(x.a), "+x"(x.b));
+}
 SIROCCO_INLINE Bytes64 load_bytes(const void* p) {
   return {detail::load(p), detail::load(static_cast<const std::byte*>(p) + 32)};
 }

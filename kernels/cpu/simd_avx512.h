@@ -37,6 +37,9 @@ SIROCCO_INLINE void prefetch(const void* address) {
 
 // --- bytes
 
+SIROCCO_INLINE void hide(Bytes64& x) {
+  asm volatile("" : "+v"(x.v));
+}
 SIROCCO_INLINE Bytes64 load_bytes(const void* p) {
   return {_mm512_loadu_si512(p)};
 }

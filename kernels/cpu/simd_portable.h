@@ -55,6 +55,10 @@ SIROCCO_INLINE int signed_byte(std::uint8_t x) {
 
 // --- bytes
 
+// The compiler takes x for changed.
+SIROCCO_INLINE void hide(Bytes64& x) {
+  asm volatile("" : "+m"(x));
+}
 SIROCCO_INLINE Bytes64 load_bytes(const void* p) {
   return detail::load<Bytes64>(p);
 }
