@@ -23,7 +23,7 @@ struct RequestKey {
   std::uint64_t request_id = 0;
   std::uint64_t serial = 0;  // of the connection's requests, from 1
 
-  auto operator<=>(const RequestKey&) const = default;
+  auto operator<=>(const RequestKey&) const = default;  // NOLINT(modernize-use-nullptr): compares with a literal 0
 };
 
 // Who is at the other end, from SO_PEERCRED: the kernel vouches for it.

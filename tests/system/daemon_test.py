@@ -110,7 +110,7 @@ class Answers(TestWithFolder):
         self.assertEqual((result.returncode, result.stdout), (1, b""))
         self.assertIn("tiny-moe.gguf: the file was written to while it was in use", result.stderr.decode())
         self.assertEqual(self.served.process.wait(PATIENCE_S), 1)
-        self.assertIn("error: " + str(self.folder / "tiny-moe.gguf") + ": the file was written to", self.served.log.read_text())
+        self.assertIn("siroccod: " + str(self.folder / "tiny-moe.gguf") + ": the file was written to", self.served.log.read_text())
 
 
 class Life(TestWithFolder):
