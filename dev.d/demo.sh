@@ -56,7 +56,7 @@ start_daemon() {
 }
 
 run_demo() {
-  local prompt="What is the capital of France?"
+  local prompt="Name the capital of France."
   export SIROCCO_SOCKET=build/demo/sirocco.sock
   build_programs
   make_demo_model
