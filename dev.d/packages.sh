@@ -6,6 +6,7 @@ BUILD_PACKAGES=(
   libsystemd-dev libpcre2-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libexpected-dev libedit-dev libssl-dev
   librapidcheck-dev libgtest-dev libgmock-dev libbenchmark-dev
 )
+CROSS_PACKAGES=(g++-aarch64-linux-gnu qemu-user)
 TOOL_PACKAGES=(clang clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev)
 
 # Installs what is missing of the packages named; does nothing, without asking for any right, where all are there.

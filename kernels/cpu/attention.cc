@@ -233,7 +233,8 @@ void attend(const AttentionShape& shape, const KvView& kv, std::size_t kv_head, 
     const std::size_t end = std::size_t{queries[query].position} + 1;
     Range& range = ranges[query];
     range.begin = std::min<std::size_t>(std::max(first, piece_begin) - piece_begin, kAttentionPiece);
-    range.end = std::clamp<std::size_t>(end, piece_begin, piece_begin + kAttentionPiece) - piece_begin;
+    const std::size_t most = piece_begin + kAttentionPiece;
+    range.end = (end < piece_begin ? piece_begin : end < most ? end : most) - piece_begin;
     if (range.begin >= range.end) range = {};
     every = {.begin = std::max(every.begin, range.begin), .end = std::min(every.end, range.end)};
     if (range.begin < range.end) any = {.begin = std::min(any.begin, range.begin), .end = std::max(any.end, range.end)};

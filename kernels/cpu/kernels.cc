@@ -7,6 +7,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace sirocco::cpu {
@@ -44,8 +47,8 @@ std::array<Candidate, 3> candidates() {
   return {{{&avx512_vnni::kTable, avx2 && avx512}, {&avx_vnni::kTable, avx2 && has_avx_vnni()}, {&avx2::kTable, avx2}}};
 }
 #elif defined(__aarch64__)
-std::array<Candidate, 0> candidates() {
-  return {};
+std::array<Candidate, 1> candidates() {
+  return {{{&neon_dotprod::kTable, (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0}}};
 }
 #else
 std::array<Candidate, 0> candidates() {

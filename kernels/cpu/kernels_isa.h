@@ -20,8 +20,5 @@ extern const Kernels kTable;
 namespace neon_dotprod {
 extern const Kernels kTable;
 }
-namespace neon_i8mm {
-extern const Kernels kTable;
-}
 
 }  // namespace sirocco::cpu
