@@ -321,4 +321,5 @@ class WithoutDaemon(TestWithFolder):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and what we start would inherit that
     unittest.main()
