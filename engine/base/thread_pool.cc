@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "engine/base/cgroup.h"
+#include "engine/base/fast_cpus.h"
 
 namespace sirocco {
 namespace {
@@ -151,7 +152,13 @@ void ThreadPool::run_chunks(std::size_t chunks, Function function, void* work) {
 std::size_t ThreadPool::default_threads() {
   cpu_set_t set;
   CPU_ZERO(&set);
-  double cpus = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : std::thread::hardware_concurrency();
+  double cpus = std::thread::hardware_concurrency();
+  if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    std::vector<int> allowed;
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+      if (CPU_ISSET(cpu, &set)) allowed.push_back(cpu);
+    cpus = static_cast<double>(fast_cpus(allowed).size());
+  }
   if (const auto quota = cgroup_cpu_quota()) cpus = std::min(cpus, std::ceil(*quota));
   return static_cast<std::size_t>(std::max(cpus, 1.0));
 }

@@ -35,7 +35,8 @@ class ThreadPool {
         const_cast<void*>(static_cast<const void*>(&work)));
   }
 
-  // The CPUs this process may use: affinity mask and cgroup v1/v2 quota taken into account, at least 1.
+  // The CPUs this process may use, at least 1: affinity mask (so cpusets), slow cores beside fast ones (fast_cpus.h)
+  // and cgroup v1/v2 quota taken into account.
   static std::size_t default_threads();
 
  private:
