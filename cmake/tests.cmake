@@ -40,3 +40,5 @@ sirocco_test(cli_test tests/unit/cli LINK sirocco_cli)
 # Benchmarks are programs to run by hand or by `./dev bench`, not tests.
 add_executable(linear_bench tests/bench/linear_bench.cc)
 target_link_libraries(linear_bench PRIVATE sirocco_base nlohmann_json)
+add_executable(sampling_bench tests/bench/sampling_bench.cc)
+target_link_libraries(sampling_bench PRIVATE sirocco_sample)

@@ -6,6 +6,12 @@ bench_kernels() {
   build/release/bin/linear_bench --threads "$(threads_of_peers)" --json build/bench/kernels.json
 }
 
+# Choosing a token of a large vocabulary.
+bench_sampling() {
+  build_bench sampling_bench
+  build/release/bin/sampling_bench
+}
+
 # A model at Mixtral's dimensions, cut to fit the memory.
 LARGE_MODEL=build/models/mixtral-4-layers.gguf
 make_large_model() {
@@ -78,11 +84,12 @@ run_bench() {
   case $1 in
     all)
       bench_kernels
+      bench_sampling
       bench_model
       bench_peers
       bench_accuracy
       ;;
-    kernels | model | peers | accuracy) "bench_$1" ;;
-    *) die "no benchmark \"$1\"; there are: kernels, model, peers, accuracy" ;;
+    kernels | sampling | model | peers | accuracy) "bench_$1" ;;
+    *) die "no benchmark \"$1\"; there are: kernels, sampling, model, peers, accuracy" ;;
   esac
 }

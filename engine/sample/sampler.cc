@@ -1,8 +1,10 @@
 #include "engine/sample/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <string_view>
 
@@ -90,6 +92,34 @@ std::span<Candidate> top_k(std::span<Candidate> all, std::size_t k) {
   return {all.begin(), end};
 }
 
+// The same of a vocabulary's logits, which are not all copied: what is below the k-th of those before it is passed
+// over.
+std::span<Candidate> top_k(std::span<const float> logits, std::size_t k, std::span<Candidate> scratch) {
+  const std::size_t room = std::max<std::size_t>(4 * std::min(k, scratch.size()), 1024);
+  std::size_t count = 0;
+  std::size_t next_cut = room;
+  float least = std::numeric_limits<float>::lowest();
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    if (!(logits[i] >= least)) continue;
+    scratch[count++] = {.id = static_cast<TokenId>(i), .logit = logits[i], .probability = 0};
+    if (count < next_cut || count <= k) continue;
+    count = top_k(scratch.first(count), k).size();
+    least = scratch[k - 1].logit;
+    next_cut = std::max(2 * count, room);
+  }
+  return top_k(scratch.first(count), k);
+}
+
+// Those that can be chosen at all and have a probability of at least `least`, in the order of their ids.
+std::span<Candidate> at_least(std::span<const float> logits, std::span<const float> probabilities, float least,
+                              std::span<Candidate> scratch) {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < logits.size(); ++i)
+    if (probabilities[i] >= least && logits[i] > -kInfinity)
+      scratch[count++] = {.id = static_cast<TokenId>(i), .logit = logits[i], .probability = probabilities[i]};
+  return scratch.first(count);
+}
+
 // The shortest run of the most probable whose probabilities reach `mass`. Only as much of the front is sorted as that
 // takes, in blocks that grow: it is a few tokens of a hundred thousand as a rule.
 std::span<Candidate> top_p(std::span<Candidate> all, double mass) {
@@ -108,10 +138,81 @@ std::span<Candidate> top_p(std::span<Candidate> all, double mass) {
   return all;
 }
 
+// In four sums that are added at the end: one would wait for itself a hundred thousand times.
 double sum_of_probabilities(std::span<const Candidate> candidates) {
+  double sums[4] = {};
+  std::size_t i = 0;
+  for (; i + 4 <= candidates.size(); i += 4)
+    for (std::size_t j = 0; j < 4; ++j) sums[j] += double{candidates[i + j].probability};
+  for (; i < candidates.size(); ++i) sums[0] += double{candidates[i].probability};
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+// The first candidate at which the probabilities add up to more than `target`, or the last of probability above 0 if
+// rounding keeps the sum below it.
+std::size_t reach(std::span<const Candidate> candidates, double target) {
+  constexpr std::size_t kBlock = 256;
   double sum = 0;
-  for (const Candidate& candidate : candidates) sum += double{candidate.probability};
-  return sum;
+  std::size_t begin = 0;
+  while (begin + kBlock < candidates.size()) {  // whole blocks are stepped over
+    const double after = sum + sum_of_probabilities(candidates.subspan(begin, kBlock));
+    if (after > target) break;
+    sum = after;
+    begin += kBlock;
+  }
+  std::size_t last = 0;
+  for (std::size_t i = begin; i < candidates.size(); ++i) {
+    if (candidates[i].probability > 0) last = i;
+    sum += double{candidates[i].probability};
+    if (sum > target) return i;
+  }
+  return last;
+}
+
+// e^x for x up to 0, within 2e-7 of it: plain multiplications and additions, so the same on every machine and, other
+// than the library's, four or more at a time. Cephes' polynomial; below 1e-37 it is 0.
+float exponential(float x) {
+  constexpr float kLog2E = 1.44269504F;
+  constexpr float kLn2High = 0.693359375F;
+  constexpr float kLn2Low = -2.12194440e-4F;
+  constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: adding it leaves no fraction
+  const float kept = x < -85.0F ? -85.0F : x;
+  const float n = (kept * kLog2E + kRound) - kRound;
+  const float r = (kept - n * kLn2High) - n * kLn2Low;
+  float p = 1.9875691500e-4F;
+  p = p * r + 1.3981999507e-3F;
+  p = p * r + 8.3334519073e-3F;
+  p = p * r + 4.1665795894e-2F;
+  p = p * r + 1.6666665459e-1F;
+  p = p * r + 5.0000001201e-1F;
+  p = p * (r * r) + r + 1.0F;
+  const float power = std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
+  return x < -85.0F ? 0.0F : p * power;
+}
+
+// What logits are multiplied with; finite at the lowest temperatures too, or the highest's own 0 would become NaN.
+float inverse(float temperature) {
+  return std::min(1.0F / temperature, kLargest);
+}
+
+// Probabilities before their division by `total`, of all logits. What cannot be chosen gets 0.
+void exponentials(std::span<const float> logits, float highest, float temperature, std::span<float> out) {
+  assert(out.size() == logits.size());
+  const float scale = inverse(temperature);
+  const float* const from = logits.data();  // a span's checks would keep the loop from being vectorised
+  float* const to = out.data();
+  for (std::size_t i = 0; i < logits.size(); ++i) to[i] = exponential((from[i] - highest) * scale);
+}
+
+double sum_of(std::span<const float> values) {
+  constexpr std::size_t kLanes = 8;
+  double sums[kLanes] = {};
+  std::size_t i = 0;
+  const float* const from = values.data();
+  for (; i + kLanes <= values.size(); i += kLanes)
+    for (std::size_t j = 0; j < kLanes; ++j) sums[j] += double{from[i + j]};
+  for (; i < values.size(); ++i) sums[0] += double{from[i]};
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 
 }  // namespace
@@ -130,7 +231,8 @@ Result<void> SamplingParameters::validate(std::size_t vocabulary) const {
 Sampler::Sampler(SamplingParameters parameters, std::span<const TokenId> prompt, std::size_t vocabulary)
     : parameters_(std::move(parameters)),
       vocabulary_(vocabulary),
-      scratch_(parameters_.temperature == 0 ? 1 : vocabulary) {
+      scratch_(parameters_.temperature == 0 ? 1 : vocabulary),
+      exponentials_(parameters_.temperature == 0 ? 0 : vocabulary) {
   if (!penalised()) return;
   answer_counts_.resize(vocabulary);
   seen_.resize(vocabulary);
@@ -141,11 +243,7 @@ Sampler::Sampler(SamplingParameters parameters, std::span<const TokenId> prompt,
 Result<TokenId> Sampler::sample(std::span<float> logits) {
   SIROCCO_TRY(const std::span<const Candidate> choice, candidates(logits));
 
-  // The walk adds up in the same order as the total, which is more than the target: it ends at a token of probability >
-  // 0.
-  const double target = uniform(parameters_.seed, draws_++) * sum_of_probabilities(choice);
-  std::size_t i = 0;
-  for (double sum = double{choice[0].probability}; sum <= target; sum += double{choice[i].probability}) ++i;
+  const std::size_t i = reach(choice, uniform(parameters_.seed, draws_++) * sum_of_probabilities(choice));
 
   if (penalised()) count(choice[i].id, 1);
   return choice[i].id;
@@ -161,20 +259,20 @@ Result<std::span<const Sampler::Candidate>> Sampler::candidates(std::span<float>
     return scratch_;
   }
 
-  std::size_t possible = 0;
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    if (logits[i] == -kInfinity) continue;
-    scratch_[possible++] = {.id = static_cast<TokenId>(i), .logit = logits[i], .probability = 0};
-  }
-  std::span<Candidate> kept(scratch_.data(), possible);
-  if (parameters_.top_k > 0) kept = top_k(kept, parameters_.top_k);
-
   // Softmax without its division. The highest is subtracted first: no temperature, however low, overflows.
-  for (Candidate& candidate : kept) {
-    const double logit = (double{candidate.logit} - double{highest}) / double{parameters_.temperature};
-    candidate.probability = static_cast<float>(std::exp(logit));
+  std::span<Candidate> kept;
+  double total = 0;  // of what top-p takes its share of
+  if (parameters_.top_k > 0) {
+    kept = top_k(logits, parameters_.top_k, scratch_);
+    for (Candidate& c : kept) c.probability = exponential((c.logit - highest) * inverse(parameters_.temperature));
+    total = sum_of_probabilities(kept);
+  } else {
+    exponentials(logits, highest, parameters_.temperature, exponentials_);
+    total = sum_of(exponentials_);
+    // What top-p leaves out for certain: all those below the bound together are less than it may leave out.
+    const double rest = (1 - double{parameters_.top_p}) * total / static_cast<double>(logits.size());
+    kept = at_least(logits, exponentials_, std::max(static_cast<float>(rest * 0.99), parameters_.min_p), scratch_);
   }
-  const double total = sum_of_probabilities(kept);
 
   // min-p and top-p each keep the front of one order, so min-p, which needs no sorting, can come first; top-p's share
   // is of what there was before either. The most probable token's share is exactly 1 here.

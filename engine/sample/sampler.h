@@ -38,7 +38,7 @@ class Sampler {
   };
 
   // The parameters are valid and every id of the prompt is in the vocabulary. `prompt` counts for the repetition
-  // penalty only. Holds 12 bytes per token of the vocabulary unless greedy, and 8 more with penalties.
+  // penalty only. Holds 16 bytes per token of the vocabulary unless greedy, and 8 more with penalties.
   Sampler(SamplingParameters parameters, std::span<const TokenId> prompt, std::size_t vocabulary);
 
   // Chooses a token and counts it for the penalties of the next call. Allocates nothing.
@@ -65,6 +65,7 @@ class Sampler {
   std::vector<TokenId> distinct_;             // the ids in seen_, room for all
   std::uint64_t draws_ = 0;                   // counter of the random stream
   std::vector<Candidate> scratch_;            // [vocabulary], 1 if greedy
+  std::vector<float> exponentials_;           // [vocabulary], none if greedy
 };
 
 }  // namespace sirocco
