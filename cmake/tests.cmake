@@ -38,6 +38,9 @@ sirocco_test(daemon_test tests/unit/daemon LINK sirocco_daemon sirocco_client LA
 sirocco_test(cli_test tests/unit/cli LINK sirocco_cli)
 
 # Benchmarks are programs to run by hand or by `./dev bench`, not tests.
+if(SIROCCO_SANITIZE)
+  return()
+endif()
 add_executable(linear_bench tests/bench/linear_bench.cc)
 target_link_libraries(linear_bench PRIVATE sirocco_base nlohmann_json)
 add_executable(sampling_bench tests/bench/sampling_bench.cc)
