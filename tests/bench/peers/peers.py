@@ -7,7 +7,6 @@ with the quartiles. A peer runs in a process of its own each time, as `sirocco b
 """
 import argparse
 import contextlib
-import importlib
 import json
 import os
 import pathlib
@@ -16,29 +15,56 @@ import subprocess
 import sys
 import time
 
-# name: (module, arguments of its Llama). Repacking is llama.cpp's default; flash attention is not.
-PEERS = {
-    "llama.cpp": ("llama_cpp", {"flash_attn": False}),
-    "llama.cpp fa": ("llama_cpp", {"flash_attn": True}),
-    "ik_llama.cpp": ("ik_llama_cpp", {"flash_attn": True}),
-}
+def llama_cpp(model, length, threads, flash_attention):
+    """(reset, eval) of llama.cpp. Repacking is its default; flash attention is not."""
+    import llama_cpp
+    llama = llama_cpp.Llama(model_path=str(model), n_ctx=length, n_batch=512, n_ubatch=512, n_threads=threads,
+                            n_threads_batch=threads, flash_attn=flash_attention, verbose=False)
+    return llama.reset, llama.eval
+
+
+def ik_llama_cpp(model, length, threads, flash_attention):
+    """The same of ik_llama.cpp, as its IkLlama.generate does it."""
+    import ik_llama_cpp
+    from ik_llama_cpp import llama as module
+    llama = ik_llama_cpp.IkLlama(str(model), n_ctx=max(length, 512), n_threads=threads, flash_attn=flash_attention, verbose=False)
+    context, position = llama._context, 0
+
+    def reset():
+        nonlocal position
+        context.kv_cache_clear()
+        position = 0
+
+    def evaluate(ids):
+        nonlocal position
+        for start in range(0, len(ids), context._n_ubatch):
+            chunk = ids[start:start + context._n_ubatch]
+            batch = module.make_batch_range(chunk, pos_start=position, logits_last=True)
+            if context.decode(batch) != 0:
+                raise RuntimeError("ik_llama.cpp: decode failed")
+            module.C.llama_batch_free(batch)
+            position += len(chunk)
+
+    evaluate.keep = llama
+    return reset, evaluate
+
+
+PEERS = {"llama.cpp": (llama_cpp, False), "llama.cpp fa": (llama_cpp, True), "ik_llama.cpp": (ik_llama_cpp, True)}
+VOCABULARY = 32000  # ids below this are in every model that is measured
 
 
 def run_peer(name, model, prompt, generate, threads):
     """tokens/s of prefill and decode in one run of a peer; run in a child process."""
-    module, arguments = PEERS[name]
-    llama = importlib.import_module(module).Llama(
-        model_path=str(model), n_ctx=prompt + generate + 1, n_batch=prompt, n_ubatch=min(prompt, 512), n_threads=threads,
-        n_threads_batch=threads, verbose=False, **arguments)
-    vocabulary = llama.n_vocab()
-    ids = [(1000 + 7919 * i) % vocabulary for i in range(prompt)]
-    llama.eval(ids[:1])  # pages in, threads up
-    llama.reset()
+    make, flash_attention = PEERS[name]
+    reset, evaluate = make(model, prompt + generate + 1, threads, flash_attention)
+    ids = [(1000 + 7919 * i) % VOCABULARY for i in range(prompt)]
+    evaluate(ids[:1])  # pages in, threads up
+    reset()
     begin = time.perf_counter()
-    llama.eval(ids)
+    evaluate(ids)
     middle = time.perf_counter()
     for i in range(generate):
-        llama.eval([ids[i % prompt]])
+        evaluate([ids[i % prompt]])
     end = time.perf_counter()
     return {"prefill": prompt / (middle - begin), "decode": generate / (end - middle)}
 
