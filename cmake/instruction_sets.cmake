@@ -13,7 +13,7 @@ function(sirocco_instruction_set NAME)
   target_include_directories(sirocco_kernels_${NAME} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(sirocco_kernels_${NAME} PRIVATE SIROCCO_ISA=${NAME})
   target_compile_options(sirocco_kernels_${NAME} PRIVATE ${ARGN})
-  if(NOT SIROCCO_SANITIZE)
+  if(NOT SIROCCO_SANITIZE AND NOT NAME STREQUAL portable)  # which is for tests alone, and the slowest to compile
     target_compile_options(sirocco_kernels_${NAME} PRIVATE $<$<CONFIG:Release>:-O3>)
   elseif(NAME STREQUAL avx_vnni)
     # The same source as avx2 but for four instructions, and few machines can run it: not worth minutes.

@@ -1,11 +1,15 @@
 // simd.h on AVX-512 with VNNI and VBMI (Ice Lake, Zen 4 and newer): a vector is one register.
 #pragma once
 
+#if defined(__clang__)
+#include <immintrin.h>
+#else
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // gcc 12: what intrinsics call undefined on purpose
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #include <immintrin.h>
 #pragma GCC diagnostic pop
+#endif
 
 #include <bit>
 #include <cstddef>
