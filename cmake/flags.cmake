@@ -9,9 +9,6 @@ if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release)
 endif()
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1")  # assertions stay on: they are cheap and this is a daemon
-if(SIROCCO_SANITIZE)
-  set(CMAKE_CXX_FLAGS_RELEASE "-O1 -g1")  # a third less to compile
-endif()
 set(CMAKE_CXX_FLAGS_DEBUG "-O0 -g")
 
 add_compile_options(
