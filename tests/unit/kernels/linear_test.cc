@@ -97,7 +97,9 @@ std::vector<double> values_of(const Problem& p, ActivationFormat format, const s
       x[k] = reinterpret_cast<const float*>(row)[k];
     } else if (format == ActivationFormat::q8_32) {
       const cpu::ActivationRow32<const std::byte> parts(row, inputs / 32);
-      x[k] = double{parts.scale[k / 32]} * (k % 32 < 16 ? parts.low : parts.high)[k / 32 * 16 + k % 16];
+      // A name for it: gcc 12 with UBSan takes the wrong one of (low or high)[i].
+      const std::int8_t* const half = k % 32 < 16 ? parts.low : parts.high;
+      x[k] = double{parts.scale[k / 32]} * half[k / 32 * 16 + k % 16];
     } else {
       const cpu::ActivationRow256<const std::byte> parts(row, inputs / 256);
       x[k] = double{parts.scale[k / 256]} * parts.q[k / 256 * 256 + 32 * cpu::run_place(k % 256 / 32) + k % 32];
