@@ -82,15 +82,21 @@ void Forward::embed(const Step& step) {
   });
 }
 
+// The residual stream, normed, for matrices of those formats.
+void Forward::prepare_normed(std::size_t rows, const std::vector<float>& weight, const FormatSet& formats) {
+  Scratch& s = *scratch_;
+  s.products.prepare(rows, spec_.width, formats, [&](std::size_t row) {
+    float* const normed = &s.normed[row * spec_.width];
+    kernels_.rms_norm(&s.x[row * spec_.width], weight.data(), spec_.width, spec_.rms_epsilon, normed);
+    return normed;
+  });
+}
+
 void Forward::attention_part(const Step& step, const KvMemory& kv, std::uint32_t layer, std::size_t rows) {
   Scratch& s = *scratch_;
   const LayerWeights& weights = model_->weights().layers[layer];
   const std::span<const std::uint32_t> all = std::span(s.all_rows).first(rows);
-  s.products.prepare(rows, spec_.width, s.formats.attention, [&](std::size_t row) {
-    float* const normed = &s.normed[row * spec_.width];
-    kernels_.rms_norm(&s.x[row * spec_.width], weights.attention_norm.data(), spec_.width, spec_.rms_epsilon, normed);
-    return normed;
-  });
+  prepare_normed(rows, weights.attention_norm, s.formats.attention);
   s.products.run(
       std::array{Products::Product{.w = &weights.q, .rows = all, .y = s.q.data(), .stride = spec_.q_width()},
                  Products::Product{.w = &weights.k, .rows = all, .y = s.k.data(), .stride = spec_.kv_width()},
@@ -128,11 +134,7 @@ void Forward::write_keys(const Step& step, const KvMemory& kv, std::uint32_t lay
 void Forward::dense_part(const LayerWeights& weights, std::size_t rows) {
   Scratch& s = *scratch_;
   const std::span<const std::uint32_t> all = std::span(s.all_rows).first(rows);
-  s.products.prepare(rows, spec_.width, s.formats.ffn, [&](std::size_t row) {
-    float* const normed = &s.normed[row * spec_.width];
-    kernels_.rms_norm(&s.x[row * spec_.width], weights.ffn_norm.data(), spec_.width, spec_.rms_epsilon, normed);
-    return normed;
-  });
+  prepare_normed(rows, weights.ffn_norm, s.formats.ffn);
   s.products.run(std::array{Products::Product{.w = &weights.gate,
                                               .up = &weights.up,
                                               .rows = all,

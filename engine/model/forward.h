@@ -39,6 +39,8 @@ struct StepLimits {
   std::uint32_t context = 0;     // positions of a sequence
 };
 
+class FormatSet;
+
 class Forward {
  public:
   Forward(std::shared_ptr<const Model> model, const Kernels& kernels, const StepLimits& limits, ThreadPool& pool,
@@ -59,6 +61,7 @@ class Forward {
   struct Scratch;
 
   void embed(const Step& step);
+  void prepare_normed(std::size_t rows, const std::vector<float>& weight, const FormatSet& formats);
   void attention_part(const Step& step, const KvMemory& kv, std::uint32_t layer, std::size_t rows);
   void write_keys(const Step& step, const KvMemory& kv, std::uint32_t layer);
   void attend(const Step& step, const KvMemory& kv, std::uint32_t layer);

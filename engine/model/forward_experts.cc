@@ -4,6 +4,7 @@
 #include <array>
 
 #include "engine/model/forward_scratch.h"
+#include "kernels/ref/add.h"
 #include "kernels/ref/route.h"
 
 namespace sirocco {
@@ -39,11 +40,7 @@ Result<void> Forward::expert_part(std::uint32_t layer, std::size_t rows) {
   const MoeSpec& moe = *spec_.moe;
   const std::size_t width = spec_.width;
   const LayerWeights& weights = model_->weights().layers[layer];
-  s.products.prepare(rows, width, s.formats.ffn, [&](std::size_t row) {
-    float* const normed = &s.normed[row * width];
-    kernels_.rms_norm(&s.x[row * width], weights.ffn_norm.data(), width, spec_.rms_epsilon, normed);
-    return normed;
-  });
+  prepare_normed(rows, weights.ffn_norm, s.formats.ffn);
   route(weights, rows);
   group_by_expert(rows);
 
@@ -80,15 +77,11 @@ Result<void> Forward::expert_part(std::uint32_t layer, std::size_t rows) {
 
   // Each row's outputs are added up in the order in which `route` listed its experts: ascending.
   pool_.run(rows, [&](std::size_t row, std::size_t) {
-    float* const x = &s.x[row * width];
-    float* const sum = &s.branch[row * width];
-    std::fill(sum, sum + width, 0.0F);
-    for (std::size_t a = row * moe.used; a < (row + 1) * moe.used; ++a) {
-      const float* const out = &s.expert_out[s.place[a] * width];
-      const float weight = s.weights[a];
-      for (std::size_t i = 0; i < width; ++i) sum[i] += weight * out[i];
-    }
-    for (std::size_t i = 0; i < width; ++i) x[i] += sum[i];
+    const std::span<float> sum = std::span(s.branch).subspan(row * width, width);
+    std::fill(sum.begin(), sum.end(), 0.0F);
+    for (std::size_t a = row * moe.used; a < (row + 1) * moe.used; ++a)
+      ref::add_scaled(std::span(s.expert_out).subspan(s.place[a] * width, width), s.weights[a], sum);
+    ref::add(sum, std::span(s.x).subspan(row * width, width));
   });
   return {};
 }

@@ -2,15 +2,15 @@
 
 #include <algorithm>
 #include <cassert>
-#include <functional>
 
 #include "engine/base/bytes.h"
+#include "kernels/ref/add.h"
 
 namespace sirocco {
 namespace {
 
-// From so many rows on, weights are expanded for all of them instead of streamed for four at a time (measured:
-// docs/measurements.md).
+// From so many rows on, weights are expanded for all of them instead of streamed for four at a time: expanding costs
+// about as much as two more passes over them in cache. Not tuned yet.
 constexpr std::size_t kPanelRows = 9;
 // Weights of a chunk: enough that taking one costs nothing, few enough that no thread waits long for another's last.
 constexpr std::size_t kChunkBytes = 64 * KiB;
@@ -72,12 +72,6 @@ std::uint64_t Products::bytes(const Kernels& kernels, std::size_t threads, std::
   std::uint64_t bytes = sizes.rows * sizeof(float*) + sizes.tiles + threads * sizes.scratch;
   for (const std::size_t part : sizes.quantised) bytes += part;
   return bytes;
-}
-
-FormatSet Products::formats_of(std::span<const Matrix* const> matrices) const {
-  FormatSet formats;
-  for (const Matrix* matrix : matrices) formats.add(kernels_.activation_format(matrix->type));
-  return formats;
 }
 
 void Products::begin_prepare(std::size_t rows, std::size_t inputs, const FormatSet& formats) {
@@ -196,8 +190,7 @@ void Products::compute(const Task& task, std::size_t chunk, std::size_t thread) 
     const std::size_t at = r * product.stride + first;
     if (product.up != nullptr) kernels_.swiglu(product.y + at, product.up_y + at, last - first, product.y + at);
     if (product.sum != nullptr)
-      std::transform(product.y + at, product.y + at + (last - first), product.sum + at, product.sum + at,
-                     std::plus<float>());
+      ref::add(std::span(product.y + at, last - first), std::span(product.sum + at, last - first));
   }
 }
 

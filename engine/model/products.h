@@ -21,9 +21,6 @@ namespace sirocco {
 class FormatSet {
  public:
   void add(ActivationFormat format) { has_.at(static_cast<std::size_t>(format)) = true; }
-  void add(const FormatSet& other) {
-    for (std::size_t i = 0; i < has_.size(); ++i) has_[i] = has_[i] || other.has_[i];
-  }
   bool has(ActivationFormat format) const { return has_.at(static_cast<std::size_t>(format)); }
 
  private:
@@ -44,8 +41,6 @@ class Products {
 
   Products(const Kernels& kernels, ThreadPool& pool, std::span<const Use> uses);
   static std::uint64_t bytes(const Kernels& kernels, std::size_t threads, std::span<const Use> uses);
-
-  FormatSet formats_of(std::span<const Matrix* const> matrices) const;
 
   // Makes rows ready for matrices of those formats. row(i), called once for each i on any thread, returns row i
   // [inputs] as f32, which must stay where it is until the rows are no longer used.

@@ -22,8 +22,8 @@ struct Floats16 {
   __m256 b;
 };
 
-#if defined(__AVXVNNI__) || defined(__AVX512VNNI__)
-#define SIROCCO_HAS_VNNI 1  // vpdpbusd takes any unsigned byte
+#if defined(__AVXVNNI__)
+// vpdpbusd takes any unsigned byte.
 inline constexpr int kSignedOffset = 128;
 inline constexpr int kNarrowOffset = 128;
 #else

@@ -3,8 +3,8 @@
 
 #include <cmath>
 
+#include "kernels/ref/add.h"
 #include "kernels/ref/softmax.h"
-#include "kernels/ref/weighted_sum.h"
 #include "tests/unit/kernels/implementation.h"
 
 namespace sirocco {
@@ -82,28 +82,25 @@ TEST_P(Rows, WhatIsNoNumberStaysNone) {
   for (std::size_t i = 0; i < y.size(); ++i) EXPECT_FALSE(std::isfinite(y[i])) << i;
 }
 
-TEST(WeightedSum, AddsInOrderOfTheExperts) {
-  const std::vector<float> weights = {0.75F, 0.1F, -2.0F};
-  const std::vector<float> x = test::random_floats(3 * 100, 17);
-  std::vector<float> y(100, 99.0F);  // what was there before does not count
-  ref::weighted_sum(x, weights, y);
+TEST(Add, ScaledAddsTheProductToWhatIsThere) {
+  const std::vector<float> x = test::random_floats(100, 17);
+  const std::vector<float> before = test::random_floats(100, 18);
+  std::vector<float> y = before;
+  ref::add_scaled(x, 0.75F, y);
   for (std::size_t i = 0; i < y.size(); ++i) {
-    float sum = weights[0] * x[i];
-    sum += weights[1] * x[100 + i];
-    sum += weights[2] * x[200 + i];
-    ASSERT_EQ(y[i], sum) << i;
+    const float product = 0.75F * x[i];  // rounded before it is added
+    ASSERT_EQ(y[i], before[i] + product) << i;
   }
 }
 
-TEST(WeightedSum, OfOneExpertOfWeightOneIsItsOutput) {
+TEST(Add, ScaledByOneToZeroIsTheRowItself) {
   const std::vector<float> x = test::random_floats(100, 18);
-  const std::vector<float> weights = {1.0F};
   std::vector<float> y(100);
-  ref::weighted_sum(x, weights, y);
+  ref::add_scaled(x, 1, y);
   EXPECT_EQ(y, x);
 }
 
-TEST(WeightedSum, AddIsTheResidualSum) {
+TEST(Add, IsTheResidualSum) {
   const std::vector<float> x = test::random_floats(100, 19);
   const std::vector<float> before = test::random_floats(100, 20);
   std::vector<float> y = before;
