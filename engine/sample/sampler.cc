@@ -232,7 +232,7 @@ Sampler::Sampler(SamplingParameters parameters, std::span<const TokenId> prompt,
     : parameters_(std::move(parameters)),
       vocabulary_(vocabulary),
       scratch_(parameters_.temperature == 0 ? 1 : vocabulary),
-      exponentials_(parameters_.temperature == 0 ? 0 : vocabulary) {
+      exponentials_(parameters_.temperature == 0 || parameters_.top_k > 0 ? 0 : vocabulary) {
   if (!penalised()) return;
   answer_counts_.resize(vocabulary);
   seen_.resize(vocabulary);

@@ -38,14 +38,15 @@ class Sampler {
   };
 
   // The parameters are valid and every id of the prompt is in the vocabulary. `prompt` counts for the repetition
-  // penalty only. Holds 16 bytes per token of the vocabulary unless greedy, and 8 more with penalties.
+  // penalty only. Holds 12 bytes per token of the vocabulary unless greedy, 4 more without top-k, and 8 more with
+  // penalties.
   Sampler(SamplingParameters parameters, std::span<const TokenId> prompt, std::size_t vocabulary);
 
   // Chooses a token and counts it for the penalties of the next call. Allocates nothing.
   //
   //   logits  [vocabulary] f32, changed in place
   //
-  // Error (internal) naming the token if a logit is NaN or +infinity, or if all are -infinity. One that is -infinity is
+  // Error (corrupt) naming the token if a logit is NaN or +infinity, or if all are -infinity. One that is -infinity is
   // never chosen.
   Result<TokenId> sample(std::span<float> logits);
 
@@ -65,7 +66,7 @@ class Sampler {
   std::vector<TokenId> distinct_;             // the ids in seen_, room for all
   std::uint64_t draws_ = 0;                   // counter of the random stream
   std::vector<Candidate> scratch_;            // [vocabulary], 1 if greedy
-  std::vector<float> exponentials_;           // [vocabulary], none if greedy
+  std::vector<float> exponentials_;           // [vocabulary], none if greedy or with top-k
 };
 
 }  // namespace sirocco
