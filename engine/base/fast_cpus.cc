@@ -15,10 +15,10 @@ std::vector<int> fast_cpus(std::span<const int> cpus, const std::filesystem::pat
     if (!(file >> capacity) || capacity == 0) return {cpus.begin(), cpus.end()};
     capacities.push_back(capacity);
   }
+  const std::uint32_t largest = cpus.empty() ? 0 : *std::max_element(capacities.begin(), capacities.end());
   std::vector<int> fast;
-  for (std::size_t i = 0; i < cpus.size(); ++i) {
-    if (capacities[i] >= *std::max_element(capacities.begin(), capacities.end()) / 2) fast.push_back(cpus[i]);
-  }
+  for (std::size_t i = 0; i < cpus.size(); ++i)
+    if (capacities[i] >= largest / 2) fast.push_back(cpus[i]);
   return fast;
 }
 
