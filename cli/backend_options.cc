@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <array>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "cli/option_values.h"
@@ -9,6 +12,12 @@
 #include "engine/base/thread_pool.h"
 
 namespace sirocco {
+namespace {
+
+constexpr std::array<std::pair<std::string_view, TensorType>, 3> kKvTypes = {
+    {{"f16", TensorType::f16}, {"f32", TensorType::f32}, {"q8_0", TensorType::q8_0}}};
+
+}  // namespace
 
 void add_backend_options(CLI::App& command, std::string& backend, std::string& isa, std::size_t& threads) {
   std::vector<std::string> choices = {"auto"};
@@ -26,6 +35,26 @@ void add_backend_options(CLI::App& command, std::string& backend, std::string& i
                   fmt::format("At most {}; 0: one for each CPU that may be used", ThreadPool::kMaxThreads))
       ->check(whole_number(0, ThreadPool::kMaxThreads))
       ->capture_default_str();
+}
+
+void add_kv_option(CLI::App& command, TensorType& type) {
+  std::vector<std::string> names;
+  std::string preset;
+  for (const auto& [name, value] : kKvTypes) {
+    names.emplace_back(name);
+    if (value == type) preset = name;
+  }
+  const std::string help = fmt::format("Type of the KV cache: {}", fmt::join(names, ", "));
+  command
+      .add_option_function<std::string>(
+          "--kv",
+          [&type](const std::string& given) {
+            for (const auto& [name, value] : kKvTypes)
+              if (name == given) type = value;
+          },
+          help)
+      ->check(one_of(std::move(names)))
+      ->default_str(preset);
 }
 
 }  // namespace sirocco

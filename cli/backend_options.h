@@ -5,8 +5,13 @@
 #include <cstddef>
 #include <string>
 
+#include "kernels/tensor_type.h"
+
 namespace sirocco {
 
 void add_backend_options(CLI::App& command, std::string& backend, std::string& isa, std::size_t& threads);
+
+// --kv; what `type` is when this is called is the default.
+void add_kv_option(CLI::App& command, TensorType& type);
 
 }  // namespace sirocco

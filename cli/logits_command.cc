@@ -25,7 +25,6 @@ struct LogitsOptions {
   std::string tokens;
   bool all = false;
   bool json = false;
-  std::string kv = "f32";
   EvaluateOptions evaluate;
 };
 
@@ -45,7 +44,6 @@ Result<void> logits(LogitsOptions& options) try {
   SIROCCO_TRY(const auto model, Model::open(options.model));
   SIROCCO_TRY(const std::vector<TokenId> tokens, parse_token_ids(options.tokens));
   options.evaluate.context = static_cast<std::uint32_t>(tokens.size());
-  options.evaluate.kv_type = options.kv == "f16" ? TensorType::f16 : TensorType::f32;
   SIROCCO_TRY(Evaluation evaluation, Evaluation::create(model, options.evaluate));
 
   // Nothing is printed before the first row: an error on the way there leaves standard output empty.
@@ -84,9 +82,8 @@ void add_logits_command(CLI::App& app, CommandContext& context) {
       ->required();
   command->add_flag("--all", options->all, "The logits of every position, not of the last alone");
   add_backend_options(*command, options->evaluate.backend, options->evaluate.isa, options->evaluate.threads);
-  command->add_option("--kv", options->kv, "Type of the KV cache: f32, f16")
-      ->check(one_of({"f32", "f16"}))
-      ->capture_default_str();
+  options->evaluate.kv_type = TensorType::f32;
+  add_kv_option(*command, options->evaluate.kv_type);
   command->add_flag("--json", options->json, R"(Print {"vocab": V, "rows": [{"position": P, "logits": [...]}]})");
   command->callback([options, &context] {
     if (const Result<void> done = logits(*options); !done) context.exit_code = report_failure(done.error());

@@ -114,8 +114,9 @@ Allowed auto_or(std::span<const std::string_view> names, const YamlEntry& entry,
   return {};
 }
 
-Allowed kv_type(const YamlEntry& entry, KvType& out) {
-  return one_of<KvType>(entry, {{"f16", KvType::f16}, {"f32", KvType::f32}, {"q8_0", KvType::q8_0}}, out);
+Allowed kv_type(const YamlEntry& entry, TensorType& out) {
+  return one_of<TensorType>(entry, {{"f16", TensorType::f16}, {"f32", TensorType::f32}, {"q8_0", TensorType::q8_0}},
+                            out);
 }
 
 Allowed log_level(const YamlEntry& entry, LogLevel& out) {

@@ -11,10 +11,10 @@
 
 #include "engine/base/bytes.h"
 #include "engine/base/result.h"
+#include "kernels/tensor_type.h"
 
 namespace sirocco::daemon {
 
-enum class KvType : std::uint8_t { f16, f32, q8_0 };
 enum class LogLevel : std::uint8_t { trace, debug, info, warning, error };
 
 struct ModelConfig {
@@ -36,8 +36,8 @@ struct EngineConfig {
 struct MemoryConfig {
   std::optional<std::uint64_t> budget;  // bytes; none: from the cgroup and the free memory
   std::uint64_t headroom = 512 * MiB;
-  KvType kv_type = KvType::f16;
-  std::uint64_t kv_tokens = 0;  // of all sequences; 0: from the budget
+  TensorType kv_type = TensorType::f16;  // or f32 or q8_0
+  std::uint64_t kv_tokens = 0;           // of all sequences; 0: from the budget
   bool operator==(const MemoryConfig&) const = default;
 };
 

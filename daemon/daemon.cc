@@ -13,18 +13,6 @@
 namespace sirocco::daemon {
 namespace {
 
-TensorType tensor_type(KvType type) {
-  switch (type) {
-    case KvType::f16:
-      return TensorType::f16;
-    case KvType::f32:
-      return TensorType::f32;
-    case KvType::q8_0:
-      return TensorType::q8_0;
-  }
-  return TensorType::f16;
-}
-
 EngineOptions engine_options(const Config& config) {
   EngineOptions options;
   options.model = config.model.path;
@@ -36,7 +24,7 @@ EngineOptions engine_options(const Config& config) {
   options.max_running = config.engine.max_running;
   options.max_queued = config.engine.max_queued;
   options.kv_tokens = config.memory.kv_tokens;
-  options.kv_type = tensor_type(config.memory.kv_type);
+  options.kv_type = config.memory.kv_type;
   options.memory_budget = config.memory.budget.value_or(0);
   options.memory_headroom = config.memory.headroom;
   return options;

@@ -69,7 +69,7 @@ TEST(Config, EveryKeyReachesItsField) {
   expected.model = {.path = "/m/a b.gguf", .context = 8192};
   expected.engine = {
       .backend = "cpu", .isa = "avx2", .threads = 3, .max_rows_per_step = 128, .max_running = 20, .max_queued = 5};
-  expected.memory = {.budget = 6 * GiB, .headroom = 100'000'000, .kv_type = KvType::q8_0, .kv_tokens = 1ULL << 32};
+  expected.memory = {.budget = 6 * GiB, .headroom = 100'000'000, .kv_type = TensorType::q8_0, .kv_tokens = 1ULL << 32};
   expected.server = {.socket = "/tmp/s",
                      .mode = 0600,
                      .group = "audio",
