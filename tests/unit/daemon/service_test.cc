@@ -12,6 +12,7 @@
 #include "ipc/client/client.h"
 #include "ipc/wire/limits.h"
 #include "tests/support/fake_engine.h"
+#include "tests/support/receive.h"
 #include "tests/support/temporary_directory.h"
 
 namespace sirocco::daemon {
@@ -19,7 +20,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::chrono::seconds kPatience{20};
+using test::kPatience;
+using test::receive;
 
 // Tokenises only when it may.
 class GatedTokenizer final : public test::FakeTokenizer {
@@ -71,19 +73,6 @@ class ServiceTest : public testing::Test {
 
   static wire::Generate raw(std::string text, std::uint32_t max_tokens) {
     return {.prompt = wire::TextPrompt{std::move(text)}, .raw = true, .max_tokens = max_tokens};
-  }
-  static Client::Received receive(Client& client) {
-    auto received = client.receive(kPatience);
-    EXPECT_TRUE(received && *received) << "nothing came";
-    return received && *received ? **std::move(received) : Client::Received{};
-  }
-  template <class T>
-  static T receive(Client& client, std::uint64_t request_id) {
-    const Client::Received received = receive(client);
-    EXPECT_EQ(received.request_id, request_id);
-    const T* message = std::get_if<T>(&received.message);
-    EXPECT_NE(message, nullptr) << wire::message_name(wire::message_type(received.message));
-    return message == nullptr ? T{} : *message;
   }
   // Passes over Accepted and text.
   template <class T>

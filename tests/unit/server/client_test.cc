@@ -19,6 +19,7 @@ namespace sirocco {
 namespace {
 
 using namespace std::chrono_literals;
+using test::receive;
 using wire::Done;
 using wire::DoneReason;
 using wire::TokenBatch;

@@ -16,6 +16,7 @@ namespace sirocco {
 namespace {
 
 using namespace std::chrono_literals;
+using test::receive;
 
 using wire::Done;
 using wire::DoneReason;

@@ -17,6 +17,7 @@ namespace sirocco {
 namespace {
 
 using namespace std::chrono_literals;
+using test::receive;
 
 using wire::Accepted;
 using wire::Done;

@@ -14,14 +14,12 @@
 
 #include "ipc/client/client.h"
 #include "ipc/server/server.h"
+#include "tests/support/receive.h"
 #include "tests/support/temporary_directory.h"
 
 namespace sirocco::test {
 
 using namespace std::chrono_literals;
-
-// Long enough for a loaded machine: a test that waits this long has failed.
-inline constexpr std::chrono::seconds kPatience{20};
 
 // Answers as the test says, and keeps what it was asked. Its functions run on the I/O thread.
 class FakeHandler : public Handler {
@@ -115,24 +113,6 @@ class Serving : public testing::Test {
     auto client = Client::connect(path(), {.timeout = kPatience, .answer_timeout = kPatience});
     EXPECT_TRUE(client) << client.error().message;
     return *std::move(client);
-  }
-
-  // The next message to this client; the test fails if the connection ends or nothing comes.
-  static Client::Received receive(Client& client) {
-    auto received = client.receive(kPatience);
-    EXPECT_TRUE(received) << received.error().message;
-    EXPECT_TRUE(received && *received) << "nothing came";
-    return received && *received ? **std::move(received) : Client::Received{};
-  }
-
-  // The next message, which must be of type T.
-  template <class T>
-  static T receive(Client& client, std::uint64_t request_id) {
-    const Client::Received received = receive(client);
-    EXPECT_EQ(received.request_id, request_id);
-    const T* message = std::get_if<T>(&received.message);
-    EXPECT_NE(message, nullptr) << wire::message_name(wire::message_type(received.message));
-    return message == nullptr ? T{} : *message;
   }
 
   static void expect_closed(Client& client) {
