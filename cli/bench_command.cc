@@ -8,7 +8,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cli/backend_options.h"
@@ -34,7 +36,6 @@ struct BenchOptions {
   std::uint32_t batch = 1;
   std::uint32_t repeat = 5;
   std::uint32_t rows = 512;
-  std::string kv = "f16";
   std::string memory;
   bool json = false;
   EngineOptions engine;
@@ -147,15 +148,13 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
   options.engine.context = options.prompt + options.generate;
   options.engine.max_running = options.batch;
   options.engine.max_rows_per_step = std::max(options.rows, options.batch);
-  options.engine.kv_type = options.kv == "f32"    ? TensorType::f32
-                           : options.kv == "q8_0" ? TensorType::q8_0
-                                                  : TensorType::f16;
   const std::uint32_t block = BackendOptions().kv_block_tokens;  // each sequence has whole blocks of its own
   options.engine.kv_tokens = std::uint64_t{options.batch} * ((options.engine.context + block - 1) / block * block);
   SIROCCO_TRY(const EnginePlan plan, plan_engine(*model, options.engine));
   SIROCCO_TRY(BenchRun run, BenchRun::create(model, options, plan.backend));
   SIROCCO_TRY(const Kernels* kernels, choose_kernels(plan.backend));
-  SIROCCO_TRY(Roofline roofline, Roofline::create(*kernels, options.engine.threads));
+  SIROCCO_TRY(ThreadPool pool, ThreadPool::create(options.engine.threads));
+  std::optional<Roofline> roofline(std::in_place, *kernels, pool);
 
   std::vector<double> prefill;
   std::vector<double> decode;
@@ -163,8 +162,8 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
   std::vector<double> memory_runs;  // the bounds take turns with what they bound
   Waiting waiting("warming up");    // the first run maps pages in and starts threads
   for (std::uint32_t i = 0; i <= options.repeat; ++i) {
-    for (int pass = 0; pass < kMemoryPasses; ++pass) memory_runs.push_back(roofline.read());
-    if (const auto peak = roofline.multiply()) peak_runs.push_back(*peak);
+    for (int pass = 0; pass < kMemoryPasses; ++pass) memory_runs.push_back(roofline->read());
+    if (const auto peak = roofline->multiply()) peak_runs.push_back(*peak);
     if (i > 0) waiting.now_for(fmt::format("run {} of {}", i, options.repeat));
     SIROCCO_TRY(const BenchRun::Speed speed, run.measure());
     if (i == 0) continue;
@@ -172,6 +171,7 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
     decode.push_back(speed.decode);
   }
 
+  roofline.reset();  // its memory is not the model's
   waiting.now_for("reading the disk");
   const double memory = median(memory_runs);
   const auto disk = disk_bandwidth(options.model);
@@ -231,9 +231,7 @@ void add_bench_command(CLI::App& app, CommandContext& context) {
   command->add_option("--rows", options->rows, "Most tokens of a prompt in one step")
       ->check(whole_number(1, 4096))
       ->capture_default_str();
-  command->add_option("--kv", options->kv, "Type of the KV cache: f16, f32, q8_0")
-      ->check(one_of({"f16", "f32", "q8_0"}))
-      ->capture_default_str();
+  add_kv_option(*command, options->engine.kv_type);
   command->add_option("--memory", options->memory, "Memory budget, as 6GiB; what is free if not given")
       ->check(byte_size());
   add_backend_options(*command, options->engine.backend, options->engine.isa, options->engine.threads);

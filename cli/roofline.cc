@@ -9,7 +9,6 @@
 #include <cstdlib>
 #include <memory>
 #include <numeric>
-#include <utility>
 
 #include "engine/base/bytes.h"
 
@@ -30,22 +29,17 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
 
 }  // namespace
 
-Result<Roofline> Roofline::create(const Kernels& kernels, std::size_t threads) {
-  SIROCCO_TRY(ThreadPool pool, ThreadPool::create(threads));
-  return Roofline(kernels, std::move(pool));
-}
-
-Roofline::Roofline(const Kernels& kernels, ThreadPool pool)
-    : kernels_(&kernels), pool_(std::move(pool)), memory_(kMemoryBytes / sizeof(std::uint64_t), 1) {}
+Roofline::Roofline(const Kernels& kernels, ThreadPool& pool)
+    : kernels_(kernels), pool_(pool), memory_(kMemoryBytes / sizeof(std::uint64_t), 1) {}
 
 double Roofline::read() {
   std::vector<std::uint64_t> sums(memory_.size() / kChunkWords);
   const auto begin = std::chrono::steady_clock::now();
   pool_.run(sums.size(), [&](std::size_t chunk, std::size_t) {
     const std::uint64_t* const words = memory_.data() + chunk * kChunkWords;
-    sums[chunk] = kernels_->read_memory == nullptr
+    sums[chunk] = kernels_.read_memory == nullptr
                       ? std::accumulate(words, words + kChunkWords, std::uint64_t{0})
-                      : kernels_->read_memory(reinterpret_cast<const std::byte*>(words), MiB);
+                      : kernels_.read_memory(reinterpret_cast<const std::byte*>(words), MiB);
   });
   const double seconds = seconds_since(begin);
   // The sums are used, or the compiler would not read at all: each word is a 1.
@@ -54,10 +48,10 @@ double Roofline::read() {
 }
 
 std::optional<double> Roofline::multiply() {
-  if (kernels_->integer_peak == nullptr) return {};
+  if (kernels_.integer_peak == nullptr) return {};
   std::vector<std::uint64_t> sums(kPeakChunks * pool_.threads());
   const auto begin = std::chrono::steady_clock::now();
-  pool_.run(sums.size(), [&](std::size_t chunk, std::size_t) { sums[chunk] = kernels_->integer_peak(kPeakRounds); });
+  pool_.run(sums.size(), [&](std::size_t chunk, std::size_t) { sums[chunk] = kernels_.integer_peak(kPeakRounds); });
   const double seconds = seconds_since(begin);
   return static_cast<double>(sums.size() * kPeakRounds * kPeakMultiplies) / seconds;
 }

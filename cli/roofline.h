@@ -8,17 +8,16 @@
 #include <optional>
 #include <vector>
 
-#include "engine/base/result.h"
 #include "engine/base/thread_pool.h"
 #include "kernels/kernels.h"
 
 namespace sirocco {
 
-// With all threads together.
+// With all threads of the pool together.
 class Roofline {
  public:
-  // threads: 0: one for each CPU that may be used. Error: so many cannot be had. `kernels` outlives it.
-  static Result<Roofline> create(const Kernels& kernels, std::size_t threads);
+  // Both outlive it.
+  Roofline(const Kernels& kernels, ThreadPool& pool);
 
   // Bytes per second of one pass over memory far larger than the caches, some 10 ms.
   double read();
@@ -26,10 +25,8 @@ class Roofline {
   std::optional<double> multiply();
 
  private:
-  Roofline(const Kernels& kernels, ThreadPool pool);
-
-  const Kernels* kernels_;
-  ThreadPool pool_;
+  const Kernels& kernels_;
+  ThreadPool& pool_;
   std::vector<std::uint64_t> memory_;  // all of them 1
 };
 

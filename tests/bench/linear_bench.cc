@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/roofline.h"
 #include "engine/base/thread_pool.h"
 #include "kernels/cpu/kernels.h"
 
@@ -146,17 +147,8 @@ class Weights {
   std::atomic<std::uint64_t> checksum_{0};
 };
 
-// Multiplications a second of all threads together.
-double peak(const Kernels& kernels, ThreadPool& pool) {
-  constexpr std::size_t kRounds = 1'000'000;
-  std::atomic<std::uint64_t> checksum{0};
-  const auto begin = std::chrono::steady_clock::now();
-  pool.run(4 * pool.threads(), [&](std::size_t, std::size_t) { checksum += kernels.integer_peak(kRounds); });
-  return static_cast<double>(4 * pool.threads() * kRounds * kPeakMultiplies) / seconds_since(begin);
-}
-
-nlohmann::ordered_json measure(const Kernels& kernels, ThreadPool& pool, const TensorTypeInfo& type, std::size_t rows,
-                               std::size_t pairs) {
+nlohmann::ordered_json measure(const Kernels& kernels, ThreadPool& pool, Roofline& roofline, const TensorTypeInfo& type,
+                               std::size_t rows, std::size_t pairs) {
   Weights weights(kernels, type.type, rows);
   const bool one = rows <= kMaxRowGroup;
   std::vector<double> ratios;
@@ -174,7 +166,7 @@ nlohmann::ordered_json measure(const Kernels& kernels, ThreadPool& pool, const T
     } else {
       weights.multiply(pool);
       speed = weights.multiplies() / seconds_since(begin);
-      bound = peak(kernels, pool);
+      bound = roofline.multiply().value_or(0);
     }
     if (pair == 0) continue;  // memory and clocks warm up
     ratios.push_back(speed / bound);
@@ -208,12 +200,13 @@ int run(const Options& options) {
     return 1;
   }
   ThreadPool& pool = *made;
+  Roofline roofline(*kernels, pool);
   std::printf("isa %s, %zu threads, %zu pairs\n", std::string(kernels->isa).c_str(), pool.threads(), options.pairs);
   nlohmann::ordered_json results = nlohmann::ordered_json::array();
   for (const std::size_t rows : options.rows) {
     for (const TensorTypeInfo& type : tensor_types()) {
       if (std::find(options.types.begin(), options.types.end(), type.name) == options.types.end()) continue;
-      results.push_back(measure(*kernels, pool, type, rows, options.pairs));
+      results.push_back(measure(*kernels, pool, roofline, type, rows, options.pairs));
     }
   }
   if (!options.json.empty()) {
