@@ -52,9 +52,13 @@ bench_peers() {
   local name
   for name in "$DENSE_MODEL" "$DEMO_MODEL"; do
     say "$name"
-    build/bench-venv/bin/python tests/bench/peers/peers.py --sirocco build/release/bin/sirocco --model "$name" --busy \
+    build/bench-venv/bin/python tests/bench/peers/peers.py --sirocco build/release/bin/sirocco --model "$name" \
       --out "build/bench/peers-$(basename "$name" .gguf).json"
   done
+  # Few tokens: beside busy processes the peers take seconds for each.
+  say "$DEMO_MODEL, beside one busy process for each thread"
+  build/bench-venv/bin/python tests/bench/peers/peers.py --sirocco build/release/bin/sirocco --model "$DEMO_MODEL" --busy \
+    --prompt 64 --generate 16 --peer llama.cpp --peer ik_llama.cpp --out build/bench/peers-busy.json
   say "$LARGE_MODEL"
   make_large_model
   build/bench-venv/bin/python tests/bench/peers/peers.py --sirocco build/release/bin/sirocco --model "$LARGE_MODEL" \

@@ -4,7 +4,7 @@ BUILD_PACKAGES=(
   g++ cmake ninja-build pkg-config ccache git ca-certificates python3 python3-venv
   libboost1.81-dev libflatbuffers-dev flatbuffers-compiler libsentencepiece-dev libyaml-cpp-dev
   libsystemd-dev libpcre2-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libexpected-dev libedit-dev libssl-dev
-  librapidcheck-dev libgtest-dev libgmock-dev libbenchmark-dev
+  librapidcheck-dev libgtest-dev libgmock-dev
 )
 CROSS_PACKAGES=(g++-aarch64-linux-gnu qemu-user)
 TOOL_PACKAGES=(clang clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev)
