@@ -28,6 +28,7 @@ namespace sirocco {
 namespace {
 
 constexpr int kMemoryPasses = 5;
+constexpr std::uint32_t kTurnsAt = 7;  // of each position of --at
 
 struct BenchOptions {
   std::string model;
@@ -36,6 +37,7 @@ struct BenchOptions {
   std::uint32_t batch = 1;
   std::uint32_t repeat = 5;
   std::uint32_t rows = 512;
+  std::vector<std::uint32_t> at;
   std::string memory;
   bool json = false;
   EngineOptions engine;
@@ -95,6 +97,19 @@ class BenchRun {
                  .decode = options_.batch * options_.generate / decode_seconds};
   }
 
+  // tokens/s of answers at each of those positions, taking turns. What they read was computed by measure().
+  Result<std::vector<std::vector<double>>> measure_at(std::span<const std::uint32_t> positions) {
+    std::vector<std::vector<double>> speeds(positions.size());
+    for (std::uint32_t turn = 0; turn < kTurnsAt; ++turn) {
+      for (std::size_t at = 0; at < positions.size(); ++at) {
+        const auto begin = std::chrono::steady_clock::now();
+        for (std::uint32_t i = 0; i < options_.generate; ++i) SIROCCO_CHECK(decode(positions[at] + i));
+        speeds[at].push_back(options_.batch * options_.generate / seconds_since(begin));
+      }
+    }
+    return speeds;
+  }
+
   const Backend& backend() const { return *backend_; }
 
  private:
@@ -140,7 +155,24 @@ std::uint64_t resident_bytes() {
   return resident * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
+// What a token reads of weights and KV cache, in the middle of an answer that begins at `position`.
+std::uint64_t bytes_of_token(const Model& model, const Kernels& kernels, const BenchOptions& options,
+                             const BackendOptions& backend, std::uint32_t position) {
+  const ModelSpec& spec = model.spec();
+  std::uint32_t positions = position + options.generate / 2;
+  if (spec.window != 0) positions = std::min(positions, spec.window);
+  const KvMemory block = {
+      .base = nullptr, .blocks = 1, .block_tokens = backend.kv_block_tokens, .type = backend.kv_type};
+  return model.bytes_per_token() + block.bytes(kernels, spec) / backend.kv_block_tokens * positions;
+}
+
 Result<nlohmann::ordered_json> bench(BenchOptions& options) {
+  using Json = nlohmann::ordered_json;
+  for (const std::uint32_t position : options.at) {
+    if (position > options.prompt)
+      return fail(ErrorCode::invalid_argument, "--at {}: the prompt has {} tokens (--prompt)", position,
+                  options.prompt);
+  }
   if (!options.memory.empty()) {
     SIROCCO_TRY(options.engine.memory_budget, parse_bytes(options.memory));
   }
@@ -171,14 +203,25 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
     decode.push_back(speed.decode);
   }
 
+  Json at = Json::array();
+  if (!options.at.empty()) {
+    waiting.now_for("answers at other positions");
+    SIROCCO_TRY(const auto speeds, run.measure_at(options.at));
+    for (std::size_t i = 0; i < speeds.size(); ++i)
+      at.push_back({{"position", options.at[i]},
+                    {"tokens_per_s", median(speeds[i])},
+                    {"runs", speeds[i]},
+                    {"bytes_per_token", bytes_of_token(*model, *kernels, options, plan.backend, options.at[i])}});
+  }
+
   roofline.reset();  // its memory is not the model's
   waiting.now_for("reading the disk");
   const double memory = median(memory_runs);
   const auto disk = disk_bandwidth(options.model);
-  const auto bytes_per_token = static_cast<double>(model->bytes_per_token());
+  const std::uint64_t touched = bytes_of_token(*model, *kernels, options, plan.backend, options.prompt);
+  const auto bytes_per_token = static_cast<double>(touched);
   const auto prefill_multiplies = static_cast<double>(model->sizes().layer_parameters);
   const double peak = peak_runs.empty() ? 0 : median(peak_runs);
-  using Json = nlohmann::ordered_json;
   return Json{{"model", options.model},
               {"backend", run.backend().name()},
               {"isa", run.backend().isa()},
@@ -193,8 +236,9 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
                {{"tokens", options.generate},
                 {"tokens_per_s", median(decode)},
                 {"runs", decode},
-                {"bytes_per_token", model->bytes_per_token()},
+                {"bytes_per_token", touched},
                 {"share_of_bandwidth", median(decode) / options.batch * bytes_per_token / memory}}},
+              {"decode_at", at},
               {"bandwidth", {{"memory_gb_s", memory / 1e9}, {"disk_gb_s", disk ? Json(*disk / 1e9) : Json(nullptr)}}},
               // Experts are used where they are mapped: nothing of ours can miss.
               {"experts", {{"hit_rate", 1.0}, {"bound_tokens_per_s", memory / bytes_per_token}}},
@@ -210,6 +254,9 @@ void print_text(const nlohmann::ordered_json& report) {
     fmt::print("         {:.0f} % of the processor's integer multiplications\n", 100 * share.get<double>());
   fmt::print("answers  {:.1f} tokens/s, {} read for each token\n", decode,
              format_bytes(report["decode"]["bytes_per_token"].get<std::uint64_t>()));
+  for (const auto& at : report["decode_at"])
+    fmt::print("         {:.1f} tokens/s at position {}, {} read for each token\n", at["tokens_per_s"].get<double>(),
+               at["position"].get<int>(), format_bytes(at["bytes_per_token"].get<std::uint64_t>()));
   fmt::print("bound    {:.1f} tokens/s of one sequence at {:.1f} GB/s from memory; {:.0f} % of it reached\n", bound,
              report["bandwidth"]["memory_gb_s"].get<double>(),
              100 * report["decode"]["share_of_bandwidth"].get<double>());
@@ -231,10 +278,12 @@ void add_bench_command(CLI::App& app, CommandContext& context) {
   command->add_option("--rows", options->rows, "Most tokens of a prompt in one step")
       ->check(whole_number(1, 4096))
       ->capture_default_str();
+  command->add_option("--at", options->at, "Measure answers at these positions of the prompt, too")->delimiter(',');
   add_kv_option(*command, options->engine.kv_type);
   command->add_option("--memory", options->memory, "Memory budget, as 6GiB; what is free if not given")
       ->check(byte_size());
   add_backend_options(*command, options->engine.backend, options->engine.isa, options->engine.threads);
+  command->add_flag("--pin-threads", options->engine.pin_threads, "Each thread on a CPU of its own");
   command->add_option("--repeat", options->repeat, "Runs that count; one goes before them")
       ->check(whole_number(1, 1000))
       ->capture_default_str();

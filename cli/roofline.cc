@@ -15,7 +15,8 @@
 namespace sirocco {
 namespace {
 
-constexpr std::size_t kMemoryBytes = 256 * MiB;  // several times a last-level cache
+constexpr std::size_t kLeastMemory = 256 * MiB;
+constexpr std::size_t kMostMemory = 1 * GiB;  // of a small machine's memory no more is taken
 constexpr std::size_t kChunkWords = MiB / sizeof(std::uint64_t);
 constexpr std::size_t kPeakChunks = 4;  // of each thread
 constexpr std::size_t kPeakRounds = 1'000'000;
@@ -29,8 +30,14 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
 
 }  // namespace
 
+std::size_t bytes_beyond_caches() {
+  const long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);  // 0 or -1 where it is not known
+  const std::size_t twice = cache > 0 ? 2 * static_cast<std::size_t>(cache) : 0;
+  return std::clamp(twice, kLeastMemory, kMostMemory) / MiB * MiB;
+}
+
 Roofline::Roofline(const Kernels& kernels, ThreadPool& pool)
-    : kernels_(kernels), pool_(pool), memory_(kMemoryBytes / sizeof(std::uint64_t), 1) {}
+    : kernels_(kernels), pool_(pool), memory_(bytes_beyond_caches() / sizeof(std::uint64_t), 1) {}
 
 double Roofline::read() {
   std::vector<std::uint64_t> sums(memory_.size() / kChunkWords);

@@ -13,13 +13,16 @@
 
 namespace sirocco {
 
+// So much memory that reading it all measures memory: twice the last-level cache, 256 MiB to 1 GiB.
+std::size_t bytes_beyond_caches();
+
 // With all threads of the pool together.
 class Roofline {
  public:
   // Both outlive it.
   Roofline(const Kernels& kernels, ThreadPool& pool);
 
-  // Bytes per second of one pass over memory far larger than the caches, some 10 ms.
+  // Bytes per second of one pass over bytes_beyond_caches(), 10 to 50 ms.
   double read();
   // Multiplications per second of the instruction set's integer dot product, some 10 ms; nothing for kernels/ref.
   std::optional<double> multiply();

@@ -139,6 +139,7 @@ std::vector<Key> all_keys(const Choices& choices) {
       {"engine.backend", [choices](C& c, const E& e) { return auto_or(choices.backends, e, c.engine.backend); }},
       {"engine.isa", [choices](C& c, const E& e) { return auto_or(choices.isas, e, c.engine.isa); }},
       {"engine.threads", [](C& c, const E& e) { return integer(e, 0, ThreadPool::kMaxThreads, c.engine.threads); }},
+      {"engine.pin_threads", [](C& c, const E& e) { return boolean(e, c.engine.pin_threads); }},
       {"engine.max_rows_per_step", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_rows_per_step); }},
       {"engine.max_running", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_running); }},
       {"engine.max_queued", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_queued); }},

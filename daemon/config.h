@@ -27,6 +27,7 @@ struct EngineConfig {
   std::string backend = "auto";
   std::string isa = "auto";
   std::uint32_t threads = 0;  // 0: all that the process may use
+  bool pin_threads = false;
   std::uint32_t max_rows_per_step = 64;
   std::uint32_t max_running = 16;  // sequences in a step, at most max_rows_per_step
   std::uint32_t max_queued = 64;   // requests

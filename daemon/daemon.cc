@@ -19,6 +19,7 @@ EngineOptions engine_options(const Config& config) {
   options.backend = config.engine.backend;
   options.isa = config.engine.isa;
   options.threads = config.engine.threads;
+  options.pin_threads = config.engine.pin_threads;
   options.context = config.model.context;
   options.max_rows_per_step = config.engine.max_rows_per_step;
   options.max_running = config.engine.max_running;

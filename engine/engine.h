@@ -31,6 +31,7 @@ struct EngineOptions {
   std::string backend = "auto";
   std::string isa = "auto";   // of the cpu backend, or one of isa_names()
   std::size_t threads = 0;    // 0: every CPU this process may use
+  bool pin_threads = false;   // each to a CPU of its own
   std::uint32_t context = 0;  // tokens of one sequence; 0: the model's own
   std::uint32_t max_rows_per_step = 64;
   std::uint32_t max_running = 16;        // sequences in a step

@@ -45,6 +45,7 @@ Result<EnginePlan> plan_engine(const Model& model, const EngineOptions& options)
   backend.backend = options.backend;
   backend.isa = options.isa;
   backend.threads = options.threads;
+  backend.pin_threads = options.pin_threads;
   backend.kv_type = options.kv_type;
   backend.kv_block_tokens = kBlockTokens;
   backend.limits = {.rows = std::max(options.max_rows_per_step, options.max_running),

@@ -20,6 +20,7 @@ struct BackendOptions {
   std::string backend = "auto";  // or one of backend_names()
   std::string isa = "auto";  // instruction set of the cpu backend: the best that the machine has, or one of isa_names()
   std::size_t threads = 0;   // 0: ThreadPool::default_threads()
+  bool pin_threads = false;  // ThreadPool::create
   StepLimits limits;
   std::uint32_t kv_blocks = 0;
   std::uint32_t kv_block_tokens = 32;

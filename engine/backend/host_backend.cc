@@ -98,7 +98,7 @@ Result<std::unique_ptr<Backend>> make_backend(std::shared_ptr<const Model> model
                 "a KV cache in Q8_0 wants heads of a multiple of 32 dimensions, this model's have {}; "
                 "use memory.kv_type: f16",
                 model->spec().head_dim);
-  SIROCCO_TRY(ThreadPool pool, ThreadPool::create(options.threads));
+  SIROCCO_TRY(ThreadPool pool, ThreadPool::create(options.threads, options.pin_threads));
   KvMemory kv = kv_memory(options);
   const std::size_t bytes = kv.bytes(*kernels, model->spec());
   void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

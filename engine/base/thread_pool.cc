@@ -24,6 +24,26 @@ namespace {
 // step. Longer spins starve other processes of the core; parking costs about 25 µs to undo.
 constexpr int kSpins = 500;
 
+// The CPUs that are worth a thread, of those that this process may use; none where the system does not say.
+std::vector<int> usable_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<int> allowed;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+      if (CPU_ISSET(cpu, &set)) allowed.push_back(cpu);
+  }
+  return fast_cpus(allowed);
+}
+
+void pin(pthread_t thread, int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  // Fails only for a CPU that was taken away since it was looked up; then the thread runs where it may.
+  pthread_setaffinity_np(thread, sizeof set, &set);
+}
+
 inline void pause_briefly() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -46,6 +66,8 @@ struct ThreadPool::State {
   std::atomic<std::uint32_t> generation{0};  // what workers park on
   std::atomic<bool> stopping{false};
   std::vector<std::thread> workers;
+  std::vector<int> pinned_to;  // CPUs, for threads in turn; empty: not pinned
+  std::thread::id pinned_caller;
 
   void take_chunks(std::uint32_t run, std::size_t thread) {
     std::uint64_t seen = ticket.load(std::memory_order_acquire);
@@ -79,18 +101,21 @@ struct ThreadPool::State {
   }
 };
 
-Result<ThreadPool> ThreadPool::create(std::size_t threads) {
+Result<ThreadPool> ThreadPool::create(std::size_t threads, bool pin_threads) {
   const std::size_t count = threads == 0 ? default_threads() : threads;
   if (count > kMaxThreads)
     return fail(ErrorCode::invalid_argument, "{} threads were asked for (engine.threads, --threads); allowed: 0 to {}",
                 count, kMaxThreads);
   ThreadPool pool(std::make_unique<State>());  // ends those that were started if one cannot be
+  if (pin_threads) pool.state_->pinned_to = usable_cpus();
+  const std::vector<int>& cpus = pool.state_->pinned_to;
   try {
     for (std::size_t thread = 1; thread < count; ++thread) {
       pool.state_->workers.emplace_back([state = pool.state_.get(), thread] {
         pthread_setname_np(pthread_self(), ("worker-" + std::to_string(thread)).c_str());
         state->work_until_stopped(thread);
       });
+      if (!cpus.empty()) pin(pool.state_->workers.back().native_handle(), cpus[thread % cpus.size()]);
     }
   } catch (const std::system_error& error) {
     return fail(ErrorCode::io,
@@ -116,9 +141,16 @@ std::size_t ThreadPool::threads() const {
   return state_->workers.size() + 1;
 }
 
+void ThreadPool::pin_caller() {
+  if (state_->pinned_to.empty() || state_->pinned_caller == std::this_thread::get_id()) return;
+  state_->pinned_caller = std::this_thread::get_id();
+  pin(pthread_self(), state_->pinned_to.front());
+}
+
 void ThreadPool::run_chunks(std::size_t chunks, Function function, void* work) {
   assert(chunks < UINT32_MAX);
   if (chunks == 0) return;
+  pin_caller();
   if (chunks == 1 || state_->workers.empty()) {
     for (std::size_t chunk = 0; chunk < chunks; ++chunk) function(work, chunk, 0);
     return;
@@ -150,15 +182,8 @@ void ThreadPool::run_chunks(std::size_t chunks, Function function, void* work) {
 }
 
 std::size_t ThreadPool::default_threads() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  double cpus = std::thread::hardware_concurrency();
-  if (sched_getaffinity(0, sizeof set, &set) == 0) {
-    std::vector<int> allowed;
-    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
-      if (CPU_ISSET(cpu, &set)) allowed.push_back(cpu);
-    cpus = static_cast<double>(fast_cpus(allowed).size());
-  }
+  const std::size_t usable = usable_cpus().size();
+  auto cpus = static_cast<double>(usable != 0 ? usable : std::thread::hardware_concurrency());
   if (const auto quota = cgroup_cpu_quota()) cpus = std::min(cpus, std::ceil(*quota));
   return static_cast<std::size_t>(std::max(cpus, 1.0));
 }

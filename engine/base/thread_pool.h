@@ -16,9 +16,10 @@ class ThreadPool {
  public:
   static constexpr std::size_t kMaxThreads = 1024;
 
-  // `threads` counts the caller of run(): 1 starts no worker. 0 means default_threads(). Error: more than kMaxThreads,
-  // or than the system lets this process have.
-  static Result<ThreadPool> create(std::size_t threads);
+  // `threads` counts the caller of run(): 1 starts no worker. 0 means default_threads(). `pin` gives each thread a CPU
+  // of its own, in turn, for good; the caller of run() too. Error: more than kMaxThreads, or than the system lets this
+  // process have.
+  static Result<ThreadPool> create(std::size_t threads, bool pin = false);
   ThreadPool(ThreadPool&& other) noexcept;
   ThreadPool& operator=(ThreadPool&&) = delete;
   ~ThreadPool();
@@ -41,6 +42,7 @@ class ThreadPool {
 
  private:
   using Function = void (*)(void* work, std::size_t chunk, std::size_t thread);
+  void pin_caller();
   void run_chunks(std::size_t chunks, Function function, void* work);
 
   struct State;

@@ -36,7 +36,7 @@ SIROCCO_INLINE void interleave(const std::int8_t* x, std::size_t row, std::size_
 }
 
 // Asks for what lies kPrefetchBytes ahead of the `Bytes` bytes at p.
-inline constexpr std::size_t kPrefetchBytes = 4096;
+inline constexpr std::size_t kPrefetchBytes = 2048;
 template <std::size_t Bytes>
 SIROCCO_INLINE void prefetch_ahead(const void* p) {
   for (std::size_t byte = 0; byte < Bytes; byte += 64)

@@ -12,10 +12,13 @@ import subprocess
 import sys
 
 
-def bench(args, prompt, generate, repeat):
+def bench(args, prompt, *more):
     return json.loads(subprocess.run(
-        [args.sirocco, "bench", "--model", args.model, "--prompt", str(prompt), "--generate", str(generate), "--threads",
-         str(args.threads), "--repeat", str(repeat), "--json"], check=True, stdout=subprocess.PIPE).stdout)
+        [args.sirocco, "bench", "--model", args.model, "--prompt", str(prompt), "--generate", "32", "--threads",
+         str(args.threads), "--repeat", "1", "--json", *more], check=True, stdout=subprocess.PIPE).stdout)
+
+
+SHORT = 1024  # tokens that a long context is compared with
 
 
 def spread(values):
@@ -29,12 +32,13 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--context", type=int, default=16384, help="0: not measured")
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
 
     rounds = []
     for number in range(args.rounds):
-        rounds.append(bench(args, 512, 32, 1))
+        rounds.append(bench(args, 512))
         print(f"round {number + 1} of {args.rounds}", file=sys.stderr)
     last = rounds[-1]
     print(f"{args.model}: {last['backend']} ({last['isa']}), {last['threads']} threads")
@@ -43,8 +47,18 @@ def main():
           f"{spread([r['decode']['share_of_bandwidth'] for r in rounds])} of reading its bytes at {memory:.1f} GB/s")
     print(f"prefill  {statistics.median(r['prefill']['tokens_per_s'] for r in rounds):.2f} tokens/s, "
           f"{spread([r['prefill']['share_of_peak'] for r in rounds])} of the integer units' peak")
+    report = {"rounds": rounds}
+    if args.context:
+        # Seven turns of both positions, after one prompt.
+        report["context"] = bench(args, args.context, "--at", f"{SHORT},{args.context}")
+        short, long = report["context"]["decode_at"]
+        slower = [a / b for a, b in zip(short["runs"], long["runs"])]
+        more = long["bytes_per_token"] / short["bytes_per_token"]
+        print(f"context  {long['position']} next to {short['position']}: {spread(slower)} times the time, {more:.3f} times "
+              f"the bytes; {spread([more / s for s in slower])} of what the bytes allow")
     if args.out:
-        args.out.write_text(json.dumps({"rounds": rounds}, indent=1) + "\n")
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(report, indent=1) + "\n")
         print(f"written: {args.out}")
 
 

@@ -67,6 +67,7 @@ def main():
             line += f"   KL from the reference {report['mean_kl'][name]:.3e}, 99th percentile {report['p99_kl'][name]:.3e}"
         print(line)
     if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(report, indent=1) + "\n")
         print(f"written: {args.out}")
 

@@ -153,6 +153,7 @@ def main():
                 line += f"   beside busy processes {show('x', entry['busy'])}"
             print(line)
     if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(report, indent=1) + "\n")
         print(f"written: {args.out}")
 

@@ -1,13 +1,17 @@
 #include "engine/base/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <map>
+#include <mutex>
 #include <numeric>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -46,6 +50,33 @@ TEST(ThreadPool, ThreadNumbersAreDistinctAndInRange) {
     ASSERT_EQ(inside[thread].fetch_add(1), 0);
     inside[thread].fetch_sub(1);
   });
+}
+
+TEST(ThreadPool, PinnedThreadsHaveACpuEach) {
+  // In a thread of its own: run() pins its caller for good.
+  std::thread([] {
+    cpu_set_t before;
+    ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+    const auto usable = static_cast<std::size_t>(CPU_COUNT(&before));
+    ThreadPool pool = ThreadPool::create(3, true).value();
+    std::mutex mutex;
+    std::map<std::size_t, int> cpus;  // by thread
+    for (int round = 0; round < 100; ++round) {
+      pool.run(3, [&](std::size_t, std::size_t thread) {
+        cpu_set_t set;
+        EXPECT_EQ(sched_getaffinity(0, sizeof set, &set), 0);
+        EXPECT_EQ(CPU_COUNT(&set), 1);
+        const std::lock_guard lock(mutex);
+        cpus[thread] = sched_getcpu();
+        std::this_thread::sleep_for(std::chrono::microseconds(100));
+      });
+    }
+    ASSERT_EQ(cpus.size(), 3U);
+    std::set<int> distinct;
+    for (const auto& [thread, cpu] : cpus) distinct.insert(cpu);
+    EXPECT_LE(distinct.size(), usable);
+    EXPECT_GE(distinct.size(), std::min<std::size_t>(2, usable));
+  }).join();
 }
 
 TEST(ThreadPool, ParkedWorkersWakeForTheNextRun) {

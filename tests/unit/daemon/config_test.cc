@@ -55,7 +55,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       EXPECT_NE(text.find(indent + name + ":"), std::string::npos) << name;
     }
   }
-  EXPECT_EQ(keys, 25U + 6U);  // and 6 maps
+  EXPECT_EQ(keys, 26U + 6U);  // and 6 maps
 }
 
 TEST(Config, EmptyFileIsTheDefaults) {
@@ -67,8 +67,13 @@ TEST(Config, EmptyFileIsTheDefaults) {
 TEST(Config, EveryKeyReachesItsField) {
   Config expected;
   expected.model = {.path = "/m/a b.gguf", .context = 8192};
-  expected.engine = {
-      .backend = "cpu", .isa = "avx2", .threads = 3, .max_rows_per_step = 128, .max_running = 20, .max_queued = 5};
+  expected.engine = {.backend = "cpu",
+                     .isa = "avx2",
+                     .threads = 3,
+                     .pin_threads = true,
+                     .max_rows_per_step = 128,
+                     .max_running = 20,
+                     .max_queued = 5};
   expected.memory = {.budget = 6 * GiB, .headroom = 100'000'000, .kv_type = TensorType::q8_0, .kv_tokens = 1ULL << 32};
   expected.server = {.socket = "/tmp/s",
                      .mode = 0600,
@@ -83,7 +88,7 @@ TEST(Config, EveryKeyReachesItsField) {
   expected.log = {.level = LogLevel::trace, .file = "/l", .prompts = true};
   EXPECT_EQ(parsed(R"(
 model: {path: /m/a b.gguf, context: 8192}
-engine: {backend: cpu, isa: avx2, threads: 3, max_rows_per_step: 128, max_running: 20, max_queued: 5}
+engine: {backend: cpu, isa: avx2, threads: 3, pin_threads: true, max_rows_per_step: 128, max_running: 20, max_queued: 5}
 memory: {budget: 6GiB, headroom: 100MB, kv_type: q8_0, kv_tokens: 4294967296}
 server:
   socket: '/tmp/s'
@@ -171,7 +176,8 @@ TEST(Config, AllErrorsAreReportedInTheOrderOfTheFile) {
   EXPECT_EQ(
       errors("engine:\n  threads: x\n  speed: 9\nlog: [1, {a: 2}]\nmodel:\n  path: a\n  path: b\n  context: -1\n"),
       "c:2:12: engine.threads: \"x\" is not possible; allowed: a whole number from 0 to 1024\n"
-      "c:3:3: engine.speed: unknown key; allowed: backend, isa, threads, max_rows_per_step, max_running, max_queued\n"
+      "c:3:3: engine.speed: unknown key; allowed: backend, isa, threads, pin_threads, max_rows_per_step, max_running, "
+      "max_queued\n"
       "c:4:6: log: lists are not allowed; the configuration is made of maps only\n"
       "c:7:3: model.path: given twice, first in line 6; allowed: once\n"
       "c:8:12: model.context: \"-1\" is not possible; allowed: a whole number from 0 to 16777216");
