@@ -21,14 +21,15 @@
 #include "cli/roofline.h"
 #include "cli/waiting.h"
 #include "engine/engine.h"
-#include "engine/experts/mapped_experts.h"
+#include "engine/experts/residency.h"
 #include "engine/gguf/mapping_guard.h"
 
 namespace sirocco {
 namespace {
 
 constexpr int kMemoryPasses = 5;
-constexpr std::uint32_t kTurnsAt = 7;  // of each position of --at
+constexpr std::size_t kPeersVocabulary = 32'000;  // tests/bench/peers
+constexpr std::uint32_t kTurnsAt = 7;             // of each position of --at
 
 struct BenchOptions {
   std::string model;
@@ -39,6 +40,8 @@ struct BenchOptions {
   std::uint32_t rows = 512;
   std::vector<std::uint32_t> at;
   std::string memory;
+  std::string policy = "lfru";
+  bool foresight = false;
   bool json = false;
   EngineOptions engine;
 };
@@ -57,10 +60,14 @@ double median(std::vector<double> values) {
 class BenchRun {
  public:
   static Result<BenchRun> create(const std::shared_ptr<const Model>& model, const BenchOptions& options,
-                                 const BackendOptions& backend) {
+                                 const EnginePlan& plan) {
+    const BackendOptions& backend = plan.backend;
     BenchRun run;
-    run.experts_ = std::make_unique<MappedExperts>(model);
-    SIROCCO_TRY(run.backend_, make_backend(model, *run.experts_, backend));
+    SIROCCO_TRY(run.residency_, make_residency(model, {.slots = plan.residency.slots,
+                                                       .policy = options.policy,
+                                                       .foresight = options.foresight,
+                                                       .queue = nullptr}));
+    SIROCCO_TRY(run.backend_, make_backend(run.residency_.model, *run.residency_.experts, backend));
     run.options_ = options;
     run.rows_per_step_ = backend.limits.rows;
     run.vocabulary_ = model->spec().vocabulary;
@@ -73,19 +80,23 @@ class BenchRun {
     run.tokens_.resize(std::max(options.prompt, 1U));
     // Spread over the vocabulary, the same in every run and in tests/bench/peers.
     for (std::size_t i = 0; i < run.tokens_.size(); ++i)
-      run.tokens_[i] = static_cast<TokenId>((1000 + 7919 * i) % run.vocabulary_);
+      run.tokens_[i] = static_cast<TokenId>((1000 + 7919 * i) % std::min(run.vocabulary_, kPeersVocabulary));
     return run;
   }
 
   struct Speed {
     double prefill = 0;  // tokens/s of all sequences together
     double decode = 0;
+    ExpertCounters prefill_experts;
+    ExpertCounters decode_experts;
   };
 
   Result<Speed> measure() {
+    const ExpertCounters before = counters();
     const auto begin = std::chrono::steady_clock::now();
     for (const std::vector<BlockId>& table : tables_) SIROCCO_CHECK(prefill(table));
     const double prefill_seconds = seconds_since(begin);
+    const ExpertCounters between = counters();
     // Of the sequence computed last: what is not a number spreads through the KV cache to all later logits.
     SIROCCO_CHECK(check_finite(std::span(logits_).first(vocabulary_), options_.prompt - 1, options_.model));
     const auto middle = std::chrono::steady_clock::now();
@@ -94,7 +105,9 @@ class BenchRun {
     SIROCCO_CHECK(check_finite(logits_, options_.prompt + options_.generate - 1, options_.model));
     if (const auto lost = lost_mapping()) return fail(ErrorCode::io, "{}", *lost);
     return Speed{.prefill = options_.batch * options_.prompt / prefill_seconds,
-                 .decode = options_.batch * options_.generate / decode_seconds};
+                 .decode = options_.batch * options_.generate / decode_seconds,
+                 .prefill_experts = between - before,
+                 .decode_experts = counters() - between};
   }
 
   // tokens/s of answers at each of those positions, taking turns. What they read was computed by measure().
@@ -111,9 +124,14 @@ class BenchRun {
   }
 
   const Backend& backend() const { return *backend_; }
+  const SlottedExperts* slotted() const { return residency_.slotted; }
 
  private:
   BenchRun() = default;
+
+  ExpertCounters counters() const {
+    return residency_.slotted == nullptr ? ExpertCounters() : residency_.slotted->counters();
+  }
 
   Result<void> prefill(const std::vector<BlockId>& table) {
     for (std::uint32_t position = 0; position < options_.prompt; position += rows_per_step_) {
@@ -124,7 +142,7 @@ class BenchRun {
                                      .block_table = table,
                                      .logits = last ? WantLogits::last : WantLogits::none};
       const Step step = {.sequences = std::span(&sequence, 1)};
-      SIROCCO_CHECK(backend_->step(step, std::span(logits_).first(step.logit_rows() * vocabulary_)));
+      SIROCCO_CHECK(backend_->step_all(step, std::span(logits_).first(step.logit_rows() * vocabulary_)));
     }
     return {};
   }
@@ -134,11 +152,11 @@ class BenchRun {
     std::vector<StepSequence> sequences;
     for (const std::vector<BlockId>& table : tables_)
       sequences.push_back({.tokens = token, .position = position, .block_table = table, .logits = WantLogits::last});
-    return backend_->step({.sequences = sequences}, logits_);
+    return backend_->step_all({.sequences = sequences}, logits_);
   }
 
   BenchOptions options_;
-  std::unique_ptr<ExpertSource> experts_;
+  Residency residency_;
   std::unique_ptr<Backend> backend_;
   std::vector<std::vector<BlockId>> tables_;  // of each sequence
   std::vector<TokenId> tokens_;               // [prompt]
@@ -166,6 +184,30 @@ std::uint64_t bytes_of_token(const Model& model, const Kernels& kernels, const B
   return model.bytes_per_token() + block.bytes(kernels, spec) / backend.kv_block_tokens * positions;
 }
 
+// What the machine can do, taking turns with what it bounds.
+class Bounds {
+ public:
+  Bounds(const Kernels& kernels, ThreadPool& pool) : kernels_(kernels), pool_(pool) {}
+
+  void measure() {
+    if (!roofline_) roofline_.emplace(kernels_, pool_);
+    for (int pass = 0; pass < kMemoryPasses; ++pass) memory_.push_back(roofline_->read());
+    if (const auto peak = roofline_->multiply()) peak_.push_back(*peak);
+  }
+  void release() { roofline_.reset(); }
+  std::uint64_t bytes() const { return roofline_ ? bytes_beyond_caches() : 0; }  // that it holds
+
+  double memory() const { return median(memory_); }
+  std::optional<double> peak() const { return peak_.empty() ? std::nullopt : std::optional(median(peak_)); }
+
+ private:
+  const Kernels& kernels_;
+  ThreadPool& pool_;
+  std::optional<Roofline> roofline_;
+  std::vector<double> memory_;
+  std::vector<double> peak_;
+};
+
 Result<nlohmann::ordered_json> bench(BenchOptions& options) {
   using Json = nlohmann::ordered_json;
   for (const std::uint32_t position : options.at) {
@@ -182,31 +224,44 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
   options.engine.max_rows_per_step = std::max(options.rows, options.batch);
   const std::uint32_t block = BackendOptions().kv_block_tokens;  // each sequence has whole blocks of its own
   options.engine.kv_tokens = std::uint64_t{options.batch} * ((options.engine.context + block - 1) / block * block);
-  SIROCCO_TRY(const EnginePlan plan, plan_engine(*model, options.engine));
-  SIROCCO_TRY(BenchRun run, BenchRun::create(model, options, plan.backend));
+  SIROCCO_TRY(const EnginePlan plan, plan_engine(model, options.engine));
   SIROCCO_TRY(const Kernels* kernels, choose_kernels(plan.backend));
   SIROCCO_TRY(ThreadPool pool, ThreadPool::create(options.engine.threads));
-  std::optional<Roofline> roofline(std::in_place, *kernels, pool);
+  const bool slotted = plan.residency.slots != 0;
+  Bounds bounds(*kernels, pool);
+  if (slotted) {
+    // There is no memory for both: bounds before and after.
+    bounds.measure();
+    bounds.release();
+  }
+  SIROCCO_TRY(BenchRun made, BenchRun::create(model, options, plan));
+  std::optional<BenchRun> run(std::move(made));
 
   std::vector<double> prefill;
   std::vector<double> decode;
-  std::vector<double> peak_runs;
-  std::vector<double> memory_runs;  // the bounds take turns with what they bound
-  Waiting waiting("warming up");    // the first run maps pages in and starts threads
+  std::vector<double> disk_runs;
+  ExpertCounters prefill_experts;
+  ExpertCounters decode_experts;
+  Waiting waiting("warming up");  // the first run maps pages in and starts threads
   for (std::uint32_t i = 0; i <= options.repeat; ++i) {
-    for (int pass = 0; pass < kMemoryPasses; ++pass) memory_runs.push_back(roofline->read());
-    if (const auto peak = roofline->multiply()) peak_runs.push_back(*peak);
+    if (!slotted) {
+      bounds.measure();
+    } else if (const auto disk = disk_bandwidth(options.model)) {
+      disk_runs.push_back(*disk);
+    }
     if (i > 0) waiting.now_for(fmt::format("run {} of {}", i, options.repeat));
-    SIROCCO_TRY(const BenchRun::Speed speed, run.measure());
+    SIROCCO_TRY(const BenchRun::Speed speed, run->measure());
     if (i == 0) continue;
     prefill.push_back(speed.prefill);
     decode.push_back(speed.decode);
+    prefill_experts = prefill_experts + speed.prefill_experts;
+    decode_experts = decode_experts + speed.decode_experts;
   }
 
   Json at = Json::array();
   if (!options.at.empty()) {
     waiting.now_for("answers at other positions");
-    SIROCCO_TRY(const auto speeds, run.measure_at(options.at));
+    SIROCCO_TRY(const auto speeds, run->measure_at(options.at));
     for (std::size_t i = 0; i < speeds.size(); ++i)
       at.push_back({{"position", options.at[i]},
                     {"tokens_per_s", median(speeds[i])},
@@ -214,35 +269,71 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
                     {"bytes_per_token", bytes_of_token(*model, *kernels, options, plan.backend, options.at[i])}});
   }
 
-  roofline.reset();  // its memory is not the model's
+  const std::uint64_t resident = slotted ? resident_bytes() : resident_bytes() - bounds.bytes();
+  const std::string backend(run->backend().name());
+  const std::string isa(run->backend().isa());
+  const std::size_t threads = run->backend().threads();
   waiting.now_for("reading the disk");
-  const double memory = median(memory_runs);
-  const auto disk = disk_bandwidth(options.model);
+  if (const auto disk = disk_bandwidth(options.model)) disk_runs.push_back(*disk);
+  if (slotted) {
+    run.reset();
+    bounds.measure();
+  }
+  const double memory = bounds.memory();
+  const double disk = disk_runs.empty() ? 0 : median(disk_runs);  // 0: not known
   const std::uint64_t touched = bytes_of_token(*model, *kernels, options, plan.backend, options.prompt);
   const auto bytes_per_token = static_cast<double>(touched);
   const auto prefill_multiplies = static_cast<double>(model->sizes().layer_parameters);
-  const double peak = peak_runs.empty() ? 0 : median(peak_runs);
-  return Json{{"model", options.model},
-              {"backend", run.backend().name()},
-              {"isa", run.backend().isa()},
-              {"threads", run.backend().threads()},
-              {"batch", options.batch},
-              {"prefill",
-               {{"tokens", options.prompt},
-                {"tokens_per_s", median(prefill)},
-                {"runs", prefill},
-                {"share_of_peak", peak == 0 ? Json(nullptr) : Json(median(prefill) * prefill_multiplies / peak)}}},
-              {"decode",
-               {{"tokens", options.generate},
-                {"tokens_per_s", median(decode)},
-                {"runs", decode},
-                {"bytes_per_token", touched},
-                {"share_of_bandwidth", median(decode) / options.batch * bytes_per_token / memory}}},
-              {"decode_at", at},
-              {"bandwidth", {{"memory_gb_s", memory / 1e9}, {"disk_gb_s", disk ? Json(*disk / 1e9) : Json(nullptr)}}},
-              // Experts are used where they are mapped: nothing of ours can miss.
-              {"experts", {{"hit_rate", 1.0}, {"bound_tokens_per_s", memory / bytes_per_token}}},
-              {"resident_bytes", resident_bytes()}};
+  const std::optional<double> peak = bounds.peak();
+  // Of one sequence: what it touches is read from memory, what is missing is also written there, from disk.
+  const double runs = options.repeat * static_cast<double>(options.batch) * options.generate;
+  const double expert_bytes =
+      slotted ? static_cast<double>(model->sizes().expert_bytes) / (model->spec().layers * model->spec().moe->experts)
+              : 0;
+  const double missing = static_cast<double>(decode_experts.misses) * expert_bytes / runs;
+  const double disk_seconds = missing == 0 || disk == 0 ? 0 : missing / disk;
+  const double bound = 1 / std::max((bytes_per_token + missing) / memory, disk_seconds);
+  Json experts = {{"hit_rate", decode_experts.hit_rate()},
+                  {"bound_tokens_per_s", bound},
+                  {"share_of_bound", median(decode) / options.batch / bound}};
+  if (slotted) {
+    experts["slots"] = plan.residency.slots;
+    experts["policy"] = options.policy;
+    experts["bytes_missing_per_token"] = missing;
+    experts["bytes_read_per_token"] = static_cast<double>(decode_experts.bytes_read) / runs;
+    experts["foreseen"] = decode_experts.misses == 0 ? 0.0
+                                                     : static_cast<double>(decode_experts.foreseen) /
+                                                           static_cast<double>(decode_experts.misses);
+    experts["waited_s"] = static_cast<double>(decode_experts.wait_ns) * 1e-9;
+    experts["prefill_bytes_read"] = prefill_experts.bytes_read / options.repeat;
+    experts["prefill_waited_s"] = static_cast<double>(prefill_experts.wait_ns) * 1e-9 / options.repeat;
+    // The slower of the disk and of what is computed when nothing is waited for.
+    const double tokens = static_cast<double>(options.batch) * options.prompt;
+    const double computing = tokens / median(prefill) - experts["prefill_waited_s"].get<double>();
+    const double reading = disk == 0 ? 0 : experts["prefill_bytes_read"].get<double>() / disk;
+    experts["prefill_bound_tokens_per_s"] = tokens / std::max(computing, reading);
+  }
+  return Json{
+      {"model", options.model},
+      {"backend", backend},
+      {"isa", isa},
+      {"threads", threads},
+      {"batch", options.batch},
+      {"prefill",
+       {{"tokens", options.prompt},
+        {"tokens_per_s", median(prefill)},
+        {"runs", prefill},
+        {"share_of_peak", peak ? Json(median(prefill) * prefill_multiplies / *peak) : Json(nullptr)}}},
+      {"decode",
+       {{"tokens", options.generate},
+        {"tokens_per_s", median(decode)},
+        {"runs", decode},
+        {"bytes_per_token", touched},
+        {"share_of_bandwidth", median(decode) / options.batch * bytes_per_token / memory}}},
+      {"decode_at", at},
+      {"bandwidth", {{"memory_gb_s", memory / 1e9}, {"disk_gb_s", disk != 0 ? Json(disk / 1e9) : Json(nullptr)}}},
+      {"experts", experts},
+      {"resident_bytes", resident}};
 }
 
 void print_text(const nlohmann::ordered_json& report) {
@@ -258,8 +349,11 @@ void print_text(const nlohmann::ordered_json& report) {
     fmt::print("         {:.1f} tokens/s at position {}, {} read for each token\n", at["tokens_per_s"].get<double>(),
                at["position"].get<int>(), format_bytes(at["bytes_per_token"].get<std::uint64_t>()));
   fmt::print("bound    {:.1f} tokens/s of one sequence at {:.1f} GB/s from memory; {:.0f} % of it reached\n", bound,
-             report["bandwidth"]["memory_gb_s"].get<double>(),
-             100 * report["decode"]["share_of_bandwidth"].get<double>());
+             report["bandwidth"]["memory_gb_s"].get<double>(), 100 * report["experts"]["share_of_bound"].get<double>());
+  if (const auto& experts = report["experts"]; experts.contains("slots"))
+    fmt::print("experts  {} in memory, {:.1f} % of those wanted were there, {} read for each token\n",
+               experts["slots"].get<std::size_t>(), 100 * experts["hit_rate"].get<double>(),
+               format_bytes(static_cast<std::uint64_t>(experts["bytes_read_per_token"].get<double>())));
   fmt::print("resident {}\n", format_bytes(report["resident_bytes"].get<std::uint64_t>()));
 }
 
@@ -282,6 +376,11 @@ void add_bench_command(CLI::App& app, CommandContext& context) {
   add_kv_option(*command, options->engine.kv_type);
   command->add_option("--memory", options->memory, "Memory budget, as 6GiB; what is free if not given")
       ->check(byte_size());
+  command->add_option("--policy", options->policy, "Which expert leaves, where not all fit")
+      ->check(one_of(std::vector<std::string>(policy_names().begin(), policy_names().end() - 1)))
+      ->capture_default_str();
+  command->add_flag("--foresight", options->foresight,
+                    "Read what the next layer probably wants while the disk is idle, where not all fit");
   add_backend_options(*command, options->engine.backend, options->engine.isa, options->engine.threads);
   command->add_flag("--pin-threads", options->engine.pin_threads, "Each thread on a CPU of its own");
   command->add_option("--repeat", options->repeat, "Runs that count; one goes before them")

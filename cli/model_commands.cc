@@ -6,10 +6,12 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "cli/model_fit.h"
 #include "cli/model_inspect.h"
 #include "cli/model_synth.h"
 #include "cli/model_upcycle.h"
 #include "cli/model_verify.h"
+#include "cli/option_values.h"
 #include "cli/output.h"
 
 namespace sirocco {
@@ -228,6 +230,42 @@ void add_verify(CLI::App& model, CommandContext& context) {
   command->callback([=, &context] { context.exit_code = run_verify(*flags); });
 }
 
+struct FitFlags {
+  std::string path;
+  std::string memory;
+  EngineOptions engine;
+  bool json = false;
+};
+
+int run_fit(FitFlags& flags) {
+  if (!flags.memory.empty()) {
+    const Result<std::uint64_t> bytes = parse_bytes(flags.memory);
+    if (!bytes) return wrong_usage(bytes.error().message());
+    flags.engine.memory_budget = *bytes;
+  }
+  const Result<FitReport> report = fit_model(flags.path, flags.engine);
+  if (!report) return report_failure(report.error());
+  if (flags.json) {
+    print_json(fit_json(*report));
+  } else {
+    fmt::print("{}", fit_text(*report));
+  }
+  return 0;
+}
+
+void add_fit(CLI::App& model, CommandContext& context) {
+  auto* const command = model.add_subcommand(
+      "fit", "Will a model run here, how much of it will be in memory, and how fast can it answer");
+  const auto flags = std::make_shared<FitFlags>();
+  add_path(*command, "FILE", flags->path, "GGUF file");
+  command->add_option("--memory", flags->memory, "Memory budget, as 6GiB; what is free if not given")
+      ->check(byte_size());
+  command->add_option("--context", flags->engine.context, "Tokens of one conversation; the model's own if not given")
+      ->check(whole_number(1, 1U << 20));
+  command->add_flag("--json", flags->json, "One JSON document instead of text");
+  command->callback([=, &context] { context.exit_code = run_fit(*flags); });
+}
+
 void add_upcycle(CLI::App& model, CommandContext& context) {
   auto* const command = model.add_subcommand(
       "upcycle",
@@ -283,6 +321,7 @@ void add_model_commands(CLI::App& app, CommandContext& context) {
   model->require_subcommand(1);
   add_inspect(*model, context);
   add_verify(*model, context);
+  add_fit(*model, context);
   add_upcycle(*model, context);
   add_synth(*model, context);
 }

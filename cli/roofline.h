@@ -33,8 +33,8 @@ class Roofline {
   std::vector<std::uint64_t> memory_;  // all of them 1
 };
 
-// Bytes per second of reading the file past the page cache (O_DIRECT), up to 256 MiB from its start. Nothing where the
-// file system does not know O_DIRECT.
+// Bytes per second of reading up to 512 MiB, spread over the file, as experts are read: past the page cache (O_DIRECT),
+// several reads under way. Nothing where the file system does not know O_DIRECT.
 std::optional<double> disk_bandwidth(const std::filesystem::path& file);
 
 }  // namespace sirocco

@@ -45,6 +45,17 @@ std::string model_text(const wire::ModelCard& model) {
   return text;
 }
 
+std::string experts_text(const wire::ExpertReport& experts) {
+  const std::uint64_t wanted = experts.hits + experts.misses;
+  return fmt::format(
+      "experts    {} of {} in memory, {:.1f} % of those wanted were there\n"
+      "           {} read from disk ({}), {:.1f} s waited{}\n",
+      experts.slots, experts.experts,
+      wanted == 0 ? 0.0 : 100 * static_cast<double>(experts.hits) / static_cast<double>(wanted),
+      format_bytes(experts.bytes_read), plain(experts.reads), static_cast<double>(experts.waited_ms) / 1000,
+      experts.failures == 0 ? "" : fmt::format(", {} reads failed", experts.failures));
+}
+
 std::string memory_text(const std::vector<wire::MemoryItem>& memory) {
   std::size_t width = 0;
   for (const wire::MemoryItem& item : memory) width = std::max(width, item.name.size());
@@ -79,9 +90,21 @@ std::string status_text(const wire::StatusReport& report) {
   text += fmt::format("speed      prompts {:.1f} tokens/s, answers {:.1f} tokens/s\n", report.prefill_tokens_per_s,
                       report.decode_tokens_per_s);
   text += fmt::format("tokens     {} read, {} generated\n", report.tokens_prefilled, report.tokens_generated);
+  if (report.experts) text += experts_text(*report.experts);
   if (!report.memory.empty()) text += memory_text(report.memory);
   return text + requests_text(report);
 }
+
+namespace {
+
+nlohmann::ordered_json experts_json(const std::optional<wire::ExpertReport>& experts) {
+  if (!experts) return nullptr;
+  return {{"slots", experts->slots},       {"experts", experts->experts},     {"hits", experts->hits},
+          {"misses", experts->misses},     {"evictions", experts->evictions}, {"bytes_read", experts->bytes_read},
+          {"failures", experts->failures}, {"waited_ms", experts->waited_ms}, {"reads", experts->reads}};
+}
+
+}  // namespace
 
 nlohmann::ordered_json status_json(const wire::StatusReport& report) {
   using Json = nlohmann::ordered_json;
@@ -128,7 +151,8 @@ nlohmann::ordered_json status_json(const wire::StatusReport& report) {
           {"isa", report.isa},
           {"threads", report.threads},
           {"connections", report.connections},
-          {"active", std::move(active)}};
+          {"active", std::move(active)},
+          {"experts", experts_json(report.experts)}};
 }
 
 }  // namespace sirocco

@@ -15,6 +15,7 @@
 #include "daemon/quoted.h"
 #include "daemon/yaml_entries.h"
 #include "engine/base/thread_pool.h"
+#include "engine/experts/eviction_policy.h"
 
 namespace sirocco::daemon {
 namespace {
@@ -119,6 +120,15 @@ Allowed kv_type(const YamlEntry& entry, TensorType& out) {
                             out);
 }
 
+Allowed eviction(const YamlEntry& entry, std::string& out) {
+  // Without the last, which would have to know the future.
+  const auto names = policy_names().first(policy_names().size() - 1);
+  if (std::find(names.begin(), names.end(), entry.text) == names.end())
+    return fmt::format("{}", fmt::join(names, ", "));
+  out = entry.text;
+  return {};
+}
+
 Allowed log_level(const YamlEntry& entry, LogLevel& out) {
   return one_of<LogLevel>(entry,
                           {{"trace", LogLevel::trace},
@@ -144,6 +154,9 @@ std::vector<Key> all_keys(const Choices& choices) {
       {"engine.max_running", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_running); }},
       {"engine.max_queued", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_queued); }},
       {"memory.budget", [](C& c, const E& e) { return budget(e, c.memory.budget); }},
+      {"memory.eviction", [](C& c, const E& e) { return eviction(e, c.memory.eviction); }},
+      {"memory.foresight", [](C& c, const E& e) { return boolean(e, c.memory.foresight); }},
+      {"memory.hot_set", [](C& c, const E& e) { return text(e, 0, kMaxPath, c.memory.hot_set); }},
       {"memory.headroom", [](C& c, const E& e) { return byte_size(e, 0, 1024 * 1024 * GiB, c.memory.headroom); }},
       {"memory.kv_type", [](C& c, const E& e) { return kv_type(e, c.memory.kv_type); }},
       {"memory.kv_tokens", [](C& c, const E& e) { return integer(e, 0, 1ULL << 32, c.memory.kv_tokens); }},

@@ -176,6 +176,11 @@ void fill_status(const Engine& engine, wire::StatusReport& report) {
   const EngineStatus status = engine.status();
   report.state = status.failure ? wire::State::failed : wire::State::ready;
   if (status.failure) report.reasons.push_back(status.failure->message());
+  report.reasons.insert(report.reasons.end(), parts.degraded.begin(), parts.degraded.end());
+  if (parts.slotted != nullptr && parts.slotted->counters().failures != 0)
+    report.reasons.push_back(
+        fmt::format("{} reads of experts failed: look at the disk (dmesg)", parts.slotted->counters().failures));
+  if (!status.failure && !report.reasons.empty()) report.state = wire::State::degraded;
   report.backend = parts.backend->name();
   report.isa = parts.backend->isa();
   report.threads = static_cast<std::uint32_t>(parts.backend->threads());
@@ -187,6 +192,18 @@ void fill_status(const Engine& engine, wire::StatusReport& report) {
       {.name = "budget", .bytes = parts.plan.budget, .note = "what the lines marked * may take together"});
   for (const MemoryPlan::Line& line : parts.plan.lines)
     report.memory.push_back({.name = (line.charged ? "* " : "") + line.name, .bytes = line.bytes, .note = line.note});
+  if (parts.slotted != nullptr) {
+    const ExpertCounters counters = parts.slotted->counters();
+    report.experts = wire::ExpertReport{.slots = static_cast<std::uint32_t>(parts.slotted->slots()),
+                                        .experts = static_cast<std::uint32_t>(parts.slotted->experts()),
+                                        .hits = counters.hits,
+                                        .misses = counters.misses,
+                                        .evictions = counters.evictions,
+                                        .bytes_read = counters.bytes_read,
+                                        .failures = counters.failures,
+                                        .waited_ms = counters.wait_ns / 1'000'000,
+                                        .reads = std::string(parts.slotted->queue_kind())};
+  }
   for (const EngineStatus::Request& request : status.requests) {
     report.requests_running += request.running ? 1 : 0;
     report.requests_queued += request.running ? 0 : 1;

@@ -3,6 +3,8 @@
 #include <spdlog/spdlog.h>
 
 #include <chrono>
+#include <cstdlib>
+#include <filesystem>
 #include <optional>
 
 #include "daemon/log.h"
@@ -12,6 +14,13 @@
 
 namespace sirocco::daemon {
 namespace {
+
+// Empty: nowhere.
+std::filesystem::path hot_set_file(const MemoryConfig& config) {
+  if (config.hot_set != "auto") return config.hot_set;
+  const char* const folder = std::getenv("STATE_DIRECTORY");
+  return folder == nullptr || *folder == '\0' ? std::filesystem::path() : std::filesystem::path(folder) / "hot-set";
+}
 
 EngineOptions engine_options(const Config& config) {
   EngineOptions options;
@@ -27,6 +36,9 @@ EngineOptions engine_options(const Config& config) {
   options.kv_tokens = config.memory.kv_tokens;
   options.kv_type = config.memory.kv_type;
   options.memory_budget = config.memory.budget.value_or(0);
+  options.eviction = config.memory.eviction;
+  options.foresight = config.memory.foresight;
+  options.hot_set = hot_set_file(config.memory);
   options.memory_headroom = config.memory.headroom;
   return options;
 }
@@ -49,6 +61,8 @@ void log_plan(const Engine& engine) {
                spec.layers, parts.model->sizes().parameters, parts.tokenizer->kind(),
                parts.chat ? parts.chat->name() : "none");
   if (!parts.chat) spdlog::warn("only raw prompts can be answered: {}", parts.chat_error->message());
+  for (const std::string& warning : parts.warnings) spdlog::warn("{}", warning);
+  for (const std::string& reason : parts.degraded) spdlog::warn("degraded: {}", reason);
   spdlog::info("backend: {} ({}), {} threads", parts.backend->name(), parts.backend->isa(), parts.backend->threads());
   spdlog::info("memory budget: {}", format_bytes(parts.plan.budget));
   for (const MemoryPlan::Line& line : parts.plan.lines)
@@ -87,6 +101,9 @@ Result<void> run(const Config& config, Supervisor& supervisor) {
   notify_systemd("STOPPING=1");
   server.stop();  // every request in flight gets SHUTTING_DOWN
   if (engine) engine->close();
+  if (const auto file = hot_set_file(config.memory); engine && !file.empty()) {
+    if (const auto saved = engine->save_hot_set(file); !saved) spdlog::warn("{}", saved.error().message());
+  }
   service.stop();
   if (!asked) {
     // main() writes it to standard error, which is the log where no file is.

@@ -11,13 +11,19 @@
 #include <thread>
 #include <unordered_set>
 
-#include "engine/experts/mapped_experts.h"
+#include "engine/experts/hot_set.h"
 #include "engine/gguf/mapping_guard.h"
 #include "engine/recent_speed.h"
 #include "engine/running_request.h"
 #include "engine/sched/scheduler.h"
 
 namespace sirocco {
+
+namespace {
+
+constexpr std::chrono::milliseconds kPumpInterval(2);  // of reading experts in the background: a few of them at once
+
+}  // namespace
 
 // Everything under `mutex` is shared; the rest belongs to the engine thread. The lock is never held during a step.
 struct Engine::State {
@@ -42,7 +48,8 @@ struct Engine::State {
   std::vector<SequenceState> states;
   std::vector<StepShare> shares;
   std::vector<StepSequence> sequences;
-  std::vector<float> logits;  // [max_running, vocabulary]
+  std::vector<SequenceFailure> failures;  // of the last step
+  std::vector<float> logits;              // [max_running, vocabulary]
   std::thread thread;
 
   State(EngineParts p, EventSink s, FailureSink f)
@@ -98,9 +105,23 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Event
   } else {
     parts.chat_error = chat.error().at(where);
   }
-  SIROCCO_TRY(EnginePlan plan, plan_engine(model, options));
+  SIROCCO_TRY(EnginePlan plan, plan_engine(parts.model, options));
   parts.plan = std::move(plan.memory);
-  parts.experts = std::make_unique<MappedExperts>(parts.model);
+  SIROCCO_TRY(Residency residency, make_residency(parts.model, {.slots = plan.residency.slots,
+                                                                .policy = options.eviction,
+                                                                .foresight = options.foresight,
+                                                                .queue = nullptr}));
+  parts.model = std::move(residency.model);
+  parts.experts = std::move(residency.experts);
+  parts.slotted = residency.slotted;
+  parts.degraded = std::move(residency.degraded);
+  if (parts.slotted != nullptr && !options.hot_set.empty()) {
+    if (const auto hot = load_hot_set(options.hot_set, *parts.model)) {
+      parts.slotted->preload(*hot);
+    } else {
+      parts.warnings.push_back(hot.error().message());
+    }
+  }
   SIROCCO_TRY(parts.backend, make_backend(parts.model, *parts.experts, plan.backend));
   parts.context = plan.backend.limits.context;
   parts.kv_blocks = plan.backend.kv_blocks;
@@ -197,6 +218,13 @@ void Engine::close() {
   if (state_->thread.joinable()) state_->thread.join();
 }
 
+Result<void> Engine::save_hot_set(const std::filesystem::path& file) const {
+  const EngineParts& parts = state_->parts;
+  assert(!state_->thread.joinable());
+  if (parts.slotted == nullptr) return {};
+  return sirocco::save_hot_set(file, *parts.model, parts.slotted->hot_set());
+}
+
 EngineStatus Engine::status() const {
   const std::lock_guard lock(state_->mutex);
   EngineStatus status = state_->shown;
@@ -231,8 +259,18 @@ void Engine::State::loop() {
 
 // False when the engine is to stop.
 bool Engine::State::wait_for_work() {
+  const auto has_work = [this] { return closing || !cancelled.empty() || !queued.empty() || !running.empty(); };
   std::unique_lock lock(mutex);
-  wake.wait(lock, [this] { return closing || !cancelled.empty() || !queued.empty() || !running.empty(); });
+  while (!has_work()) {
+    lock.unlock();
+    const bool preloading = parts.slotted != nullptr && parts.slotted->pump();
+    lock.lock();
+    if (preloading) {
+      wake.wait_for(lock, kPumpInterval, has_work);
+    } else {
+      wake.wait(lock, has_work);
+    }
+  }
   return !closing;
 }
 
@@ -286,7 +324,8 @@ Result<void> Engine::State::take_step() {
   const Step step = {.sequences = sequences};
   const std::size_t vocabulary = parts.tokenizer->vocabulary_size();
   const auto began = Clock::now();
-  SIROCCO_CHECK(parts.backend->step(step, std::span(logits).first(step.logit_rows() * vocabulary)));
+  failures.clear();
+  SIROCCO_CHECK(parts.backend->step(step, std::span(logits).first(step.logit_rows() * vocabulary), failures));
   if (lost_mapping()) return {};
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
   counters.prefill_tokens += prompt_rows;
@@ -298,8 +337,15 @@ Result<void> Engine::State::take_step() {
   for (std::size_t i = 0; i < shares.size(); ++i) {
     RunningRequest& request = *running[shares[i].sequence];
     request.advance(shares[i].rows);
-    if (sequences[i].logits == WantLogits::none) continue;
-    after_row(request, std::span(logits).subspan(row++ * vocabulary, vocabulary));
+    const std::size_t here = row;
+    if (sequences[i].logits != WantLogits::none) ++row;
+    const auto failed = std::find_if(failures.begin(), failures.end(),
+                                     [&](const SequenceFailure& failure) { return failure.sequence == i; });
+    if (failed != failures.end()) {
+      end(request, failed->error);
+    } else if (sequences[i].logits != WantLogits::none) {
+      after_row(request, std::span(logits).subspan(here * vocabulary, vocabulary));
+    }
   }
   std::erase_if(running, [](const auto& request) { return request->ended; });
   return {};

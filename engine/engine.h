@@ -19,6 +19,7 @@
 #include "engine/base/ids.h"
 #include "engine/base/memory_plan.h"
 #include "engine/base/result.h"
+#include "engine/experts/residency.h"
 #include "engine/model/model.h"
 #include "engine/sample/sampler.h"
 #include "engine/text/chat_format.h"
@@ -40,6 +41,9 @@ struct EngineOptions {
   TensorType kv_type = TensorType::f16;  // or f32 or q8_0
   std::uint64_t memory_budget = 0;       // bytes; 0: what is free, less the headroom
   std::uint64_t memory_headroom = 512 * MiB;
+  std::string eviction = "lfru";  // which expert leaves, where not all fit: one of policy_names()
+  std::filesystem::path hot_set;  // where the list of experts in memory is kept between runs; empty: nowhere
+  bool foresight = false;         // read what the next layer probably wants while the disk is idle
 };
 
 // Gets BOS in front where the model wants one, unless it begins with one.
@@ -109,7 +113,10 @@ struct EngineParts {
   std::optional<Error> chat_error;         // why
   std::shared_ptr<const Model> model;      // null with a fake backend
   std::unique_ptr<ExpertSource> experts;
+  SlottedExperts* slotted = nullptr;  // `experts`, where it has slots
   std::unique_ptr<Backend> backend;
+  std::vector<std::string> warnings;  // what was passed over at the start
+  std::vector<std::string> degraded;  // what does not work as well as it should here, and why
   MemoryPlan plan;
   std::uint32_t context = 0;  // at most what the blocks hold
   std::uint32_t kv_blocks = 0;
@@ -136,6 +143,10 @@ class Engine {
   // Ends all requests with SHUTTING_DOWN, takes no new ones and stops the engine thread. Idempotent.
   void close();
 
+  // After close(): where the next start finds which experts were in memory (EngineOptions::hot_set). Nothing where all
+  // were.
+  Result<void> save_hot_set(const std::filesystem::path& file) const;
+
   Result<std::vector<TokenId>> tokenize(const Prompt& prompt) const;
 
   EngineStatus status() const;
@@ -152,7 +163,8 @@ class Engine {
 struct EnginePlan {
   BackendOptions backend;
   MemoryPlan memory;
+  ResidencyPlan residency;
 };
-Result<EnginePlan> plan_engine(const Model& model, const EngineOptions& options);
+Result<EnginePlan> plan_engine(const std::shared_ptr<const Model>& model, const EngineOptions& options);
 
 }  // namespace sirocco

@@ -52,7 +52,7 @@ Result<void> Evaluation::extend(std::span<const TokenId> tokens, bool all,
                                                     : WantLogits::none};
     const Step step = {.sequences = std::span(&sequence, 1)};
     const std::span<float> logits = std::span(logits_).first(step.logit_rows() * vocabulary);
-    SIROCCO_CHECK(backend_->step(step, logits));
+    SIROCCO_CHECK(backend_->step_all(step, logits));
     if (const auto lost = lost_mapping()) return fail(ErrorCode::io, "{}", *lost);
     const std::size_t first = rows - step.logit_rows();
     for (std::size_t row = first; row < rows; ++row)

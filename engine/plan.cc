@@ -8,7 +8,8 @@ namespace sirocco {
 namespace {
 
 constexpr std::uint32_t kBlockTokens = 32;
-constexpr std::uint32_t kContexts = 4;  // full contexts that the KV cache holds when nothing else is said
+constexpr std::uint64_t kProgramGrowth = 32 * MiB;  // what it will take beyond what it takes at load
+constexpr std::uint32_t kContexts = 4;              // full contexts that the KV cache holds when nothing else is said
 
 std::uint64_t budget_of(const EngineOptions& options) {
   if (options.memory_budget != 0) return options.memory_budget;
@@ -20,21 +21,10 @@ std::uint32_t blocks_for(std::uint64_t tokens) {
   return static_cast<std::uint32_t>(std::min<std::uint64_t>((tokens + kBlockTokens - 1) / kBlockTokens, 1U << 26));
 }
 
-void plan_weights(const Model& model, MemoryPlan& plan) {
-  const Model::Sizes& sizes = model.sizes();
-  const std::uint64_t charged = plan.charged();
-  const bool fits = charged + sizes.dense_bytes + sizes.expert_bytes <= plan.budget;
-  const std::string note =
-      fits ? "mapped from the file" : "mapped from the file; larger than the budget, paged in from disk";
-  plan.lines.push_back({.name = "dense weights", .bytes = sizes.dense_bytes, .note = note, .charged = false});
-  if (sizes.expert_bytes > 0)
-    plan.lines.push_back({.name = "experts", .bytes = sizes.expert_bytes, .note = note, .charged = false});
-}
-
 }  // namespace
 
-Result<EnginePlan> plan_engine(const Model& model, const EngineOptions& options) {
-  const ModelSpec& spec = model.spec();
+Result<EnginePlan> plan_engine(const std::shared_ptr<const Model>& model, const EngineOptions& options) {
+  const ModelSpec& spec = model->spec();
   if (options.context > spec.context)
     return fail(ErrorCode::invalid_argument, "a context of {} tokens was asked for, the model was made for {}",
                 options.context, spec.context);
@@ -64,16 +54,19 @@ Result<EnginePlan> plan_engine(const Model& model, const EngineOptions& options)
   }
   // One sequence cannot be longer than the cache.
   backend.limits.context = std::min(context, backend.kv_blocks * kBlockTokens);
-  plan_backend(model, *kernels, backend, plan.memory);
+  plan.memory.lines.push_back(
+      {.name = "program", .bytes = resident_bytes() + kProgramGrowth, .note = "code, tokenizer, connections"});
+  plan_backend(*model, *kernels, backend, plan.memory);
   plan.memory.lines.push_back({.name = "logits",
                                .bytes = std::uint64_t{options.max_running} * spec.vocabulary * sizeof(float),
                                .note = fmt::format("{} sequences", options.max_running)});
   if (plan.memory.charged() > plan.memory.budget)
     return fail(ErrorCode::out_of_memory,
-                "the memory budget is {}, the KV cache and scratch need {}: raise memory.budget to that, or lower "
+                "the memory budget is {}, the program, its KV cache and its scratch need {}: raise memory.budget to "
+                "that, or lower "
                 "memory.kv_tokens, engine.max_rows_per_step or engine.max_running",
                 format_bytes(plan.memory.budget), format_bytes(plan.memory.charged()));
-  plan_weights(model, plan.memory);
+  SIROCCO_TRY(plan.residency, plan_residency(model, plan.memory));
   return plan;
 }
 

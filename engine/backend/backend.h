@@ -35,8 +35,17 @@ class Backend {
   virtual std::string_view isa() const = 0;   // the instructions it uses: "avx2"
   virtual std::size_t threads() const = 0;
 
-  // logits: [step.logit_rows(), vocabulary] f32, in order of sequences and rows.
-  virtual Result<void> step(const Step& step, std::span<float> logits) = 0;
+  //   logits    [step.logit_rows(), vocabulary] f32, in order of sequences and rows
+  //   failures  appended: sequences that failed, while the others were computed
+  virtual Result<void> step(const Step& step, std::span<float> logits, std::vector<SequenceFailure>& failures) = 0;
+
+  // Likewise, where one sequence's failure fails all.
+  Result<void> step_all(const Step& step, std::span<float> logits) {
+    std::vector<SequenceFailure> failures;
+    SIROCCO_CHECK(this->step(step, logits, failures));
+    if (!failures.empty()) return fail(failures.front().error);
+    return {};
+  }
 };
 
 // The kernels that a backend of these options computes with. Error: an unknown name, or an instruction set that this

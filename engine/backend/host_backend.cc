@@ -28,7 +28,10 @@ class HostBackend final : public Backend {
   std::string_view name() const override { return kernels_.backend; }
   std::string_view isa() const override { return kernels_.isa; }
   std::size_t threads() const override { return pool_.threads(); }
-  Result<void> step(const Step& step, std::span<float> logits) override { return forward_.run(step, kv_, logits); }
+  Result<void> step(const Step& step, std::span<float> logits, std::vector<SequenceFailure>& failures) override {
+    forward_.run(step, kv_, logits, failures);
+    return {};
+  }
 
  private:
   const Kernels& kernels_;

@@ -1,8 +1,12 @@
-// Where the forward pass gets its experts from: it asks for a lease, computes with the weights it shows, and drops it.
-// Implemented in engine/experts. Called from the engine thread.
+// Where the forward pass gets its experts from. For each layer it says which experts it wants, is told which of their
+// projections have become usable as they do, computes with the leased weights, and drops the leases. Implemented in
+// engine/experts. Called from the engine thread.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "engine/base/ids.h"
 #include "engine/base/result.h"
@@ -35,11 +39,42 @@ class Lease {
   ExpertWeights weights_;
 };
 
+struct WantedExpert {
+  std::uint32_t index = 0;
+  std::uint32_t rows = 0;  // of the step that meet it
+};
+
+// What has become usable of a wanted expert. Of each, `lease` and `down` arrive once, in this order, or `failed`, after
+// `lease` or instead of it.
+struct ExpertNews {
+  enum class What : std::uint8_t {
+    lease,   // gate and up can be computed with: take the lease
+    down,    // and down
+    failed,  // it cannot be had: ask failure()
+  };
+  std::uint32_t index = 0;
+  What what = What::lease;
+};
+
 class ExpertSource {
  public:
   virtual ~ExpertSource() = default;
 
-  virtual Result<Lease> lease(ExpertId expert) = 0;
+  // The experts that this layer wants, ascending; `rows` is what the step has. Everything that the last request brought
+  // must have been taken and dropped.
+  virtual void request(std::uint32_t layer, std::span<const WantedExpert> wanted, std::uint32_t rows) = 0;
+
+  // Guesses at what the next layer will want, worth a read while nothing is waited for; empty: everything. Asked for
+  // only if foresees().
+  virtual bool foresees() const { return false; }
+  virtual void foresee(std::uint32_t, std::span<const std::uint32_t>) {}
+
+  // Appends what has become usable since; waits until there is something, or until there is nothing left to come.
+  // Experts that nobody leases keep others out: what is complete must be dropped before the next wait.
+  virtual void wait(std::vector<ExpertNews>& news) = 0;
+
+  virtual Lease lease(ExpertId expert) = 0;
+  virtual Error failure(ExpertId expert) const = 0;
 
  private:
   friend class Lease;

@@ -26,7 +26,8 @@ std::uint64_t Forward::scratch_bytes(const Model& model, const Kernels& kernels,
                                      std::size_t threads) {
   const ForwardFormats formats(model, kernels);
   return ForwardSizes(model.spec(), limits, threads).bytes() +
-         Products::bytes(kernels, threads, product_uses(model.spec(), limits, formats));
+         Products::bytes(kernels, threads, product_uses(model.spec(), limits, formats)) +
+         Products::bytes(kernels, threads, hidden_uses(model.spec(), limits, formats));
 }
 
 Forward::Forward(std::shared_ptr<const Model> model, const Kernels& kernels, const StepLimits& limits, ThreadPool& pool,
@@ -42,7 +43,8 @@ Forward::Forward(std::shared_ptr<const Model> model, const Kernels& kernels, con
 
 Forward::~Forward() = default;
 
-Result<void> Forward::run(const Step& step, const KvMemory& kv, std::span<float> logits) {
+void Forward::run(const Step& step, const KvMemory& kv, std::span<float> logits,
+                  std::vector<SequenceFailure>& failures) {
   const std::size_t rows = step.rows();
   assert(rows > 0 && rows <= limits_.rows && step.logit_rows() <= limits_.logit_rows);
   assert(logits.size() == step.logit_rows() * spec_.vocabulary);
@@ -53,11 +55,10 @@ Result<void> Forward::run(const Step& step, const KvMemory& kv, std::span<float>
     if (weights.experts.empty()) {
       dense_part(weights, rows);
     } else {
-      SIROCCO_CHECK(expert_part(layer, rows));
+      expert_part(layer, rows, failures);
     }
   }
   if (!logits.empty()) output_part(step, logits);
-  return {};
 }
 
 // x, and for every row where it is and how it is rotated.
@@ -141,9 +142,9 @@ void Forward::dense_part(const LayerWeights& weights, std::size_t rows) {
                                               .y = s.gate.data(),
                                               .up_y = s.up.data(),
                                               .stride = spec_.ffn_width}});
-  s.products.prepare(rows, spec_.ffn_width, s.formats.hidden,
-                     [&](std::size_t row) { return &s.gate[row * spec_.ffn_width]; });
-  s.products.run(std::array{Products::Product{
+  s.hidden_products.prepare(rows, spec_.ffn_width, s.formats.hidden,
+                            [&](std::size_t row) { return &s.gate[row * spec_.ffn_width]; });
+  s.hidden_products.run(std::array{Products::Product{
       .w = &weights.down, .rows = all, .y = s.branch.data(), .sum = s.x.data(), .stride = spec_.width}});
 }
 

@@ -49,10 +49,9 @@ class Forward {
 
   // Writes the logits of the rows that want them, in order of sequences and rows.
   //
-  //   logits  [step.logit_rows(), vocabulary] f32
-  //
-  // Error: an expert could not be had. Nothing is left behind but KV entries that the next try overwrites.
-  Result<void> run(const Step& step, const KvMemory& kv, std::span<float> logits);
+  //   logits    [step.logit_rows(), vocabulary] f32
+  //   failures  appended: sequences for which an expert could not be had; the others are as if they had been alone
+  void run(const Step& step, const KvMemory& kv, std::span<float> logits, std::vector<SequenceFailure>& failures);
 
   static std::uint64_t scratch_bytes(const Model& model, const Kernels& kernels, const StepLimits& limits,
                                      std::size_t threads);
@@ -66,7 +65,11 @@ class Forward {
   void write_keys(const Step& step, const KvMemory& kv, std::uint32_t layer);
   void attend(const Step& step, const KvMemory& kv, std::uint32_t layer);
   void dense_part(const LayerWeights& weights, std::size_t rows);
-  Result<void> expert_part(std::uint32_t layer, std::size_t rows);
+  void expert_part(std::uint32_t layer, std::size_t rows, std::vector<SequenceFailure>& failures);
+  void foresee(std::uint32_t layer, std::size_t rows);
+  void take_leases(std::uint32_t layer);
+  void finish_experts();
+  void fail_rows(ExpertId expert, std::vector<SequenceFailure>& failures);
   void route(const LayerWeights& weights, std::size_t rows);
   void group_by_expert(std::size_t rows);
   void output_part(const Step& step, std::span<float> logits);

@@ -1,5 +1,5 @@
-// The expert layer of the forward pass: route every row, lease each expert that any row needs, compute it once for all
-// of its rows, and sum each row's experts in ascending order of their index.
+// The expert layer of the forward pass: route every row, ask for each expert that any row needs, compute each once for
+// all of its rows as soon as it is there, and sum each row's experts in ascending order of their index.
 #include <algorithm>
 #include <array>
 
@@ -35,7 +35,94 @@ void Forward::group_by_expert(std::size_t rows) {
   for (std::size_t a = 0; a < assignments; ++a) s.row_of[s.place[a]] = static_cast<std::uint32_t>(a / spec_.moe->used);
 }
 
-Result<void> Forward::expert_part(std::uint32_t layer, std::size_t rows) {
+// What the next layer will want: its router asked about the rows as they are now, before this layer's experts are
+// added. It is right of most; nothing but the order of reads depends on it. Many rows want nearly all experts.
+void Forward::foresee(std::uint32_t layer, std::size_t rows) {
+  Scratch& s = *scratch_;
+  if (layer == spec_.layers || model_->weights().layers[layer].experts.empty()) return;
+  const MoeSpec& moe = *spec_.moe;
+  s.foreseen.clear();
+  if (rows <= kForeseenRows) {
+    const LayerWeights& weights = model_->weights().layers[layer];
+    s.hidden_products.prepare(rows, spec_.width, s.formats.ffn, [&](std::size_t row) {
+      float* const normed = &s.branch[row * spec_.width];  // not in use before the experts' sum
+      kernels_.rms_norm(&s.x[row * spec_.width], weights.ffn_norm.data(), spec_.width, spec_.rms_epsilon, normed);
+      return normed;
+    });
+    s.hidden_products.run(std::array{Products::Product{
+        .w = &weights.router, .rows = std::span(s.all_rows).first(rows), .y = s.router.data(), .stride = moe.experts}});
+    std::array<std::uint32_t, kForeseenUses> chosen = {};
+    std::array<float, kForeseenUses> ignored = {};
+    if (moe.used > kForeseenUses) return;
+    for (std::size_t row = 0; row < rows; ++row) {
+      ref::route(moe.route, std::span(s.router).subspan(row * moe.experts, moe.experts),
+                 std::span(chosen).first(moe.used), std::span(ignored).first(moe.used), s.route_scratch[0]);
+      s.foreseen.insert(s.foreseen.end(), chosen.begin(), chosen.begin() + moe.used);
+    }
+    std::sort(s.foreseen.begin(), s.foreseen.end());
+    s.foreseen.erase(std::unique(s.foreseen.begin(), s.foreseen.end()), s.foreseen.end());
+  } else if (rows * moe.used < kForeseenAll * moe.experts) {
+    return;
+  }
+  experts_.foresee(layer, s.foreseen);
+}
+
+// Gate and up of the experts that `news` brought.
+void Forward::take_leases(std::uint32_t layer) {
+  Scratch& s = *scratch_;
+  const std::uint32_t hidden = spec_.moe->width;
+  s.list.clear();
+  for (const ExpertNews& news : s.news) {
+    if (news.what != ExpertNews::What::lease) continue;
+    const std::uint32_t e = news.index;
+    s.leases[e] = experts_.lease({.layer = layer, .index = e});
+    const ExpertWeights& expert = s.leases[e].weights();
+    s.list.push_back({.w = &expert.gate,
+                      .up = &expert.up,
+                      .rows = std::span(s.row_of).subspan(s.first[e], s.first[e + 1] - s.first[e]),
+                      .y = &s.gate[std::size_t{s.first[e]} * hidden],
+                      .up_y = &s.up[std::size_t{s.first[e]} * hidden],
+                      .stride = hidden});
+  }
+  if (s.list.empty()) return;
+  s.products.run(s.list);
+  for (const Products::Product& done : s.list) {
+    const auto first = static_cast<std::size_t>(done.y - s.gate.data()) / hidden;
+    s.hidden_products.prepare_some(first, done.rows.size(), hidden, s.formats.hidden,
+                                   [&](std::size_t a) { return &s.gate[a * hidden]; });
+  }
+}
+
+// Down of the experts that are complete with `news`.
+void Forward::finish_experts() {
+  Scratch& s = *scratch_;
+  s.list.clear();
+  for (const ExpertNews& news : s.news) {
+    if (news.what != ExpertNews::What::down) continue;
+    const std::uint32_t e = news.index;
+    s.list.push_back({.w = &s.leases[e].weights().down,
+                      .rows = std::span(s.all_rows).subspan(s.first[e], s.first[e + 1] - s.first[e]),
+                      .y = &s.expert_out[s.first[e] * std::size_t{spec_.width}],
+                      .stride = spec_.width});
+  }
+  if (!s.list.empty()) s.hidden_products.run(s.list);
+  for (const ExpertNews& news : s.news)
+    if (news.what != ExpertNews::What::lease) s.leases[news.index] = Lease();
+}
+
+// Rows that wanted it go on with zeros in its place, which no other row sees; their sequences have failed.
+void Forward::fail_rows(ExpertId expert, std::vector<SequenceFailure>& failures) {
+  Scratch& s = *scratch_;
+  for (std::size_t a = s.first[expert.index]; a < s.first[expert.index + 1]; ++a) {
+    std::fill_n(&s.expert_out[a * spec_.width], spec_.width, 0.0F);
+    const std::size_t sequence = s.sequences[s.row_of[a]];
+    const bool known =
+        std::any_of(failures.begin(), failures.end(), [&](const SequenceFailure& f) { return f.sequence == sequence; });
+    if (!known) failures.push_back({.sequence = sequence, .error = experts_.failure(expert)});
+  }
+}
+
+void Forward::expert_part(std::uint32_t layer, std::size_t rows, std::vector<SequenceFailure>& failures) {
   Scratch& s = *scratch_;
   const MoeSpec& moe = *spec_.moe;
   const std::size_t width = spec_.width;
@@ -44,36 +131,22 @@ Result<void> Forward::expert_part(std::uint32_t layer, std::size_t rows) {
   route(weights, rows);
   group_by_expert(rows);
 
-  const auto count = [&](std::uint32_t e) { return std::size_t{s.first[e + 1]} - s.first[e]; };
-  for (std::uint32_t e = 0; e < moe.experts; ++e) {
-    if (count(e) == 0) continue;
-    SIROCCO_TRY(s.leases[e], experts_.lease({.layer = layer, .index = e}));
+  s.wanted.clear();
+  for (std::uint32_t e = 0; e < moe.experts; ++e)
+    if (s.first[e + 1] != s.first[e]) s.wanted.push_back({.index = e, .rows = s.first[e + 1] - s.first[e]});
+  experts_.request(layer, s.wanted, static_cast<std::uint32_t>(rows));
+  if (experts_.foresees()) foresee(layer + 1, rows);
+  // In the order in which they come; each writes to a place of its own.
+  for (std::size_t left = s.wanted.size(); left > 0;) {
+    s.news.clear();
+    experts_.wait(s.news);
+    take_leases(layer);
+    for (const ExpertNews& news : s.news) {
+      if (news.what == ExpertNews::What::failed) fail_rows({.layer = layer, .index = news.index}, failures);
+      if (news.what != ExpertNews::What::lease) --left;
+    }
+    finish_experts();
   }
-  s.list.clear();
-  for (std::uint32_t e = 0; e < moe.experts; ++e) {
-    if (count(e) == 0) continue;
-    const ExpertWeights& expert = s.leases[e].weights();
-    s.list.push_back({.w = &expert.gate,
-                      .up = &expert.up,
-                      .rows = std::span(s.row_of).subspan(s.first[e], count(e)),
-                      .y = &s.gate[std::size_t{s.first[e]} * moe.width],
-                      .up_y = &s.up[std::size_t{s.first[e]} * moe.width],
-                      .stride = moe.width});
-  }
-  s.products.run(s.list);
-
-  s.products.prepare(rows * moe.used, moe.width, s.formats.hidden,
-                     [&](std::size_t a) { return &s.gate[a * moe.width]; });
-  s.list.clear();
-  for (std::uint32_t e = 0; e < moe.experts; ++e) {
-    if (count(e) == 0) continue;
-    s.list.push_back({.w = &s.leases[e].weights().down,
-                      .rows = std::span(s.all_rows).subspan(s.first[e], count(e)),
-                      .y = &s.expert_out[s.first[e] * width],
-                      .stride = width});
-  }
-  s.products.run(s.list);
-  for (std::uint32_t e = 0; e < moe.experts; ++e) s.leases[e] = Lease();
 
   // Each row's outputs are added up in the order in which `route` listed its experts: ascending.
   pool_.run(rows, [&](std::size_t row, std::size_t) {
@@ -83,7 +156,6 @@ Result<void> Forward::expert_part(std::uint32_t layer, std::size_t rows) {
       ref::add_scaled(std::span(s.expert_out).subspan(s.place[a] * width, width), s.weights[a], sum);
     ref::add(sum, std::span(s.x).subspan(row * width, width));
   });
-  return {};
 }
 
 }  // namespace sirocco

@@ -30,23 +30,33 @@ std::vector<Products::Use> product_uses(const ModelSpec& spec, const StepLimits&
   const std::size_t rows = limits.rows;
   const std::size_t used = spec.moe ? spec.moe->used : 1;
   const std::size_t groups = spec.moe ? std::min<std::size_t>(spec.moe->experts, rows * used) : 1;
-  const std::size_t hidden = spec.moe ? spec.moe->width : spec.ffn_width;
   return {
       {.rows = rows, .inputs = spec.width, .formats = formats.attention, .products = 3, .met = rows, .groups = 1},
       {.rows = rows, .inputs = spec.q_width(), .formats = formats.mixed, .products = 1, .met = rows, .groups = 1},
       {.rows = rows, .inputs = spec.width, .formats = formats.ffn, .products = 2, .met = rows * used, .groups = groups},
-      {.rows = rows * used,
-       .inputs = hidden,
-       .formats = formats.hidden,
-       .products = 1,
-       .met = rows * used,
-       .groups = groups},
       {.rows = limits.logit_rows,
        .inputs = spec.width,
        .formats = formats.output,
        .products = 1,
        .met = limits.logit_rows,
        .groups = 1}};
+}
+
+std::vector<Products::Use> hidden_uses(const ModelSpec& spec, const StepLimits& limits, const ForwardFormats& formats) {
+  const std::size_t met = limits.rows * (spec.moe ? spec.moe->used : 1);
+  const std::size_t foreseen = std::min<std::size_t>(limits.rows, kForeseenRows);
+  return {{.rows = met,
+           .inputs = spec.moe ? spec.moe->width : spec.ffn_width,
+           .formats = formats.hidden,
+           .products = 1,
+           .met = met,
+           .groups = spec.moe ? std::min<std::size_t>(spec.moe->experts, met) : 1},
+          {.rows = spec.moe ? foreseen : 0,
+           .inputs = spec.width,
+           .formats = formats.ffn,
+           .products = 1,
+           .met = foreseen,
+           .groups = 1}};
 }
 
 ForwardSizes::ForwardSizes(const ModelSpec& spec, const StepLimits& limits, std::size_t thread_count)
@@ -79,13 +89,14 @@ std::uint64_t ForwardSizes::bytes() const {
   const std::size_t floats = 3 * x + 2 * q + 2 * kv + 2 * hidden + final + (2 * rows + 1) * pairs + 3 * rows + router +
                              4 * assignments + expert_out + attention_parts + threads * (attention_thread + experts);
   return floats * sizeof(float) + attention_tasks * sizeof(AttentionTask) +
-         experts * (sizeof(Lease) + 2 * sizeof(Products::Product));
+         experts * (sizeof(Lease) + sizeof(WantedExpert) + 2 * sizeof(ExpertNews) + 2 * sizeof(Products::Product));
 }
 
 Forward::Scratch::Scratch(const Model& model, const Kernels& kernels, const ForwardSizes& sizes,
                           const StepLimits& limits, ThreadPool& pool)
     : formats(model, kernels),
       products(kernels, pool, product_uses(model.spec(), limits, formats)),
+      hidden_products(kernels, pool, hidden_uses(model.spec(), limits, formats)),
       x(sizes.x),
       normed(sizes.x),
       q(sizes.q),
@@ -115,6 +126,9 @@ Forward::Scratch::Scratch(const Model& model, const Kernels& kernels, const Forw
       route_scratch(sizes.threads, std::vector<float>(sizes.experts)) {
   std::iota(all_rows.begin(), all_rows.end(), 0U);
   attention_tasks.reserve(sizes.attention_tasks);
+  wanted.reserve(sizes.experts);
+  news.reserve(2 * sizes.experts);
+  foreseen.reserve(kForeseenRows * kForeseenUses);
   list.reserve(2 * sizes.experts);
   ref::rope_frequencies(model.spec().rope, model.weights().rope_factors, frequencies);
 }

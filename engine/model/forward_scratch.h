@@ -22,6 +22,8 @@ struct ForwardFormats {
 };
 
 std::vector<Products::Use> product_uses(const ModelSpec& spec, const StepLimits& limits, const ForwardFormats& formats);
+// Of the products with down: their rows come while those of gate and up are still needed.
+std::vector<Products::Use> hidden_uses(const ModelSpec& spec, const StepLimits& limits, const ForwardFormats& formats);
 
 // One piece of attention: queries that read one kv head, over all pieces of the keys or one of them.
 struct AttentionTask {
@@ -60,6 +62,12 @@ struct ForwardSizes {
 // Attention over few rows is cut into so many tasks for each thread, piece by piece.
 inline constexpr std::size_t kAttentionTasksAThread = 4;
 
+// The next layer's experts are guessed for so many rows and experts of each at most; more rows want all of them, if
+// they have so many times as many assignments as there are experts.
+inline constexpr std::size_t kForeseenRows = 8;
+inline constexpr std::size_t kForeseenUses = 64;
+inline constexpr std::size_t kForeseenAll = 4;
+
 // All memory of a step, sized for the limits. `assignments` are (row, expert) pairs: rows * used of them.
 struct Forward::Scratch {
   Scratch(const Model& model, const Kernels& kernels, const ForwardSizes& sizes, const StepLimits& limits,
@@ -67,6 +75,7 @@ struct Forward::Scratch {
 
   ForwardFormats formats;
   Products products;
+  Products hidden_products;
 
   std::vector<float> x;                  // [rows, width] the residual stream
   std::vector<float> normed;             // [rows, width]
@@ -96,6 +105,9 @@ struct Forward::Scratch {
   std::vector<std::uint32_t> place;               // [rows, used] where an assignment went
   std::vector<std::uint32_t> row_of;              // [assignments] the row of each, by expert
   std::vector<float> expert_out;                  // [assignments, width] outputs, by expert
+  std::vector<WantedExpert> wanted;               // of the layer
+  std::vector<std::uint32_t> foreseen;            // experts of the next layer
+  std::vector<ExpertNews> news;                   // of one wait
   std::vector<Lease> leases;                      // [experts]
   std::vector<Products::Product> list;            // of a run over experts
   std::vector<std::vector<float>> route_scratch;  // per thread: [experts]

@@ -64,6 +64,13 @@ Result<std::shared_ptr<const Model>> Model::bind_tensors(std::shared_ptr<const G
   return model;
 }
 
+std::shared_ptr<const Model> Model::with_weights(ModelWeights weights, std::shared_ptr<const void> memory) const {
+  const std::shared_ptr<Model> model(new Model(*this));
+  model->weights_ = std::move(weights);
+  model->memory_ = std::move(memory);
+  return model;
+}
+
 void Model::measure() {
   for (const GgufTensor& tensor : file_->tensors()) {
     sizes_.dense_bytes += tensor.bytes;

@@ -18,7 +18,11 @@ class Model {
   static Result<std::shared_ptr<const Model>> open(const std::filesystem::path& path);
   static Result<std::shared_ptr<const Model>> bind(std::shared_ptr<const GgufFile> file);
 
+  // The same model with its weights elsewhere: in `memory`, which it keeps.
+  std::shared_ptr<const Model> with_weights(ModelWeights weights, std::shared_ptr<const void> memory) const;
+
   const GgufFile& file() const { return *file_; }
+  const std::shared_ptr<const GgufFile>& shared_file() const { return file_; }
   const ModelSpec& spec() const { return spec_; }
   const ModelWeights& weights() const { return weights_; }
 
@@ -43,6 +47,7 @@ class Model {
   std::shared_ptr<const GgufFile> file_;
   ModelSpec spec_;
   ModelWeights weights_;
+  std::shared_ptr<const void> memory_;  // of weights that are not in the mapping
   Sizes sizes_;
 };
 

@@ -46,8 +46,13 @@ class Products {
   // [inputs] as f32, which must stay where it is until the rows are no longer used.
   template <class Row>
   void prepare(std::size_t rows, std::size_t inputs, const FormatSet& formats, Row row) {
-    begin_prepare(rows, inputs, formats);
-    pool_.run(rows, [&](std::size_t i, std::size_t) { prepare_row(i, row(i)); });
+    prepare_some(0, rows, inputs, formats, row);
+  }
+  // Of rows that become ready one group after another, those from `first` on; the others stay.
+  template <class Row>
+  void prepare_some(std::size_t first, std::size_t count, std::size_t inputs, const FormatSet& formats, Row row) {
+    begin_prepare(first + count, inputs, formats);
+    pool_.run(count, [&](std::size_t i, std::size_t) { prepare_row(first + i, row(first + i)); });
   }
 
   // y[r * stride + n] = the product of the r-th of `rows` with output n of w. Then, if `up` is there,

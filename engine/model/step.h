@@ -5,6 +5,7 @@
 #include <span>
 
 #include "engine/base/ids.h"
+#include "engine/base/result.h"
 
 namespace sirocco {
 
@@ -17,6 +18,12 @@ struct StepSequence {
   std::uint32_t position = 0;            // of the first
   std::span<const BlockId> block_table;  // covers positions 0 to position + rows - 1
   WantLogits logits = WantLogits::last;
+};
+
+// A sequence that an expert of could not be had: its logits and the KV entries of its rows are void.
+struct SequenceFailure {
+  std::size_t sequence = 0;  // index in the step
+  Error error;
 };
 
 struct Step {

@@ -201,6 +201,19 @@ Status convert(const fbs::Status&, Converter&) {
   return {};
 }
 
+std::optional<ExpertReport> expert_report(const fbs::ExpertReport* from, Converter& c) {
+  if (from == nullptr) return std::nullopt;
+  return ExpertReport{.slots = from->slots(),
+                      .experts = from->experts(),
+                      .hits = from->hits(),
+                      .misses = from->misses(),
+                      .evictions = from->evictions(),
+                      .bytes_read = from->bytes_read(),
+                      .failures = from->failures(),
+                      .waited_ms = from->waited_ms(),
+                      .reads = c.text(from->reads())};
+}
+
 StatusReport convert(const fbs::StatusReport& from, Converter& c) {
   const auto item = [&c](const fbs::MemoryItem* f) {
     return MemoryItem{c.text(f->name()), f->bytes(), c.text(f->note())};
@@ -227,7 +240,8 @@ StatusReport convert(const fbs::StatusReport& from, Converter& c) {
           .isa = c.text(from.isa()),
           .threads = from.threads(),
           .connections = from.connections(),
-          .active = c.list(from.active(), request)};
+          .active = c.list(from.active(), request),
+          .experts = expert_report(from.experts(), c)};
 }
 
 template <class Table>

@@ -134,6 +134,12 @@ Offset<fbs::Status> build(Builder& b, const Status&) {
   return fbs::CreateStatus(b);
 }
 
+Offset<fbs::ExpertReport> build(Builder& b, const std::optional<ExpertReport>& m) {
+  if (!m) return 0;
+  return fbs::CreateExpertReport(b, m->slots, m->experts, m->hits, m->misses, m->evictions, m->bytes_read, m->failures,
+                                 m->waited_ms, text(b, m->reads));
+}
+
 Offset<fbs::StatusReport> build(Builder& b, const StatusReport& m) {
   const auto memory = list(b, m.memory, [&b](const MemoryItem& item) {
     return fbs::CreateMemoryItem(b, text(b, item.name), item.bytes, text(b, item.note));
@@ -146,7 +152,7 @@ Offset<fbs::StatusReport> build(Builder& b, const StatusReport& m) {
                                  build(b, m.model), memory, m.requests_running, m.requests_queued, m.requests_done,
                                  m.requests_failed, m.tokens_prefilled, m.tokens_generated, m.prefill_tokens_per_s,
                                  m.decode_tokens_per_s, m.uptime_ms, text(b, m.backend), text(b, m.isa), m.threads,
-                                 m.connections, active);
+                                 m.connections, active, build(b, m.experts));
 }
 
 }  // namespace

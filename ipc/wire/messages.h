@@ -259,6 +259,20 @@ struct ActiveRequest {
   bool operator==(const ActiveRequest&) const = default;
 };
 
+struct ExpertReport {
+  std::uint32_t slots = 0;
+  std::uint32_t experts = 0;
+  std::uint64_t hits = 0;
+  std::uint64_t misses = 0;
+  std::uint64_t evictions = 0;
+  std::uint64_t bytes_read = 0;
+  std::uint64_t failures = 0;
+  std::uint64_t waited_ms = 0;
+  std::string reads{};
+
+  bool operator==(const ExpertReport&) const = default;
+};
+
 struct StatusReport {
   std::string daemon_version{};
   State state = State::starting;
@@ -279,6 +293,7 @@ struct StatusReport {
   std::uint32_t threads = 0;
   std::uint32_t connections = 0;
   std::vector<ActiveRequest> active{};
+  std::optional<ExpertReport> experts{};
 
   bool operator==(const StatusReport&) const = default;
 };

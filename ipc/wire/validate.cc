@@ -256,6 +256,7 @@ Valid check(const StatusReport& report) {
   for (const ActiveRequest& active : report.active) {
     CHECK_FIELD(enumeration("ActiveRequest.state", active.state, RequestState::decode));
   }
+  if (report.experts) CHECK_FIELD(name("ExpertReport.reads", report.experts->reads));
   return {};
 }
 

@@ -35,17 +35,18 @@ class Daemon:
         self.config.write_text(f"model:\n  path: {model}\nserver:\n  socket: {self.socket}\n{extra_config}")
         self.process = None
 
-    def start(self):
+    def start(self, preexec_fn=None):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([BIN / "siroccod", "--config", self.config], stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log)
+                                            stderr=log, preexec_fn=preexec_fn)
 
         def ready():
             if self.process.poll() is not None:
                 raise AssertionError(f"siroccod ended with {self.process.returncode}: {self.log.read_text()}")
-            return self.sirocco("status", "--check").returncode == 0
+            told = self.sirocco("status", "--json")
+            return told.returncode == 0 and json.loads(told.stdout)["state"] in ("READY", "DEGRADED")
 
-        wait_until(ready, "the daemon is READY")
+        wait_until(ready, "the daemon answers")
         return self
 
     def stop(self, how=signal.SIGTERM):
@@ -82,10 +83,10 @@ class TestWithFolder(unittest.TestCase):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sirocco-", dir="/tmp"))
         self.addCleanup(shutil.rmtree, self.folder)
 
-    def daemon(self, model, extra_config=""):
+    def daemon(self, model, extra_config="", preexec_fn=None):
         daemon = Daemon(self.folder, model, extra_config)
         self.addCleanup(daemon.stop)
-        return daemon.start()
+        return daemon.start(preexec_fn)
 
     def synth(self, preset="tiny-moe", name=None, seed=1):
         model = self.folder / (name or f"{preset}.gguf")

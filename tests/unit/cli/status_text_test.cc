@@ -59,6 +59,25 @@ TEST(StatusText, ShowsEveryPartOfTheReportOnOneScreen) {
             "         7    1000      4321  DECODE         31          5\n");
 }
 
+TEST(StatusText, ExpertsAreShownWhereNotAllAreInMemory) {
+  wire::StatusReport slotted = report();
+  slotted.experts = wire::ExpertReport{.slots = 55,
+                                       .experts = 120,
+                                       .hits = 60,
+                                       .misses = 20,
+                                       .evictions = 3,
+                                       .bytes_read = 2'000'000'000,
+                                       .failures = 0,
+                                       .waited_ms = 1234,
+                                       .reads = "io_uring"};
+  EXPECT_NE(status_text(slotted).find("experts    55 of 120 in memory, 75.0 % of those wanted were there\n"
+                                      "           1.86 GiB read from disk (io_uring), 1.2 s waited\n"),
+            std::string::npos);
+  slotted.experts->failures = 2;
+  EXPECT_NE(status_text(slotted).find("1.2 s waited, 2 reads failed\n"), std::string::npos);
+  EXPECT_EQ(status_json(slotted).at("experts").at("misses"), 20);
+}
+
 TEST(StatusText, AStateThatIsNotReadyComesWithItsReasonsAndNeedsNoModel) {
   wire::StatusReport failed;
   failed.daemon_version = "0.1.0";
@@ -86,7 +105,8 @@ TEST(StatusJson, HasEveryFieldUnderTheProtocolsNames) {
   EXPECT_EQ(json.at("memory").at(1).at("bytes"), 90 << 20);
   EXPECT_EQ(json.at("active").at(0).at("state"), "DECODE");
   EXPECT_EQ(json.at("decode_tokens_per_s"), 12.34);
-  EXPECT_EQ(json.size(), 19U);
+  EXPECT_EQ(json.size(), 20U);
+  EXPECT_TRUE(json.at("experts").is_null());
   EXPECT_TRUE(status_json(wire::StatusReport{}).at("model").is_null());
 }
 

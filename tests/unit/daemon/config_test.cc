@@ -55,7 +55,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       EXPECT_NE(text.find(indent + name + ":"), std::string::npos) << name;
     }
   }
-  EXPECT_EQ(keys, 26U + 6U);  // and 6 maps
+  EXPECT_EQ(keys, 29U + 6U);  // and 6 maps
 }
 
 TEST(Config, EmptyFileIsTheDefaults) {
@@ -74,7 +74,13 @@ TEST(Config, EveryKeyReachesItsField) {
                      .max_rows_per_step = 128,
                      .max_running = 20,
                      .max_queued = 5};
-  expected.memory = {.budget = 6 * GiB, .headroom = 100'000'000, .kv_type = TensorType::q8_0, .kv_tokens = 1ULL << 32};
+  expected.memory = {.budget = 6 * GiB,
+                     .headroom = 100'000'000,
+                     .eviction = "layer-lru",
+                     .foresight = true,
+                     .hot_set = "/s/hot",
+                     .kv_type = TensorType::q8_0,
+                     .kv_tokens = 1ULL << 32};
   expected.server = {.socket = "/tmp/s",
                      .mode = 0600,
                      .group = "audio",
@@ -89,7 +95,7 @@ TEST(Config, EveryKeyReachesItsField) {
   EXPECT_EQ(parsed(R"(
 model: {path: /m/a b.gguf, context: 8192}
 engine: {backend: cpu, isa: avx2, threads: 3, pin_threads: true, max_rows_per_step: 128, max_running: 20, max_queued: 5}
-memory: {budget: 6GiB, headroom: 100MB, kv_type: q8_0, kv_tokens: 4294967296}
+memory: {budget: 6GiB, headroom: 100MB, eviction: layer-lru, foresight: true, hot_set: /s/hot, kv_type: q8_0, kv_tokens: 4294967296}
 server:
   socket: '/tmp/s'
   mode: 0600

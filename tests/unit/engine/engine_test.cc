@@ -193,6 +193,30 @@ TEST(Engine, AFailedStepEndsItsRequestsAndTheEngineGoesOn) {
   EXPECT_TRUE(fake.events.wait(fake.engine->submit(ask("a", 3)).value().id).done);
 }
 
+TEST(Engine, ASequenceThatFailsEndsItsRequestAndNoOtherOfTheStep) {
+  FakeEngine fake;
+  std::atomic<bool> failing = true;
+  fake.backend->fail_sequences = [&](const Step& step, std::vector<SequenceFailure>& failures) {
+    // Whoever stands at 'q', which is where one of them begins.
+    for (std::size_t i = 0; i < step.sequences.size(); ++i)
+      if (failing && step.sequences[i].tokens.back() == 'q' - 'a')
+        failures.push_back({.sequence = i, .error = Error(ErrorCode::io, "expert 1 of layer 0 could not be read")});
+  };
+  const RequestId hit = fake.engine->submit(ask("q", 3)).value().id;
+  const RequestId spared = fake.engine->submit(ask("a", 3)).value().id;
+  const auto answer = fake.events.wait(hit);
+  ASSERT_TRUE(answer.error);
+  EXPECT_EQ(answer.error->message(), "expert 1 of layer 0 could not be read");
+  EXPECT_TRUE(answer.ids.empty());
+  EXPECT_EQ(answer.endings, 1);
+  const auto whole = fake.events.wait(spared);
+  ASSERT_TRUE(whole.done);
+  EXPECT_EQ(whole.ids.size(), 3U);
+  failing = false;
+  EXPECT_TRUE(fake.events.wait(fake.engine->submit(ask("q", 3)).value().id).done);
+  EXPECT_EQ(fake.engine->status().kv_blocks_free, fake.engine->status().kv_blocks);
+}
+
 TEST(Engine, ARequestIsShownAsRunningDuringItsFirstStep) {
   Gate gate;
   FakeEngine fake;

@@ -60,7 +60,8 @@ inline StatusReport example_report() {
           .isa = "avx2",
           .threads = 10,
           .connections = 11,
-          .active = {{12, 1000, 4242, RequestState::prefill, 13, 14}, {15, 0, 1, RequestState::queued, 16, 0}}};
+          .active = {{12, 1000, 4242, RequestState::prefill, 13, 14}, {15, 0, 1, RequestState::queued, 16, 0}},
+          .experts = ExpertReport{17, 18, 19, 20, 21, 22, 23, 24, "io_uring"}};
 }
 
 inline std::vector<Message> example_messages() {

@@ -1,0 +1,41 @@
+// Where a model's weights will be: all mapped, if they fit the budget; else dense weights in memory of our own and
+// experts in as many slots as the rest buys.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/base/memory_plan.h"
+#include "engine/experts/slotted_experts.h"
+#include "engine/model/model.h"
+
+namespace sirocco {
+
+struct ResidencyPlan {
+  std::size_t slots = 0;  // 0: nothing is copied, leases point into the mapping
+};
+
+// Adds the weights' lines to a plan that has all others. Error: OUT_OF_MEMORY with the smallest workable budget.
+Result<ResidencyPlan> plan_residency(const std::shared_ptr<const Model>& model, MemoryPlan& plan);
+
+struct Residency {
+  std::shared_ptr<const Model> model;  // to compute with
+  std::unique_ptr<ExpertSource> experts;
+  SlottedExperts* slotted = nullptr;  // `experts`, if it has slots
+  std::vector<std::string> degraded;  // what does not work as well as it should here, and why
+};
+
+struct ResidencyOptions {
+  std::size_t slots = 0;
+  std::string_view policy = "lfru";
+  bool foresight = false;                // read what the next layer probably wants while the disk is idle
+  std::unique_ptr<TransferQueue> queue;  // null: io_uring, or threads where the kernel has none for us
+};
+
+// Reads the dense weights; experts follow when they are wanted.
+Result<Residency> make_residency(std::shared_ptr<const Model> model, ResidencyOptions options);
+
+}  // namespace sirocco

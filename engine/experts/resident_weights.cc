@@ -1,0 +1,106 @@
+#include "engine/experts/resident_weights.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <tuple>
+#include <vector>
+
+namespace sirocco {
+namespace {
+
+// Every matrix of the weights but those of the experts.
+template <class Weights, class Visit>
+void visit_dense(Weights& weights, Visit visit) {
+  const auto each = [&](auto& matrix) {
+    if (matrix.data != nullptr) visit(matrix);
+  };
+  each(weights.embedding);
+  each(weights.output);
+  for (auto& layer : weights.layers) {
+    for (auto* matrix :
+         {&layer.q, &layer.k, &layer.v, &layer.attention_output, &layer.gate, &layer.up, &layer.down, &layer.router})
+      each(*matrix);
+  }
+}
+
+// A run of the file, and where its first block goes.
+struct Run {
+  FilePlace place;
+  std::uint64_t at = 0;
+};
+
+// The dense weights as few long runs: what is less than a block apart is read together.
+std::vector<Run> runs_of(const Model& model, const ModelFiles& files) {
+  std::vector<FilePlace> places;
+  visit_dense(model.weights(), [&](const Matrix& matrix) { places.push_back(files.place(matrix)); });
+  std::sort(places.begin(), places.end(), [](const FilePlace& a, const FilePlace& b) {
+    return std::tie(a.part, a.offset, a.bytes) < std::tie(b.part, b.offset, b.bytes);
+  });
+  std::vector<Run> runs;
+  for (const FilePlace& place : places) {
+    if (!runs.empty() && runs.back().place.part == place.part &&
+        place.first_block() <= runs.back().place.after_last_block()) {
+      FilePlace& last = runs.back().place;
+      last.bytes = std::max(last.bytes, place.offset + place.bytes - last.offset);
+    } else {
+      runs.push_back({.place = place});
+    }
+  }
+  std::uint64_t at = 0;
+  for (Run& run : runs) {
+    run.at = at;
+    at += run.place.after_last_block() - run.place.first_block();
+  }
+  return runs;
+}
+
+std::uint64_t bytes_of(const std::vector<Run>& runs) {
+  if (runs.empty()) return 0;
+  const FilePlace& last = runs.back().place;
+  return runs.back().at + last.after_last_block() - last.first_block();
+}
+
+}  // namespace
+
+std::uint64_t resident_weights_bytes(const Model& model, const ModelFiles& files) {
+  return bytes_of(runs_of(model, files));
+}
+
+Result<ResidentWeights> make_weights_resident(const Model& model, const ModelFiles& files, TransferQueue& queue) {
+  const std::vector<Run> runs = runs_of(model, files);
+  const std::uint64_t bytes = bytes_of(runs);
+  void* const mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED)
+    return fail(ErrorCode::out_of_memory, "{} for the dense weights: {}", format_bytes(bytes), errno_message(errno));
+  const std::shared_ptr<std::byte> memory(static_cast<std::byte*>(mapped), [bytes](std::byte* p) { munmap(p, bytes); });
+  madvise(mapped, bytes, MADV_HUGEPAGE);  // fewer TLB misses, where there are any
+
+  std::vector<Transfer> transfers;
+  for (std::size_t i = 0; i < runs.size(); ++i)
+    transfers.push_back(files.transfer(runs[i].place, memory.get() + runs[i].at, i));
+  queue.submit(transfers);
+  std::vector<Arrival> arrivals;
+  while (arrivals.size() < transfers.size()) queue.collect(arrivals, true);
+  for (const Arrival& arrival : arrivals) {
+    if (arrival.error != 0)
+      return fail(ErrorCode::io, "{}: the dense weights could not be read: {}", model.file().path().string(),
+                  errno_message(arrival.error));
+    files.forget(runs[arrival.tag].place);
+  }
+
+  ModelWeights weights = model.weights();
+  visit_dense(weights, [&](Matrix& matrix) {
+    const FilePlace place = files.place(matrix);
+    const auto after = std::upper_bound(runs.begin(), runs.end(), place, [](const FilePlace& p, const Run& run) {
+      return std::tie(p.part, p.offset) < std::tie(run.place.part, run.place.offset);
+    });
+    const Run& run = *(after - 1);
+    matrix.data = memory.get() + run.at + (place.offset - run.place.first_block());
+  });
+  return ResidentWeights{
+      .model = model.with_weights(std::move(weights), memory), .bytes = bytes, .locked = mlock(mapped, bytes) == 0};
+}
+
+}  // namespace sirocco

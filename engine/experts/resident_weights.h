@@ -1,0 +1,24 @@
+// The dense weights of a model that is larger than its memory: read into anonymous memory at the speed of the disk, and
+// locked there where that is permitted, since the page cache would give them away for every expert that is read.
+#pragma once
+
+#include <memory>
+
+#include "engine/experts/model_files.h"
+#include "engine/model/model.h"
+
+namespace sirocco {
+
+struct ResidentWeights {
+  std::shared_ptr<const Model> model;  // as the one given, but for where its dense weights are
+  std::uint64_t bytes = 0;             // that they take, whole blocks of the file
+  bool locked = false;
+};
+
+// What they will take.
+std::uint64_t resident_weights_bytes(const Model& model, const ModelFiles& files);
+
+// Error: memory that cannot be had, a read that failed.
+Result<ResidentWeights> make_weights_resident(const Model& model, const ModelFiles& files, TransferQueue& queue);
+
+}  // namespace sirocco

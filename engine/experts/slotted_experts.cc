@@ -1,0 +1,382 @@
+#include "engine/experts/slotted_experts.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <bit>
+#include <cassert>
+#include <cerrno>
+#include <chrono>
+#include <tuple>
+
+namespace sirocco {
+namespace {
+
+// A step of so many rows is a prompt's: what it reads says little about what answers want, and leaves first.
+constexpr std::uint32_t kPromptRows = 16;
+// Of the slots, what prompts may pass through once all are full: 1 in so many, but enough to read ahead.
+constexpr std::size_t kPassingShare = 16;
+constexpr std::size_t kLeastPassing = 4;
+
+constexpr std::size_t kPreloading = 8;  // transfers at the same time: a layer's misses shall not wait long behind them
+
+constexpr std::size_t kHugePage = 2 * MiB;
+constexpr std::uint64_t kExtentBits = 2;  // of a transfer's tag; the slot is above
+
+std::uint64_t add(std::atomic<std::uint64_t>& counter, std::uint64_t n) {
+  return counter.fetch_add(n, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<SlottedExperts>> SlottedExperts::create(std::unique_ptr<ExpertStore> store,
+                                                               std::unique_ptr<TransferQueue> queue, std::size_t slots,
+                                                               std::string_view policy) {
+  std::unique_ptr<SlottedExperts> experts(new SlottedExperts(std::move(store), std::move(queue)));
+  SIROCCO_TRY(experts->policy_, make_policy(policy));
+  SIROCCO_CHECK(experts->allocate(std::max(slots, kLeastSlots)));
+  return experts;
+}
+
+SlottedExperts::SlottedExperts(std::unique_ptr<ExpertStore> store, std::unique_ptr<TransferQueue> queue)
+    : store_(std::move(store)), queue_(std::move(queue)) {
+  const std::size_t all = std::size_t{store_->layers()} * store_->experts();
+  slot_of_.assign(all, -1);
+  uses_.resize(all);
+  for (std::size_t i = 0; i < all; ++i)
+    uses_[i].expert = {.layer = static_cast<std::uint32_t>(i / store_->experts()),
+                       .index = static_cast<std::uint32_t>(i % store_->experts())};
+  in_layer_.assign(store_->layers(), 0);
+  wanted_.reserve(store_->experts());
+}
+
+SlottedExperts::~SlottedExperts() {
+  queue_.reset();  // nothing writes to the slots any more
+  if (slab_ != nullptr) munmap(slab_, slab_bytes_);
+}
+
+Result<void> SlottedExperts::allocate(std::size_t slots) {
+  slots = std::min(slots, slot_of_.size());
+  slab_bytes_ = slots * store_->slot_bytes();
+  void* const memory = mmap(nullptr, slab_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED)
+    return fail(ErrorCode::out_of_memory, "slots for {} experts, {}: {}; lower memory.budget", slots,
+                format_bytes(slab_bytes_), errno_message(errno));
+  slab_ = static_cast<std::byte*>(memory);
+  if (slab_bytes_ >= kHugePage) madvise(slab_, slab_bytes_, MADV_HUGEPAGE);  // fewer TLB misses, where there are any
+  slots_.resize(slots);
+  for (std::size_t slot = slots; slot > 0; --slot) free_.push_back(slot - 1);
+  candidates_.reserve(slots);
+  candidate_slots_.reserve(slots);
+  return {};
+}
+
+bool SlottedExperts::has(const Slot& slot, std::initializer_list<Projection> projections) const {
+  const ExpertStore::Layout& layout = store_->layout(slot.expert);
+  return std::all_of(projections.begin(), projections.end(), [&](Projection projection) {
+    return (slot.missing >> layout.extent.at(static_cast<std::size_t>(projection)) & 1) == 0;
+  });
+}
+
+void SlottedExperts::request(std::uint32_t layer, std::span<const WantedExpert> wanted, std::uint32_t rows) {
+  assert(std::all_of(wanted_.begin(), wanted_.end(), [](const Wanted& w) { return w.done; }));
+  if (layer <= layer_) ++token_;  // the first layer of a step, or the only one
+  empty_failed();
+  layer_ = layer;
+  prompt_ = rows >= kPromptRows;
+  wanted_.clear();
+  next_miss_ = 0;
+  for (const WantedExpert& expert : wanted) {
+    const ExpertId id = {.layer = layer, .index = expert.index};
+    wanted_.push_back({.index = expert.index});
+    count_use(uses_[number(id)], token_, static_cast<double>(expert.rows) / rows);
+    const std::int32_t at = slot_of_[number(id)];
+    if (at < 0) {
+      add(counters_.misses, 1);
+      continue;
+    }
+    Slot& slot = slots_[static_cast<std::size_t>(at)];
+    ++slot.pins;  // before any miss looks for a slot
+    add(slot.guessed || slot.missing != 0 ? counters_.misses : counters_.hits, 1);
+    if (slot.guessed) add(counters_.foreseen, 1);
+    wanted_under_way_ += static_cast<std::size_t>(std::popcount(slot.missing));
+    if (slot.passing && !prompt_) {
+      slot.passing = false;
+      --passing_;
+    }
+  }
+  guesses_.clear();
+  foreseen_.clear();
+  for (Slot& slot : slots_) slot.guessed = false;  // a wrong guess leaves like any other
+  start_misses();
+}
+
+// Gives slots to the misses that have none, in order, as long as there are any.
+void SlottedExperts::start_misses() {
+  transfers_.clear();
+  for (; next_miss_ < wanted_.size(); ++next_miss_) {
+    const ExpertId id = {.layer = layer_, .index = wanted_[next_miss_].index};
+    if (slot_of_[number(id)] >= 0) continue;
+    std::size_t at = 0;
+    if (!find_slot(false, at)) break;
+    load(id, at, false);
+  }
+  wanted_under_way_ += transfers_.size();
+  if (!transfers_.empty()) queue_->submit(transfers_);
+}
+
+// Its transfers are appended to transfers_.
+void SlottedExperts::load(ExpertId expert, std::size_t at, bool guessed) {
+  Slot& slot = slots_[at];
+  const ExpertStore::Layout& layout = store_->layout(expert);
+  slot = {.expert = expert,
+          .state = SlotState::loading,
+          .guessed = guessed,
+          .passing = prompt_ && free_.empty(),
+          .pins = guessed ? 0U : 1U};
+  slot.missing = static_cast<std::uint8_t>((1U << layout.count) - 1U);
+  if (slot.passing) ++passing_;
+  slot_of_[number(expert)] = static_cast<std::int32_t>(at);
+  ++in_layer_[expert.layer];
+  for (std::uint32_t extent = 0; extent < layout.count; ++extent) {
+    const ExpertStore::Extent& read = layout.extents.at(extent);
+    transfers_.push_back(
+        store_->files().transfer(read.place, memory_of(at) + read.in_slot, at << kExtentBits | extent));
+    add(counters_.bytes_read, transfers_.back().bytes);
+  }
+}
+
+void SlottedExperts::foresee(std::uint32_t layer, std::span<const std::uint32_t> experts) {
+  guessed_layer_ = layer;
+  guesses_.clear();
+  foreseen_.assign(experts.begin(), experts.end());
+  if (experts.empty()) {
+    for (std::uint32_t index = store_->experts(); index > 0; --index) guesses_.push_back(index - 1);
+  } else {
+    guesses_.assign(experts.rbegin(), experts.rend());
+  }
+  // Those that are here already stay.
+  std::erase_if(guesses_, [&](std::uint32_t index) { return slot_of_[number({.layer = layer, .index = index})] >= 0; });
+  start_guesses();
+}
+
+// While the disk has nothing to read that is waited for.
+void SlottedExperts::start_guesses() {
+  if (guesses_.empty() || wanted_under_way_ != 0 || next_miss_ != wanted_.size()) return;
+  transfers_.clear();
+  while (!guesses_.empty()) {
+    std::size_t at = 0;
+    if (!find_slot(true, at)) break;
+    load({.layer = guessed_layer_, .index = guesses_.back()}, at, true);
+    guesses_.pop_back();
+  }
+  if (!transfers_.empty()) queue_->submit(transfers_);
+}
+
+void SlottedExperts::preload(std::span<const ExpertId> experts) {
+  preload_.assign(experts.rbegin(), experts.rend());
+  for (const ExpertId& expert : experts)
+    uses_[number(expert)].lasting = 1;  // more than those of which nothing is known
+}
+
+bool SlottedExperts::pump() {
+  if (preload_.empty() && preloading_ == 0) return false;
+  take_arrivals(false);
+  transfers_.clear();
+  while (!preload_.empty() && !free_.empty() && wanted_under_way_ == 0 && preloading_ < kPreloading) {
+    const ExpertId expert = preload_.back();
+    preload_.pop_back();
+    if (slot_of_[number(expert)] >= 0) continue;
+    const std::size_t at = free_.back();
+    free_.pop_back();
+    load(expert, at, true);
+    Slot& slot = slots_[at];
+    slot.guessed = false;
+    slot.preloaded = true;
+    if (slot.passing) --passing_;
+    slot.passing = false;
+    preloading_ += store_->layout(expert).count;
+  }
+  if (free_.empty()) preload_.clear();
+  if (!transfers_.empty()) queue_->submit(transfers_);
+  return !preload_.empty() || preloading_ != 0;
+}
+
+std::vector<ExpertId> SlottedExperts::hot_set() const {
+  std::vector<ExpertId> experts;
+  for (const Slot& slot : slots_)
+    if (slot.state == SlotState::ready) experts.push_back(slot.expert);
+  std::sort(experts.begin(), experts.end(), [&](ExpertId a, ExpertId b) {
+    const ExpertUse& first = uses_[number(a)];
+    const ExpertUse& second = uses_[number(b)];
+    return std::tie(first.last, first.lasting, a) > std::tie(second.last, second.lasting, b);
+  });
+  return experts;
+}
+
+// An empty slot, or one whose expert may leave. What prompts bring passes through few slots.
+bool SlottedExperts::find_slot(bool for_guess, std::size_t& found) {
+  if (!free_.empty()) {
+    found = free_.back();
+    free_.pop_back();
+    return true;
+  }
+  const bool only_passing = prompt_ && passing_ >= std::max(slots_.size() / kPassingShare, kLeastPassing);
+  candidates_.clear();
+  candidate_slots_.clear();
+  bool any_passing = false;
+  for (std::size_t at = 0; at < slots_.size(); ++at) {
+    const Slot& slot = slots_[at];
+    if (slot.state != SlotState::ready || slot.pins != 0 || slot.guessed) continue;
+    if (slot.expert.layer == guessed_layer_ &&
+        std::binary_search(foreseen_.begin(), foreseen_.end(), slot.expert.index))
+      continue;
+    if (slot.passing && !any_passing) {
+      any_passing = true;
+      candidates_.clear();
+      candidate_slots_.clear();
+    }
+    if (slot.passing != any_passing) continue;
+    candidates_.push_back(uses_[number(slot.expert)]);
+    candidate_slots_.push_back(at);
+  }
+  if (candidates_.empty()) return false;
+  if (only_passing && !any_passing) {
+    // Those that pass are in use; the first of them will be free soon.
+    const bool busy = std::any_of(slots_.begin(), slots_.end(), [](const Slot& s) { return s.pins != 0; });
+    if (for_guess || busy) return false;
+  }
+  const EvictionMoment moment = {
+      .token = token_, .layer = layer_, .layers = store_->layers(), .slots = slots_.size(), .in_layer = in_layer_};
+  found = candidate_slots_[policy_->choose(candidates_, moment)];
+  add(counters_.evictions, 1);
+  empty(found);
+  free_.pop_back();
+  return true;
+}
+
+void SlottedExperts::empty(std::size_t at) {
+  Slot& slot = slots_[at];
+  slot_of_[number(slot.expert)] = -1;
+  --in_layer_[slot.expert.layer];
+  if (slot.passing) --passing_;
+  slot = Slot();
+  free_.push_back(at);
+}
+
+// Whoever wanted them has been told; the next to want one tries again.
+void SlottedExperts::empty_failed() {
+  if (counters_.failures == emptied_failures_) return;
+  for (std::size_t at = 0; at < slots_.size(); ++at) {
+    if (slots_[at].state != SlotState::failed || slots_[at].pins != 0) continue;
+    empty(at);
+    ++emptied_failures_;
+  }
+}
+
+void SlottedExperts::take_arrivals(bool wait) {
+  arrivals_.clear();
+  if (wait) {
+    const auto begin = std::chrono::steady_clock::now();
+    queue_->collect(arrivals_, true);
+    const auto waited = std::chrono::steady_clock::now() - begin;
+    add(counters_.wait_ns, static_cast<std::uint64_t>(std::chrono::nanoseconds(waited).count()));
+  } else {
+    queue_->collect(arrivals_, false);
+  }
+  for (const Arrival& arrival : arrivals_) {
+    const std::size_t at = arrival.tag >> kExtentBits;
+    const auto extent = static_cast<std::size_t>(arrival.tag & ((1U << kExtentBits) - 1U));
+    Slot& slot = slots_[at];
+    const ExpertStore::Extent& read = store_->layout(slot.expert).extents.at(extent);
+    const bool ended = arrival.error == 0 || slot.tries.at(extent) + 1 >= kTries;
+    if (ended && slot.pins != 0) --wanted_under_way_;
+    if (ended && slot.preloaded) --preloading_;
+    if (arrival.error == 0) {
+      store_->files().forget(read.place);
+      slot.missing = static_cast<std::uint8_t>(slot.missing & ~(1U << extent));
+    } else if (++slot.tries.at(extent) < kTries) {
+      const Transfer again = store_->files().transfer(read.place, memory_of(at) + read.in_slot, arrival.tag);
+      queue_->submit(std::span(&again, 1));
+      continue;
+    } else {
+      // The others of its reads still write to the slot: it fails when all have ended.
+      if (slot.error == 0) add(counters_.failures, 1);
+      slot.error = arrival.error;
+      slot.missing = static_cast<std::uint8_t>(slot.missing & ~(1U << extent));
+    }
+    if (slot.missing == 0) slot.state = slot.error == 0 ? SlotState::ready : SlotState::failed;
+  }
+  start_guesses();
+}
+
+// What is new of one expert; false if nothing.
+bool SlottedExperts::tell(Wanted& wanted, std::vector<ExpertNews>& news) {
+  if (wanted.done) return false;
+  const std::int32_t at = slot_of_[number({.layer = layer_, .index = wanted.index})];
+  if (at < 0) return false;
+  Slot& slot = slots_[static_cast<std::size_t>(at)];
+  const std::size_t before = news.size();
+  if (slot.state == SlotState::failed) {
+    news.push_back({.index = wanted.index, .what = ExpertNews::What::failed});
+    wanted.done = true;
+    if (!wanted.leased) --slot.pins;  // or the lease does it
+  } else if (slot.error == 0) {
+    if (!wanted.leased && has(slot, {Projection::gate, Projection::up})) {
+      news.push_back({.index = wanted.index, .what = ExpertNews::What::lease});
+      wanted.leased = true;
+    }
+    if (wanted.leased && has(slot, {Projection::down})) {
+      news.push_back({.index = wanted.index, .what = ExpertNews::What::down});
+      wanted.done = true;
+    }
+  }
+  return news.size() != before;
+}
+
+void SlottedExperts::wait(std::vector<ExpertNews>& news) {
+  empty_failed();
+  start_misses();
+  take_arrivals(false);
+  while (true) {
+    bool any = false;
+    bool done = true;
+    for (Wanted& wanted : wanted_) {
+      any = tell(wanted, news) || any;
+      done = done && wanted.done;
+    }
+    if (any || done) return;
+    take_arrivals(true);
+    start_misses();
+  }
+}
+
+Lease SlottedExperts::lease(ExpertId expert) {
+  const auto at = static_cast<std::size_t>(slot_of_[number(expert)]);
+  return Lease(this, expert, store_->weights(expert, memory_of(at)));
+}
+
+Error SlottedExperts::failure(ExpertId expert) const {
+  const std::int32_t at = slot_of_[number(expert)];
+  const int error = at < 0 ? 0 : slots_[static_cast<std::size_t>(at)].error;
+  return {ErrorCode::io, fmt::format("expert {} of layer {} could not be read from {}: {}", expert.index, expert.layer,
+                                     store_->path(), errno_message(error))};
+}
+
+// The pin of request().
+void SlottedExperts::release(ExpertId expert) {
+  const auto at = static_cast<std::size_t>(slot_of_[number(expert)]);
+  --slots_[at].pins;
+}
+
+ExpertCounters SlottedExperts::counters() const {
+  return {.hits = counters_.hits,
+          .misses = counters_.misses,
+          .foreseen = counters_.foreseen,
+          .evictions = counters_.evictions,
+          .bytes_read = counters_.bytes_read,
+          .failures = counters_.failures,
+          .wait_ns = counters_.wait_ns};
+}
+
+}  // namespace sirocco

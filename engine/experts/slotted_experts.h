@@ -1,0 +1,160 @@
+// The experts of a model that is larger than its memory: some are in slots, the others are read from disk when a layer
+// wants them. All misses of a layer are asked for at once; what is resident is computed with meanwhile, and each
+// projection as soon as it has arrived. Which expert leaves is EvictionPolicy's choice; what an answer is never depends
+// on it.
+//
+// Owned by the Engine, called from the engine thread; counters() from any.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/experts/eviction_policy.h"
+#include "engine/experts/expert_store.h"
+#include "engine/experts/transfer_queue.h"
+#include "engine/model/expert_source.h"
+
+namespace sirocco {
+
+// Since the start.
+struct ExpertCounters {
+  std::uint64_t hits = 0;  // experts wanted by a layer and resident
+  std::uint64_t misses = 0;
+  std::uint64_t foreseen = 0;  // of the misses, those that were being read already
+  std::uint64_t evictions = 0;
+  std::uint64_t bytes_read = 0;
+  std::uint64_t failures = 0;  // reads given up
+  std::uint64_t wait_ns = 0;   // of the engine thread, for reads
+
+  ExpertCounters operator-(const ExpertCounters& earlier) const {
+    return {.hits = hits - earlier.hits,
+            .misses = misses - earlier.misses,
+            .foreseen = foreseen - earlier.foreseen,
+            .evictions = evictions - earlier.evictions,
+            .bytes_read = bytes_read - earlier.bytes_read,
+            .failures = failures - earlier.failures,
+            .wait_ns = wait_ns - earlier.wait_ns};
+  }
+  ExpertCounters operator+(const ExpertCounters& other) const {
+    return {.hits = hits + other.hits,
+            .misses = misses + other.misses,
+            .foreseen = foreseen + other.foreseen,
+            .evictions = evictions + other.evictions,
+            .bytes_read = bytes_read + other.bytes_read,
+            .failures = failures + other.failures,
+            .wait_ns = wait_ns + other.wait_ns};
+  }
+  double hit_rate() const {
+    return hits + misses == 0 ? 1 : static_cast<double>(hits) / static_cast<double>(hits + misses);
+  }
+};
+
+class SlottedExperts final : public ExpertSource {
+ public:
+  static constexpr std::size_t kLeastSlots = 2;  // one is computed with while the next is read
+  static constexpr int kTries = 3;               // of a read
+
+  // Error: memory that cannot be had, an unknown policy.
+  // slots: at least kLeastSlots are made, at most one for each expert.
+  static Result<std::unique_ptr<SlottedExperts>> create(std::unique_ptr<ExpertStore> store,
+                                                        std::unique_ptr<TransferQueue> queue, std::size_t slots,
+                                                        std::string_view policy);
+  ~SlottedExperts() override;
+
+  void request(std::uint32_t layer, std::span<const WantedExpert> wanted, std::uint32_t rows) override;
+  void wait(std::vector<ExpertNews>& news) override;
+  bool foresees() const override { return foresight_; }
+  void foresee(std::uint32_t layer, std::span<const std::uint32_t> experts) override;
+  Lease lease(ExpertId expert) override;
+  Error failure(ExpertId expert) const override;
+
+  // Reads these into free slots in the background, the first ones first: pump() does, while nothing else is read.
+  void preload(std::span<const ExpertId> experts);
+  // Between steps. True while there is something to preload: to be called again within some milliseconds.
+  bool pump();
+  // The experts in memory, the most useful first.
+  std::vector<ExpertId> hot_set() const;
+
+  void set_foresight(bool on) { foresight_ = on; }
+  std::size_t slots() const { return slots_.size(); }
+  std::size_t experts() const { return slot_of_.size(); }  // of the model
+  std::uint64_t slot_bytes() const { return store_->slot_bytes(); }
+  std::string_view queue_kind() const { return queue_->kind(); }
+  ExpertCounters counters() const;
+
+ private:
+  enum class SlotState : std::uint8_t { empty, loading, ready, failed };
+  struct Slot {
+    ExpertId expert;
+    SlotState state = SlotState::empty;
+    bool preloaded = false;    // being read for nobody
+    bool guessed = false;      // brought in for a layer that has not come yet
+    bool passing = false;      // brought in by a prompt, not yet used by an answer
+    std::uint8_t missing = 0;  // extents that have not arrived, a bit each
+    std::uint32_t pins = 0;
+    std::array<std::uint8_t, kProjections> tries = {};  // of each extent
+    int error = 0;
+  };
+  struct Wanted {
+    std::uint32_t index = 0;
+    bool leased = false;
+    bool done = false;
+  };
+
+  SlottedExperts(std::unique_ptr<ExpertStore> store, std::unique_ptr<TransferQueue> queue);
+  Result<void> allocate(std::size_t slots);
+  std::byte* memory_of(std::size_t slot) const { return slab_ + slot * store_->slot_bytes(); }
+  std::size_t number(ExpertId expert) const { return std::size_t{expert.layer} * store_->experts() + expert.index; }
+  bool has(const Slot& slot, std::initializer_list<Projection> projections) const;
+  void start_misses();
+  void start_guesses();
+  void load(ExpertId expert, std::size_t slot, bool guessed);
+  bool find_slot(bool for_guess, std::size_t& found);
+  void empty(std::size_t slot);
+  void empty_failed();
+  void take_arrivals(bool wait);
+  bool tell(Wanted& wanted, std::vector<ExpertNews>& news);
+  void release(ExpertId expert) override;
+
+  std::unique_ptr<ExpertStore> store_;
+  std::unique_ptr<TransferQueue> queue_;
+  std::unique_ptr<EvictionPolicy> policy_;
+  std::byte* slab_ = nullptr;
+  std::uint64_t slab_bytes_ = 0;
+
+  std::vector<Slot> slots_;
+  std::vector<std::size_t> free_;
+  std::vector<std::int32_t> slot_of_;    // [layers * experts], -1: in none
+  std::vector<ExpertUse> uses_;          // likewise, of every expert
+  std::vector<std::uint32_t> in_layer_;  // slots of each layer
+  std::size_t passing_ = 0;              // slots that are
+
+  bool foresight_ = false;
+  std::uint64_t token_ = 0;
+  std::uint32_t layer_ = UINT32_MAX;  // of the present request
+  bool prompt_ = false;
+  std::vector<Wanted> wanted_;
+  std::size_t next_miss_ = 0;         // of wanted_, those before it have a slot
+  std::size_t wanted_under_way_ = 0;  // transfers of the present layer's misses
+  std::uint32_t guessed_layer_ = 0;
+  std::vector<std::uint32_t> foreseen_;  // of that layer, ascending: they do not leave now
+  std::vector<std::uint32_t> guesses_;   // of that layer, not begun; the next one last
+  std::vector<ExpertId> preload_;        // not begun; the next one last
+  std::size_t preloading_ = 0;           // transfers
+  std::vector<ExpertUse> candidates_;
+  std::vector<std::size_t> candidate_slots_;
+  std::vector<Transfer> transfers_;
+  std::vector<Arrival> arrivals_;
+
+  struct Counters {
+    std::atomic<std::uint64_t> hits, misses, foreseen, evictions, bytes_read, failures, wait_ns;
+  };
+  Counters counters_ = {};
+  std::uint64_t emptied_failures_ = 0;
+};
+
+}  // namespace sirocco

@@ -1,0 +1,106 @@
+// Transfers by threads that call pread.
+#include <pthread.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+#include "engine/experts/transfer_pieces.h"
+
+namespace sirocco {
+namespace {
+
+constexpr std::size_t kThreads = 8;  // pieces under way at the same time
+
+class ThreadQueue final : public TransferQueue {
+ public:
+  ThreadQueue() = default;
+  ThreadQueue(const ThreadQueue&) = delete;
+  ThreadQueue& operator=(const ThreadQueue&) = delete;
+  ~ThreadQueue() override {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    work_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  Result<void> start() {
+    try {
+      for (std::size_t i = 0; i < kThreads; ++i) {
+        threads_.emplace_back([this] {
+          pthread_setname_np(pthread_self(), "reader");
+          read_pieces();
+        });
+      }
+    } catch (const std::system_error& error) {
+      return fail(ErrorCode::io, "threads that read experts could not be started: {}", error.code().message());
+    }
+    return {};
+  }
+
+  std::string_view kind() const override { return "threads"; }
+
+  void submit(std::span<const Transfer> transfers) override {
+    const std::lock_guard lock(mutex_);
+    for (const Transfer& transfer : transfers)
+      pieces_.add(transfer, [&](const Piece& piece) { todo_.push_back(piece); });
+    work_.notify_all();
+  }
+
+  void collect(std::vector<Arrival>& arrivals, bool wait) override {
+    std::unique_lock lock(mutex_);
+    if (wait) done_.wait(lock, [this] { return !arrived_.empty() || pieces_.under_way() == 0; });
+    arrivals.insert(arrivals.end(), arrived_.begin(), arrived_.end());
+    arrived_.clear();
+  }
+
+ private:
+  void read_pieces() {
+    std::unique_lock lock(mutex_);
+    while (true) {
+      work_.wait(lock, [this] { return stopping_ || !todo_.empty(); });
+      if (todo_.empty()) return;  // what was submitted is read even when stopping
+      const Piece piece = todo_.front();
+      todo_.pop_front();
+      lock.unlock();
+      const ssize_t got = pread(piece.descriptor, piece.to, piece.bytes, static_cast<off_t>(piece.offset));
+      const std::int64_t result = got < 0 ? -errno : got;
+      lock.lock();
+      if (pieces_.ended(piece, result, arrived_, [&](const Piece& rest) { todo_.push_front(rest); })) {
+        done_.notify_one();
+      } else {
+        work_.notify_one();
+      }
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable work_;
+  std::condition_variable done_;
+  std::deque<Piece> todo_;
+  Pieces pieces_;
+  std::vector<Arrival> arrived_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<TransferQueue>> make_thread_queue() {
+  auto queue = std::make_unique<ThreadQueue>();
+  SIROCCO_CHECK(queue->start());
+  return queue;
+}
+
+Result<std::unique_ptr<TransferQueue>> make_transfer_queue() {
+  if (auto uring = make_uring_queue()) return uring;
+  return make_thread_queue();
+}
+
+}  // namespace sirocco

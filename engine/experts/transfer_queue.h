@@ -1,0 +1,53 @@
+// Reads of a file into memory under way: what brings experts in from disk. io_uring where the kernel lets us, threads
+// of preads elsewhere. Used from one thread, the engine's.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "engine/base/result.h"
+
+namespace sirocco {
+
+struct Transfer {
+  int descriptor = -1;
+  std::uint64_t offset = 0;  // in the file; with `to` and `bytes` a multiple of kDirectBlock where it is O_DIRECT
+  std::uint64_t bytes = 0;
+  std::uint64_t wanted = 0;  // of them; the end of the file may cut the rest
+  std::byte* to = nullptr;
+  std::uint64_t tag = 0;  // the caller's
+};
+
+inline constexpr std::uint64_t kDirectBlock = 4096;
+
+// A transfer has ended; nothing writes to its memory any more.
+struct Arrival {
+  std::uint64_t tag = 0;
+  int error = 0;  // errno; ENODATA: the file ended before the bytes wanted
+};
+
+class TransferQueue {
+ public:
+  virtual ~TransferQueue() = default;  // waits for what is under way
+
+  virtual std::string_view kind() const = 0;  // "io_uring", "threads"
+
+  // Begins them in this order. Their memory and descriptors outlive their arrival.
+  virtual void submit(std::span<const Transfer> transfers) = 0;
+
+  // Appends what has ended since; with `wait`, at least one if any is under way.
+  virtual void collect(std::vector<Arrival>& arrivals, bool wait) = 0;
+};
+
+// io_uring, or threads where the kernel has none for us.
+Result<std::unique_ptr<TransferQueue>> make_transfer_queue();
+
+// Error: a seccomp filter, io_uring_disabled, no memory.
+Result<std::unique_ptr<TransferQueue>> make_uring_queue();
+Result<std::unique_ptr<TransferQueue>> make_thread_queue();
+
+}  // namespace sirocco
