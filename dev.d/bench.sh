@@ -65,6 +65,32 @@ bench_peers() {
     --generate 32 --out build/bench/peers-mixtral.json
 }
 
+# A model larger than its memory, next to the bounds of memory and disk and to llama.cpp's mmap; and eviction policies on
+# traces of routing. Needs root, for cgroups.
+ROUTE_TRACE=${ROUTE_TRACE:-../shared/traces/qwen3-30b-a3b.route.csv.gz}
+bench_experts() {
+  build_programs
+  build_bench policy_bench
+  peers_venv
+  [[ $EUID -eq 0 ]] || die "./dev bench experts makes a cgroup with a memory limit: run it as root"
+  build/release/bin/policy_bench --json build/bench/policies.json
+  if [[ -f $ROUTE_TRACE ]]; then
+    gunzip -c "$ROUTE_TRACE" >build/bench/route.csv
+    build/release/bin/policy_bench --trace build/bench/route.csv --json build/bench/policies-trace.json
+  fi
+  bench_larger mixtral-8x7b 15 6GiB
+  bench_larger qwen3-30b-a3b 12 2GiB
+}
+
+# bench_larger PRESET LAYERS MEMORY
+bench_larger() {
+  local model=build/models/$1-$2-layers.gguf
+  [[ -e $model ]] || build/release/bin/sirocco model synth "$model" --preset "$1" --layers "$2" --type Q4_K ||
+    die "$model could not be made"
+  python3 tests/bench/experts_bench.py --sirocco build/release/bin/sirocco --model "$model" --memory "$3" --generate 12 \
+    --foresight --peer "llama.cpp mmap" --python build/bench-venv/bin/python --out "build/bench/experts-$1.json"
+}
+
 # How far the logits are from those of unquantised activations, next to llama.cpp's, over 2,000 tokens of SmolLM2.
 bench_accuracy() {
   build_programs
@@ -92,8 +118,9 @@ run_bench() {
       bench_model
       bench_peers
       bench_accuracy
+      bench_experts
       ;;
-    kernels | sampling | model | peers | accuracy) "bench_$1" ;;
-    *) die "no benchmark \"$1\"; there are: kernels, sampling, model, peers, accuracy" ;;
+    kernels | sampling | model | peers | accuracy | experts) "bench_$1" ;;
+    *) die "no benchmark \"$1\"; there are: kernels, sampling, model, peers, accuracy, experts" ;;
   esac
 }

@@ -23,6 +23,20 @@ def llama_cpp(model, length, threads, flash_attention):
     return llama.reset, llama.eval
 
 
+def llama_cpp_mapped(model, length, threads, flash_attention):
+    """llama.cpp without repacking, which copies all weights: for models larger than memory."""
+    import llama_cpp.llama_cpp as binding
+    defaults = binding.llama_model_default_params
+
+    def mapped():
+        parameters = defaults()
+        parameters.use_extra_bufts = False
+        return parameters
+
+    binding.llama_model_default_params = mapped
+    return llama_cpp(model, length, threads, flash_attention)
+
+
 def ik_llama_cpp(model, length, threads, flash_attention):
     """The same of ik_llama.cpp, as its IkLlama.generate does it."""
     import ik_llama_cpp
@@ -49,7 +63,9 @@ def ik_llama_cpp(model, length, threads, flash_attention):
     return reset, evaluate
 
 
-PEERS = {"llama.cpp": (llama_cpp, False), "llama.cpp fa": (llama_cpp, True), "ik_llama.cpp": (ik_llama_cpp, True)}
+PEERS = {"llama.cpp": (llama_cpp, False), "llama.cpp fa": (llama_cpp, True), "ik_llama.cpp": (ik_llama_cpp, True),
+         "llama.cpp mmap": (llama_cpp_mapped, False)}
+COMPARED = ["llama.cpp", "llama.cpp fa", "ik_llama.cpp"]
 VOCABULARY = 32000  # ids below this are in every model that is measured
 
 
@@ -126,7 +142,7 @@ def main():
     if args.rounds < 2:
         parser.error("--rounds: at least 2, for a median and a spread")
 
-    names = ["sirocco", *(args.peer or PEERS)]
+    names = ["sirocco", *(args.peer or COMPARED)]
     quiet, busy = [], []
     for number in range(args.rounds):
         order = names if number % 2 == 0 else names[::-1]  # whoever goes first meets the colder caches
