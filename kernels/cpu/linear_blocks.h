@@ -144,7 +144,11 @@ struct LinearBlocks {
       for (std::size_t i = 0; i < kPanel; ++i)  // the last panel's missing outputs are computed and thrown away
         rows_here[i] = blocks_of(w, std::min(first + i, last - 1)) + begin;
       Format::expand(rows_here, here, expanded);
+      const bool last_inputs = begin + here == blocks;
       for (std::size_t row = 0; row < count; row += kTileRows) {
+        // Outputs of neighbouring rows are far apart: their lines come while the last inputs are multiplied.
+        for (std::size_t i = row; last_inputs && i < std::min(row + kTileRows, count); ++i)
+          __builtin_prefetch(y + first + i * stride, 1);
         const std::byte* tile = tiles + row / kTileRows * tile_bytes(kTileRows, w.inputs);
         with_tile_size(std::min(kTileRows, count - row), [&]<std::size_t Rows>() {
           using Tile = typename Format::template Tile<Rows>;
