@@ -11,6 +11,7 @@
 #include <thread>
 #include <unordered_set>
 
+#include "engine/base/cgroup.h"
 #include "engine/experts/hot_set.h"
 #include "engine/gguf/mapping_guard.h"
 #include "engine/recent_speed.h"
@@ -21,7 +22,9 @@ namespace sirocco {
 
 namespace {
 
-constexpr std::chrono::milliseconds kPumpInterval(2);  // of reading experts in the background: a few of them at once
+constexpr std::uint64_t kLeastReserve = 64 * MiB;
+constexpr std::chrono::milliseconds kWatchInterval(500);  // of the memory, where experts have slots
+constexpr std::chrono::milliseconds kPumpInterval(2);     // of reading experts in the background: a few of them at once
 
 }  // namespace
 
@@ -50,6 +53,8 @@ struct Engine::State {
   std::vector<StepSequence> sequences;
   std::vector<SequenceFailure> failures;  // of the last step
   std::vector<float> logits;              // [max_running, vocabulary]
+  std::size_t planned_slots = 0;
+  Clock::time_point watched;  // when the memory was last looked at
   std::thread thread;
 
   State(EngineParts p, EventSink s, FailureSink f)
@@ -72,6 +77,7 @@ struct Engine::State {
   Result<void> check_text_bytes(const Prompt& prompt) const;
 
   void loop();
+  void watch_memory();
   bool wait_for_work();
   void admit();
   void drop_cancelled();
@@ -115,6 +121,9 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Event
   parts.experts = std::move(residency.experts);
   parts.slotted = residency.slotted;
   parts.degraded = std::move(residency.degraded);
+  // A budget that was given is kept unless memory really runs out.
+  parts.memory_reserve =
+      options.memory_budget == 0 ? options.memory_headroom : std::min(options.memory_headroom, kLeastReserve);
   if (parts.slotted != nullptr && !options.hot_set.empty()) {
     if (const auto hot = load_hot_set(options.hot_set, *parts.model)) {
       parts.slotted->preload(*hot);
@@ -237,7 +246,9 @@ const EngineParts& Engine::parts() const {
 }
 
 void Engine::State::loop() {
+  if (parts.slotted != nullptr) planned_slots = parts.slotted->slots();
   while (wait_for_work()) {
+    watch_memory();
     drop_cancelled();
     admit();
     if (running.empty()) {
@@ -257,6 +268,16 @@ void Engine::State::loop() {
   publish();
 }
 
+// Others may need memory that experts have, at any time; they get it within a second.
+void Engine::State::watch_memory() {
+  if (parts.slotted == nullptr || Clock::now() - watched < kWatchInterval) return;
+  watched = Clock::now();
+  const std::size_t now = parts.slotted->slots();
+  const std::size_t wanted =
+      slots_for(memory_status().free(), parts.memory_reserve, parts.slotted->slot_bytes(), now, planned_slots);
+  if (wanted != now) parts.slotted->set_slots(wanted);
+}
+
 // False when the engine is to stop.
 bool Engine::State::wait_for_work() {
   const auto has_work = [this] { return closing || !cancelled.empty() || !queued.empty() || !running.empty(); };
@@ -265,10 +286,12 @@ bool Engine::State::wait_for_work() {
     lock.unlock();
     const bool preloading = parts.slotted != nullptr && parts.slotted->pump();
     lock.lock();
-    if (preloading) {
-      wake.wait_for(lock, kPumpInterval, has_work);
-    } else {
+    if (parts.slotted == nullptr) {
       wake.wait(lock, has_work);
+    } else if (!wake.wait_for(lock, preloading ? kPumpInterval : kWatchInterval, has_work)) {
+      lock.unlock();
+      watch_memory();
+      lock.lock();
     }
   }
   return !closing;

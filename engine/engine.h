@@ -113,6 +113,7 @@ struct EngineParts {
   std::optional<Error> chat_error;         // why
   std::shared_ptr<const Model> model;      // null with a fake backend
   std::unique_ptr<ExpertSource> experts;
+  std::uint64_t memory_reserve = 0;   // bytes that slots leave free on the machine and in the cgroup
   SlottedExperts* slotted = nullptr;  // `experts`, where it has slots
   std::unique_ptr<Backend> backend;
   std::vector<std::string> warnings;  // what was passed over at the start

@@ -55,6 +55,17 @@ Result<ResidencyPlan> plan_residency(const std::shared_ptr<const Model>& model, 
   return ResidencyPlan{.slots = slots};
 }
 
+std::size_t slots_for(std::uint64_t free, std::uint64_t reserve, std::uint64_t slot_bytes, std::size_t now,
+                      std::size_t planned) {
+  if (free < reserve / 2) {
+    const std::uint64_t missing = (reserve - free + slot_bytes - 1) / slot_bytes;
+    const std::size_t spare = now - std::min(now, SlottedExperts::kLeastSlots);
+    return now - std::min<std::uint64_t>(missing, spare);
+  }
+  if (free <= reserve) return now;
+  return std::min<std::uint64_t>(planned, now + (free - reserve) / slot_bytes);
+}
+
 Result<Residency> make_residency(std::shared_ptr<const Model> model, ResidencyOptions options) {
   Residency residency;
   if (options.slots == 0) {

@@ -21,6 +21,11 @@ struct ResidencyPlan {
 // Adds the weights' lines to a plan that has all others. Error: OUT_OF_MEMORY with the smallest workable budget.
 Result<ResidencyPlan> plan_residency(const std::shared_ptr<const Model>& model, MemoryPlan& plan);
 
+// How many slots there should be now, between two and those planned: as many fewer as it takes to leave `reserve` bytes
+// of memory free once less than half of that is, and more again when there is room for them.
+std::size_t slots_for(std::uint64_t free, std::uint64_t reserve, std::uint64_t slot_bytes, std::size_t now,
+                      std::size_t planned);
+
 struct Residency {
   std::shared_ptr<const Model> model;  // to compute with
   std::unique_ptr<ExpertSource> experts;

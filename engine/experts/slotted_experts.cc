@@ -1,6 +1,7 @@
 #include "engine/experts/slotted_experts.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -55,20 +56,48 @@ SlottedExperts::~SlottedExperts() {
   if (slab_ != nullptr) munmap(slab_, slab_bytes_);
 }
 
+// Addresses for all experts; memory is there once a slot is written to, and given back by set_slots().
 Result<void> SlottedExperts::allocate(std::size_t slots) {
   slots = std::min(slots, slot_of_.size());
-  slab_bytes_ = slots * store_->slot_bytes();
-  void* const memory = mmap(nullptr, slab_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  slab_bytes_ = slot_of_.size() * store_->slot_bytes();
+  void* const memory =
+      mmap(nullptr, slab_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED)
     return fail(ErrorCode::out_of_memory, "slots for {} experts, {}: {}; lower memory.budget", slots,
-                format_bytes(slab_bytes_), errno_message(errno));
+                format_bytes(slots * store_->slot_bytes()), errno_message(errno));
   slab_ = static_cast<std::byte*>(memory);
   if (slab_bytes_ >= kHugePage) madvise(slab_, slab_bytes_, MADV_HUGEPAGE);  // fewer TLB misses, where there are any
-  slots_.resize(slots);
-  for (std::size_t slot = slots; slot > 0; --slot) free_.push_back(slot - 1);
-  candidates_.reserve(slots);
-  candidate_slots_.reserve(slots);
+  slots_.resize(slot_of_.size());
+  free_.reserve(slots_.size());
+  candidates_.reserve(slots_.size());
+  candidate_slots_.reserve(slots_.size());
+  set_slots(slots);
   return {};
+}
+
+void SlottedExperts::set_slots(std::size_t slots) {
+  slots = std::clamp(slots, std::min(kLeastSlots, slots_.size()), slots_.size());
+  take_arrivals(false);
+  while (usable_ > slots && give_back_one()) {
+  }
+  std::vector<std::size_t> added;
+  for (std::size_t at = 0; at < slots_.size() && usable_ < slots; ++at) {
+    if (slots_[at].state != SlotState::absent) continue;
+    slots_[at].state = SlotState::empty;
+    added.push_back(at);
+    ++usable_;
+  }
+  free_.insert(free_.end(), added.rbegin(), added.rend());  // the first of them will be taken first
+}
+
+// An empty slot's memory, or that of the expert that may leave. False if none can be now.
+bool SlottedExperts::give_back_one() {
+  std::size_t at = 0;
+  if (!find_slot(false, at)) return false;
+  madvise(memory_of(at), store_->slot_bytes(), MADV_DONTNEED);
+  slots_[at].state = SlotState::absent;
+  --usable_;
+  return true;
 }
 
 bool SlottedExperts::has(const Slot& slot, std::initializer_list<Projection> projections) const {
@@ -107,7 +136,8 @@ void SlottedExperts::request(std::uint32_t layer, std::span<const WantedExpert> 
   }
   guesses_.clear();
   foreseen_.clear();
-  for (Slot& slot : slots_) slot.guessed = false;  // a wrong guess leaves like any other
+  if (foresight_)
+    for (Slot& slot : slots_) slot.guessed = false;  // a wrong guess leaves like any other
   start_misses();
 }
 
@@ -221,7 +251,7 @@ bool SlottedExperts::find_slot(bool for_guess, std::size_t& found) {
     free_.pop_back();
     return true;
   }
-  const bool only_passing = prompt_ && passing_ >= std::max(slots_.size() / kPassingShare, kLeastPassing);
+  const bool only_passing = prompt_ && passing_ >= std::max(usable_ / kPassingShare, kLeastPassing);
   candidates_.clear();
   candidate_slots_.clear();
   bool any_passing = false;
@@ -247,7 +277,7 @@ bool SlottedExperts::find_slot(bool for_guess, std::size_t& found) {
     if (for_guess || busy) return false;
   }
   const EvictionMoment moment = {
-      .token = token_, .layer = layer_, .layers = store_->layers(), .slots = slots_.size(), .in_layer = in_layer_};
+      .token = token_, .layer = layer_, .layers = store_->layers(), .slots = usable_, .in_layer = in_layer_};
   found = candidate_slots_[policy_->choose(candidates_, moment)];
   add(counters_.evictions, 1);
   empty(found);
@@ -261,6 +291,7 @@ void SlottedExperts::empty(std::size_t at) {
   --in_layer_[slot.expert.layer];
   if (slot.passing) --passing_;
   slot = Slot();
+  slot.state = SlotState::empty;
   free_.push_back(at);
 }
 
@@ -367,6 +398,14 @@ Error SlottedExperts::failure(ExpertId expert) const {
 void SlottedExperts::release(ExpertId expert) {
   const auto at = static_cast<std::size_t>(slot_of_[number(expert)]);
   --slots_[at].pins;
+}
+
+std::uint64_t SlottedExperts::resident_slot_bytes() const {
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  std::vector<unsigned char> resident(slab_bytes_ / page);
+  if (mincore(slab_, slab_bytes_, resident.data()) != 0) return 0;
+  return page * static_cast<std::uint64_t>(
+                    std::count_if(resident.begin(), resident.end(), [](unsigned char p) { return (p & 1U) != 0; }));
 }
 
 ExpertCounters SlottedExperts::counters() const {

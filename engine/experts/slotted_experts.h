@@ -72,6 +72,10 @@ class SlottedExperts final : public ExpertSource {
   Lease lease(ExpertId expert) override;
   Error failure(ExpertId expert) const override;
 
+  // Between steps: gives memory back until so many slots are left, or takes it again; at least kLeastSlots, at most one
+  // for each expert. Experts under way keep their slots for now: to be called again.
+  void set_slots(std::size_t slots);
+
   // Reads these into free slots in the background, the first ones first: pump() does, while nothing else is read.
   void preload(std::span<const ExpertId> experts);
   // Between steps. True while there is something to preload: to be called again within some milliseconds.
@@ -80,17 +84,18 @@ class SlottedExperts final : public ExpertSource {
   std::vector<ExpertId> hot_set() const;
 
   void set_foresight(bool on) { foresight_ = on; }
-  std::size_t slots() const { return slots_.size(); }
+  std::size_t slots() const { return usable_; }            // from any thread
   std::size_t experts() const { return slot_of_.size(); }  // of the model
+  std::uint64_t resident_slot_bytes() const;               // that the slots take now, as the kernel counts
   std::uint64_t slot_bytes() const { return store_->slot_bytes(); }
   std::string_view queue_kind() const { return queue_->kind(); }
   ExpertCounters counters() const;
 
  private:
-  enum class SlotState : std::uint8_t { empty, loading, ready, failed };
+  enum class SlotState : std::uint8_t { absent, empty, loading, ready, failed };  // absent: without memory
   struct Slot {
     ExpertId expert;
-    SlotState state = SlotState::empty;
+    SlotState state = SlotState::absent;
     bool preloaded = false;    // being read for nobody
     bool guessed = false;      // brought in for a layer that has not come yet
     bool passing = false;      // brought in by a prompt, not yet used by an answer
@@ -115,6 +120,7 @@ class SlottedExperts final : public ExpertSource {
   void load(ExpertId expert, std::size_t slot, bool guessed);
   bool find_slot(bool for_guess, std::size_t& found);
   void empty(std::size_t slot);
+  bool give_back_one();
   void empty_failed();
   void take_arrivals(bool wait);
   bool tell(Wanted& wanted, std::vector<ExpertNews>& news);
@@ -126,7 +132,8 @@ class SlottedExperts final : public ExpertSource {
   std::byte* slab_ = nullptr;
   std::uint64_t slab_bytes_ = 0;
 
-  std::vector<Slot> slots_;
+  std::vector<Slot> slots_;  // one for each expert; those that have memory are used
+  std::atomic<std::size_t> usable_ = 0;
   std::vector<std::size_t> free_;
   std::vector<std::int32_t> slot_of_;    // [layers * experts], -1: in none
   std::vector<ExpertUse> uses_;          // likewise, of every expert

@@ -6,6 +6,9 @@
 import json
 import os
 import pathlib
+import subprocess
+import sys
+import time
 import unittest
 
 from programs import DEMO_MODEL, TestWithFolder, wait_until
@@ -101,6 +104,35 @@ class LargerThanMemory(TestWithFolder):
         with self.assertRaises(AssertionError) as refused:
             self.daemon(DEMO_MODEL, SMALL.replace("300MiB", "40MiB"))
         self.assertRegex(str(refused.exception), r"the memory budget is 40\.0 MiB")
+
+    def test_slots_give_way_when_others_need_the_memory(self):
+        group = MemoryGroup.make(420 * MIB)
+        if group is None:
+            self.skipTest("no memory cgroup can be made here")
+        self.addCleanup(group.path.rmdir)
+        daemon = self.daemon(DEMO_MODEL, "memory: {headroom: 64MiB, kv_tokens: 2048}\n", group.enter)
+        expected = self.answer(daemon)
+        planned = daemon.status()["experts"]["slots"]
+        self.assertGreater(planned, 40)
+        # Another process of the group takes what the daemon has left free, 8 MiB for each line it is sent.
+        hog = subprocess.Popen([sys.executable, "-c", "import sys\nheld = [bytearray(b'x' * (8 << 20)) for line in sys.stdin]"],
+                               preexec_fn=group.enter, stdin=subprocess.PIPE)
+        self.addCleanup(hog.wait)
+        self.addCleanup(hog.kill)
+
+        def slots_after_more():
+            hog.stdin.write(b"more\n")
+            hog.stdin.flush()
+            time.sleep(0.7)  # the daemon looks twice a second
+            return daemon.status()["experts"]["slots"]
+
+        wait_until(lambda: slots_after_more() < planned, "slots give way")
+        self.assertEqual(self.answer(daemon), expected)
+        hog.communicate()
+        wait_until(lambda: daemon.status()["experts"]["slots"] == planned, "slots come back")
+        self.assertEqual(self.answer(daemon), expected)
+        self.assertEqual(daemon.stop(), 0)
+        self.assertEqual(group.oom_kills(), 0)
 
     def test_the_limit_of_a_cgroup_is_the_budget(self):
         group = MemoryGroup.make(320 * MIB)

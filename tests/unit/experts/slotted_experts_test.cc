@@ -242,6 +242,54 @@ TEST(SlottedExperts, APromptLeavesMostOfTheSlotsAlone) {
   EXPECT_LE(after.misses, again.misses + std::max<std::size_t>(all / 32, 4) * 2);
 }
 
+TEST(SlottedExperts, SlotsComeAndGoBetweenSteps) {
+  const auto model = open_model("tiny-qwen3moe.gguf");
+  const std::vector<TokenId> text = text_of(*model, 8, 10);
+  const std::vector<float> expected = Serving(model, {}).logits(text, 1);
+  const std::size_t all = model->spec().layers * std::size_t{model->spec().moe->experts};
+  Serving run(model, {.slots = all / 2, .queue = nullptr});
+  std::mt19937 random(4);
+  for (int round = 0; round < 30; ++round) {
+    EXPECT_EQ(run.logits(text, 1), expected);
+    const std::size_t slots = random() % (all + 10);
+    run.slotted()->set_slots(slots);
+    EXPECT_EQ(run.slotted()->slots(), std::clamp(slots, SlottedExperts::kLeastSlots, all));
+    EXPECT_LE(run.slotted()->hot_set().size(), run.slotted()->slots());
+  }
+}
+
+TEST(SlottedExperts, MemoryGivenBackIsGivenBack) {
+  const auto model = open_model("tiny-qwen3moe.gguf");
+  const std::size_t all = model->spec().layers * std::size_t{model->spec().moe->experts};
+  Serving run(model, {.slots = all, .queue = nullptr});
+  std::vector<ExpertId> experts;
+  for (std::uint32_t i = 0; i < all; ++i)
+    experts.push_back({.layer = i / model->spec().moe->experts, .index = i % model->spec().moe->experts});
+  run.slotted()->preload(experts);
+  while (run.slotted()->pump()) std::this_thread::yield();
+  const std::uint64_t full = run.slotted()->resident_slot_bytes();
+  EXPECT_GE(full,
+            all * run.slotted()->slot_bytes() / 2);  // blocks that enclose less than the largest expert's are not used
+  run.slotted()->set_slots(2);
+  EXPECT_LE(run.slotted()->resident_slot_bytes(), 2 * run.slotted()->slot_bytes());
+}
+
+TEST(SlotsFor, ShrinksWhenMemoryIsShortAndGrowsBackToThePlan) {
+  constexpr std::uint64_t kReserve = 100 * MiB;
+  constexpr std::uint64_t kSlot = 10 * MiB;
+  EXPECT_EQ(slots_for(100 * MiB, kReserve, kSlot, 50, 50), 50U);
+  EXPECT_EQ(slots_for(60 * MiB, kReserve, kSlot, 50, 50), 50U);  // not yet
+  EXPECT_EQ(slots_for(45 * MiB, kReserve, kSlot, 50, 50), 44U);
+  EXPECT_EQ(slots_for(0, kReserve, kSlot, 50, 50), 40U);
+  EXPECT_EQ(slots_for(0, kReserve, kSlot, 6, 50), 2U);
+  EXPECT_EQ(slots_for(0, kReserve, kSlot, 2, 50), 2U);
+  EXPECT_EQ(slots_for(109 * MiB, kReserve, kSlot, 44, 50), 44U);
+  EXPECT_EQ(slots_for(131 * MiB, kReserve, kSlot, 44, 50), 47U);
+  EXPECT_EQ(slots_for(10 * GiB, kReserve, kSlot, 44, 50), 50U);
+  // What it gave is not taken back at once.
+  EXPECT_EQ(slots_for(45 * MiB + 6 * kSlot, kReserve, kSlot, 44, 50), 44U);
+}
+
 TEST(SlottedExperts, TheHotSetIsThereAgainBeforeAnyoneAsks) {
   const auto model = open_model("tiny-qwen3moe.gguf");
   const std::vector<TokenId> text = text_of(*model, 20, 8);
