@@ -16,7 +16,7 @@ struct ExpertId {
   std::uint32_t layer = 0;
   std::uint32_t index = 0;
 
-  auto operator<=>(const ExpertId&) const = default;
+  auto operator<=>(const ExpertId&) const = default;  // NOLINT(modernize-use-nullptr): compares with a literal 0
 };
 
 }  // namespace sirocco
