@@ -380,7 +380,7 @@ void add_bench_command(CLI::App& app, CommandContext& context) {
       ->check(one_of(std::vector<std::string>(policy_names().begin(), policy_names().end() - 1)))
       ->capture_default_str();
   command->add_flag("--foresight", options->foresight,
-                    "Read what the next layer probably wants while the disk is idle, where not all fit");
+                    "Read what the next layer of an answer probably wants while the disk is idle, where not all fit");
   add_backend_options(*command, options->engine.backend, options->engine.isa, options->engine.threads);
   command->add_flag("--pin-threads", options->engine.pin_threads, "Each thread on a CPU of its own");
   command->add_option("--repeat", options->repeat, "Runs that count; one goes before them")

@@ -69,6 +69,12 @@ void log_plan(const Engine& engine) {
     spdlog::info("  {}{}: {} ({})", line.charged ? "* " : "  ", line.name, format_bytes(line.bytes), line.note);
 }
 
+// "Ready: Mixtral"; with what does not work as well as it should.
+std::string ready_text(const EngineParts& parts) {
+  if (parts.degraded.empty()) return "Ready: " + parts.model->spec().name;
+  return fmt::format("Degraded: {}: {}", parts.model->spec().name, fmt::join(parts.degraded, "; "));
+}
+
 }  // namespace
 
 Result<void> run(const Config& config, Supervisor& supervisor) {
@@ -92,8 +98,7 @@ Result<void> run(const Config& config, Supervisor& supervisor) {
   Server server(*std::move(socket), server_limits(config.server.limits), service);
   service.connect(engine.get(), &server);
   server.start();
-  const std::string ready =
-      engine ? "Ready: " + engine->parts().model->spec().name : "No model is configured (model.path)";
+  const std::string ready = engine ? ready_text(engine->parts()) : "No model is configured (model.path)";
   spdlog::info("serving {}; {}", config.server.socket, ready);
   notify_systemd("READY=1\nSTATUS=" + ready);
 

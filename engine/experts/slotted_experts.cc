@@ -19,6 +19,8 @@ constexpr std::uint32_t kPromptRows = 16;
 constexpr std::size_t kPassingShare = 16;
 constexpr std::size_t kLeastPassing = 4;
 
+// Experts of a prompt that are computed with before looking whether others have arrived.
+constexpr std::size_t kHitsAtOnce = 8;
 constexpr std::size_t kPreloading = 8;  // transfers at the same time: a layer's misses shall not wait long behind them
 
 constexpr std::size_t kHugePage = 2 * MiB;
@@ -117,7 +119,7 @@ void SlottedExperts::request(std::uint32_t layer, std::span<const WantedExpert> 
   next_miss_ = 0;
   for (const WantedExpert& expert : wanted) {
     const ExpertId id = {.layer = layer, .index = expert.index};
-    wanted_.push_back({.index = expert.index});
+    wanted_.push_back({.index = expert.index, .hit = false});
     count_use(uses_[number(id)], token_, static_cast<double>(expert.rows) / rows);
     const std::int32_t at = slot_of_[number(id)];
     if (at < 0) {
@@ -126,7 +128,8 @@ void SlottedExperts::request(std::uint32_t layer, std::span<const WantedExpert> 
     }
     Slot& slot = slots_[static_cast<std::size_t>(at)];
     ++slot.pins;  // before any miss looks for a slot
-    add(slot.guessed || slot.missing != 0 ? counters_.misses : counters_.hits, 1);
+    wanted_.back().hit = !slot.guessed && slot.missing == 0;
+    add(wanted_.back().hit ? counters_.hits : counters_.misses, 1);
     if (slot.guessed) add(counters_.foreseen, 1);
     wanted_under_way_ += static_cast<std::size_t>(std::popcount(slot.missing));
     if (slot.passing && !prompt_) {
@@ -136,8 +139,9 @@ void SlottedExperts::request(std::uint32_t layer, std::span<const WantedExpert> 
   }
   guesses_.clear();
   foreseen_.clear();
-  if (foresight_)
+  if (any_guessed_)
     for (Slot& slot : slots_) slot.guessed = false;  // a wrong guess leaves like any other
+  any_guessed_ = false;
   start_misses();
 }
 
@@ -198,6 +202,7 @@ void SlottedExperts::start_guesses() {
     std::size_t at = 0;
     if (!find_slot(true, at)) break;
     load({.layer = guessed_layer_, .index = guesses_.back()}, at, true);
+    any_guessed_ = true;
     guesses_.pop_back();
   }
   if (!transfers_.empty()) queue_->submit(transfers_);
@@ -341,6 +346,14 @@ void SlottedExperts::take_arrivals(bool wait) {
   start_guesses();
 }
 
+// What is new of the hits, or of the others: of so many experts at most. False if nothing.
+bool SlottedExperts::tell_all(bool hits, std::size_t most, std::vector<ExpertNews>& news) {
+  std::size_t told = 0;
+  for (Wanted& wanted : wanted_)
+    if (wanted.hit == hits && told < most && tell(wanted, news)) ++told;
+  return told != 0;
+}
+
 // What is new of one expert; false if nothing.
 bool SlottedExperts::tell(Wanted& wanted, std::vector<ExpertNews>& news) {
   if (wanted.done) return false;
@@ -370,13 +383,10 @@ void SlottedExperts::wait(std::vector<ExpertNews>& news) {
   start_misses();
   take_arrivals(false);
   while (true) {
-    bool any = false;
-    bool done = true;
-    for (Wanted& wanted : wanted_) {
-      any = tell(wanted, news) || any;
-      done = done && wanted.done;
-    }
-    if (any || done) return;
+    // What was read first, so that its slots can be read into again; meanwhile what was here, a prompt's bit by bit.
+    if (tell_all(false, wanted_.size(), news)) return;
+    if (tell_all(true, prompt_ ? kHitsAtOnce : wanted_.size(), news)) return;
+    if (std::all_of(wanted_.begin(), wanted_.end(), [](const Wanted& wanted) { return wanted.done; })) return;
     take_arrivals(true);
     start_misses();
   }

@@ -67,7 +67,7 @@ class SlottedExperts final : public ExpertSource {
 
   void request(std::uint32_t layer, std::span<const WantedExpert> wanted, std::uint32_t rows) override;
   void wait(std::vector<ExpertNews>& news) override;
-  bool foresees() const override { return foresight_; }
+  bool foresees(bool prompt) const override { return prompt || foresight_; }
   void foresee(std::uint32_t layer, std::span<const std::uint32_t> experts) override;
   Lease lease(ExpertId expert) override;
   Error failure(ExpertId expert) const override;
@@ -106,6 +106,7 @@ class SlottedExperts final : public ExpertSource {
   };
   struct Wanted {
     std::uint32_t index = 0;
+    bool hit = false;
     bool leased = false;
     bool done = false;
   };
@@ -123,6 +124,7 @@ class SlottedExperts final : public ExpertSource {
   bool give_back_one();
   void empty_failed();
   void take_arrivals(bool wait);
+  bool tell_all(bool hits, std::size_t most, std::vector<ExpertNews>& news);
   bool tell(Wanted& wanted, std::vector<ExpertNews>& news);
   void release(ExpertId expert) override;
 
@@ -140,7 +142,8 @@ class SlottedExperts final : public ExpertSource {
   std::vector<std::uint32_t> in_layer_;  // slots of each layer
   std::size_t passing_ = 0;              // slots that are
 
-  bool foresight_ = false;
+  bool foresight_ = false;  // for answers, too
+  bool any_guessed_ = false;
   std::uint64_t token_ = 0;
   std::uint32_t layer_ = UINT32_MAX;  // of the present request
   bool prompt_ = false;

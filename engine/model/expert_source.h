@@ -66,7 +66,7 @@ class ExpertSource {
 
   // Guesses at what the next layer will want, worth a read while nothing is waited for; empty: everything. Asked for
   // only if foresees().
-  virtual bool foresees() const { return false; }
+  virtual bool foresees(bool /*prompt*/) const { return false; }
   virtual void foresee(std::uint32_t, std::span<const std::uint32_t>) {}
 
   // Appends what has become usable since; waits until there is something, or until there is nothing left to come.

@@ -135,7 +135,7 @@ void Forward::expert_part(std::uint32_t layer, std::size_t rows, std::vector<Seq
   for (std::uint32_t e = 0; e < moe.experts; ++e)
     if (s.first[e + 1] != s.first[e]) s.wanted.push_back({.index = e, .rows = s.first[e + 1] - s.first[e]});
   experts_.request(layer, s.wanted, static_cast<std::uint32_t>(rows));
-  if (experts_.foresees()) foresee(layer + 1, rows);
+  if (experts_.foresees(rows > kForeseenRows)) foresee(layer + 1, rows);
   // In the order in which they come; each writes to a place of its own.
   for (std::size_t left = s.wanted.size(); left > 0;) {
     s.news.clear();
