@@ -1,10 +1,8 @@
 // sirocco bench: tokens/s of prompts and answers on a model file, beside the bound that memory bandwidth sets.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -20,6 +18,7 @@
 #include "cli/output.h"
 #include "cli/roofline.h"
 #include "cli/waiting.h"
+#include "engine/base/cgroup.h"
 #include "engine/engine.h"
 #include "engine/experts/residency.h"
 #include "engine/gguf/mapping_guard.h"
@@ -40,8 +39,6 @@ struct BenchOptions {
   std::uint32_t rows = 512;
   std::vector<std::uint32_t> at;
   std::string memory;
-  std::string policy = "lfru";
-  bool foresight = false;
   bool json = false;
   EngineOptions engine;
 };
@@ -64,8 +61,8 @@ class BenchRun {
     const BackendOptions& backend = plan.backend;
     BenchRun run;
     SIROCCO_TRY(run.residency_, make_residency(model, {.slots = plan.residency.slots,
-                                                       .policy = options.policy,
-                                                       .foresight = options.foresight,
+                                                       .policy = options.engine.eviction,
+                                                       .foresight = options.engine.foresight,
                                                        .queue = nullptr}));
     SIROCCO_TRY(run.backend_, make_backend(run.residency_.model, *run.residency_.experts, backend));
     run.options_ = options;
@@ -124,7 +121,6 @@ class BenchRun {
   }
 
   const Backend& backend() const { return *backend_; }
-  const SlottedExperts* slotted() const { return residency_.slotted; }
 
  private:
   BenchRun() = default;
@@ -164,14 +160,6 @@ class BenchRun {
   std::uint32_t rows_per_step_ = 0;
   std::size_t vocabulary_ = 0;
 };
-
-std::uint64_t resident_bytes() {
-  std::ifstream statm("/proc/self/statm");  // sizes in pages: all, resident, …
-  std::uint64_t all = 0;
-  std::uint64_t resident = 0;
-  statm >> all >> resident;
-  return resident * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
-}
 
 // What a token reads of weights and KV cache, in the middle of an answer that begins at `position`.
 std::uint64_t bytes_of_token(const Model& model, const Kernels& kernels, const BenchOptions& options,
@@ -298,7 +286,7 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
                   {"share_of_bound", median(decode) / options.batch / bound}};
   if (slotted) {
     experts["slots"] = plan.residency.slots;
-    experts["policy"] = options.policy;
+    experts["eviction"] = options.engine.eviction;
     experts["bytes_missing_per_token"] = missing;
     experts["bytes_read_per_token"] = static_cast<double>(decode_experts.bytes_read) / runs;
     experts["foreseen"] = decode_experts.misses == 0 ? 0.0
@@ -376,10 +364,10 @@ void add_bench_command(CLI::App& app, CommandContext& context) {
   add_kv_option(*command, options->engine.kv_type);
   command->add_option("--memory", options->memory, "Memory budget, as 6GiB; what is free if not given")
       ->check(byte_size());
-  command->add_option("--policy", options->policy, "Which expert leaves, where not all fit")
-      ->check(one_of(std::vector<std::string>(policy_names().begin(), policy_names().end() - 1)))
+  command->add_option("--eviction", options->engine.eviction, "Which expert leaves, where not all fit")
+      ->check(one_of(std::vector<std::string>(policy_names().begin(), policy_names().end())))
       ->capture_default_str();
-  command->add_flag("--foresight", options->foresight,
+  command->add_flag("--foresight", options->engine.foresight,
                     "Read what the next layer of an answer probably wants while the disk is idle, where not all fit");
   add_backend_options(*command, options->engine.backend, options->engine.isa, options->engine.threads);
   command->add_flag("--pin-threads", options->engine.pin_threads, "Each thread on a CPU of its own");

@@ -121,8 +121,7 @@ Allowed kv_type(const YamlEntry& entry, TensorType& out) {
 }
 
 Allowed eviction(const YamlEntry& entry, std::string& out) {
-  // Without the last, which would have to know the future.
-  const auto names = policy_names().first(policy_names().size() - 1);
+  const auto names = policy_names();
   if (std::find(names.begin(), names.end(), entry.text) == names.end())
     return fmt::format("{}", fmt::join(names, ", "));
   out = entry.text;

@@ -37,9 +37,9 @@ struct EngineConfig {
 struct MemoryConfig {
   std::optional<std::uint64_t> budget;  // bytes; none: from the cgroup and the free memory
   std::uint64_t headroom = 512 * MiB;
-  std::string eviction = "lfru";  // one of policy_names(), "belady" apart
+  std::string eviction = "lfru";  // one of policy_names()
   bool foresight = false;
-  std::string hot_set = "auto";          // a file, "auto": in $STATE_DIRECTORY, ""; none
+  std::string hot_set = "auto";          // a file, "auto": in $STATE_DIRECTORY, "": none
   TensorType kv_type = TensorType::f16;  // or f32 or q8_0
   std::uint64_t kv_tokens = 0;           // of all sequences; 0: from the budget
   bool operator==(const MemoryConfig&) const = default;

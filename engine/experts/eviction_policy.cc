@@ -74,8 +74,10 @@ class ClassLru final : public EvictionPolicy {
  public:
   std::string_view name() const override { return "class-lru"; }
   std::size_t choose(std::span<const ExpertUse> uses, const EvictionMoment& moment) const override {
-    return least(uses,
-                 [&](const ExpertUse& use) { return std::tuple(use.last, -static_cast<int>(distance(use, moment))); });
+    return least(uses, [&](const ExpertUse& use) {
+      const bool few = moment.in_layer[use.expert.layer] <= moment.used;
+      return std::tuple(few, use.last, -static_cast<int>(distance(use, moment)));
+    });
   }
 };
 
@@ -104,7 +106,7 @@ class Belady final : public EvictionPolicy {
   }
 };
 
-constexpr std::array<std::string_view, 5> kNames = {"lfru", "lru", "layer-lru", "class-lru", "belady"};
+constexpr std::array<std::string_view, 4> kNames = {"lfru", "lru", "layer-lru", "class-lru"};
 
 }  // namespace
 

@@ -33,6 +33,7 @@ struct EvictionMoment {
   std::uint64_t token = 0;
   std::uint32_t layer = 0;
   std::uint32_t layers = 0;
+  std::uint32_t used = 0;                   // experts of a layer that a token uses
   std::size_t slots = 0;                    // in all
   std::span<const std::uint32_t> in_layer;  // slots that each layer has
 };
@@ -45,13 +46,13 @@ class EvictionPolicy {
   virtual std::size_t choose(std::span<const ExpertUse> uses, const EvictionMoment& moment) const = 0;
 };
 
-// All of a name's ties are decided the same way: the layer that is computed last from now on leaves first.
-//   lru        the least recently used; with fewer slots than a token needs none would be left when its turn comes
-//   layer-lru  likewise, of the layer itself once it has its share of the slots
-//   class-lru  likewise, of the layer with the most slots above what one token needs
 //   lfru       the least frequently used, where recent uses count more
+//   lru        the least recently used; with fewer slots than a token needs none would be left when its turn comes
+//   layer-lru  the least recently used, in tokens, of the layer itself once it has its share of the slots
+//   class-lru  likewise of all layers that have more slots than a token uses experts of one
 //   belady     the one whose next use is the latest: the bound that no policy can pass
+// Of equals, but for lru, the one whose layer is computed the latest from now.
 Result<std::unique_ptr<EvictionPolicy>> make_policy(std::string_view name);
-std::span<const std::string_view> policy_names();
+std::span<const std::string_view> policy_names();  // but belady, for which the future would have to be known
 
 }  // namespace sirocco

@@ -26,8 +26,8 @@ constexpr std::size_t kPreloading = 8;  // transfers at the same time: a layer's
 constexpr std::size_t kHugePage = 2 * MiB;
 constexpr std::uint64_t kExtentBits = 2;  // of a transfer's tag; the slot is above
 
-std::uint64_t add(std::atomic<std::uint64_t>& counter, std::uint64_t n) {
-  return counter.fetch_add(n, std::memory_order_relaxed);
+void add(std::atomic<std::uint64_t>& counter, std::uint64_t n) {
+  counter.fetch_add(n, std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -281,8 +281,12 @@ bool SlottedExperts::find_slot(bool for_guess, std::size_t& found) {
     const bool busy = std::any_of(slots_.begin(), slots_.end(), [](const Slot& s) { return s.pins != 0; });
     if (for_guess || busy) return false;
   }
-  const EvictionMoment moment = {
-      .token = token_, .layer = layer_, .layers = store_->layers(), .slots = usable_, .in_layer = in_layer_};
+  const EvictionMoment moment = {.token = token_,
+                                 .layer = layer_,
+                                 .layers = store_->layers(),
+                                 .used = store_->used(),
+                                 .slots = usable_,
+                                 .in_layer = in_layer_};
   found = candidate_slots_[policy_->choose(candidates_, moment)];
   add(counters_.evictions, 1);
   empty(found);

@@ -73,7 +73,7 @@ class SlottedExperts final : public ExpertSource {
   Error failure(ExpertId expert) const override;
 
   // Between steps: gives memory back until so many slots are left, or takes it again; at least kLeastSlots, at most one
-  // for each expert. Experts under way keep their slots for now: to be called again.
+  // for each expert. Experts being read keep their slots: another call gets those.
   void set_slots(std::size_t slots);
 
   // Reads these into free slots in the background, the first ones first: pump() does, while nothing else is read.

@@ -78,7 +78,7 @@ def main():
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--generate", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--policy", default="lfru")
+    parser.add_argument("--eviction", default="lfru")
     parser.add_argument("--foresight", action="store_true", help="a second run of ours with it, each round")
     parser.add_argument("--peer", action="append", default=[], help="of tests/bench/peers/peers.py, run by --python")
     parser.add_argument("--python", default=sys.executable)
@@ -95,12 +95,12 @@ def main():
         for number in range(args.rounds):
             entry = {"sirocco": run_in(group, [
                 args.sirocco, "bench", "--model", args.model, "--prompt", str(args.prompt), "--generate",
-                str(args.generate), "--memory", args.memory, "--threads", str(args.threads), "--policy", args.policy,
+                str(args.generate), "--memory", args.memory, "--threads", str(args.threads), "--eviction", args.eviction,
                 "--repeat", "1", "--json"])}
             if args.foresight:
                 entry["foresight"] = run_in(group, [
                     args.sirocco, "bench", "--model", args.model, "--prompt", str(args.prompt), "--generate",
-                    str(args.generate), "--memory", args.memory, "--threads", str(args.threads), "--policy", args.policy,
+                    str(args.generate), "--memory", args.memory, "--threads", str(args.threads), "--eviction", args.eviction,
                     "--repeat", "1", "--foresight", "--json"])
             for peer in args.peer:
                 entry[peer] = run_in(group, [
@@ -118,7 +118,7 @@ def main():
         group.remove()
 
     ours = [entry["sirocco"] for entry in rounds]
-    print(f"{args.model} in {args.memory}: {ours[0]['experts']['slots']} experts in memory, {args.policy}")
+    print(f"{args.model} in {args.memory}: {ours[0]['experts']['slots']} experts in memory, {args.eviction}")
     print(f"decode    {spread([r['decode']['tokens_per_s'] for r in ours])} tokens/s, "
           f"{spread([r['experts']['share_of_bound'] for r in ours])} of the bound, hit rate "
           f"{spread([r['experts']['hit_rate'] for r in ours])}, "

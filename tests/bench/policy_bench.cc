@@ -8,6 +8,7 @@
 // token, and which change now and then.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <map>
@@ -138,8 +139,13 @@ double replay(const Trace& trace, const EvictionPolicy& policy, std::size_t slot
             if (resident[i] && !in_use) candidates.push_back(uses[i]);
           }
           if (candidates.empty()) continue;
-          const ExpertUse& leaves = candidates[policy.choose(
-              candidates, {.token = t + 1, .layer = l, .layers = trace.layers, .slots = slots, .in_layer = in_layer})];
+          const ExpertUse& leaves =
+              candidates[policy.choose(candidates, {.token = t + 1,
+                                                    .layer = l,
+                                                    .layers = trace.layers,
+                                                    .used = static_cast<std::uint32_t>(experts.size()),
+                                                    .slots = slots,
+                                                    .in_layer = in_layer})];
           resident[number(leaves.expert.layer, leaves.expert.index)] = false;
           --in_layer[leaves.expert.layer];
           --taken;
@@ -162,6 +168,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> paths;
   std::vector<double> shares = {0.1, 0.2, 0.35, 0.5};
   std::vector<std::string> names(policy_names().begin(), policy_names().end());
+  names.emplace_back("belady");
   std::string json;
   app.add_option("--trace", paths);
   app.add_option("--share", shares)->delimiter(',');

@@ -11,6 +11,7 @@ EvictionMoment moment(std::uint64_t token, std::uint32_t layer, const std::vecto
   return {.token = token,
           .layer = layer,
           .layers = static_cast<std::uint32_t>(in_layer.size()),
+          .used = 1,
           .slots = 8,
           .in_layer = in_layer};
 }
@@ -25,7 +26,7 @@ ExpertUse use(std::uint32_t layer, std::uint32_t index, std::initializer_list<st
 TEST(EvictionPolicy, EveryNameMakesAPolicyOfThatName) {
   for (const std::string_view name : policy_names()) EXPECT_EQ(make_policy(name).value()->name(), name);
   EXPECT_EQ(make_policy("fifo").error().message(),
-            "\"fifo\" is no eviction policy; there are: lfru, lru, layer-lru, class-lru, belady");
+            "\"fifo\" is no eviction policy; there are: lfru, lru, layer-lru, class-lru");
 }
 
 TEST(EvictionPolicy, TheOnlyCandidateLeaves) {
@@ -37,7 +38,7 @@ TEST(EvictionPolicy, TheOnlyCandidateLeaves) {
 TEST(EvictionPolicy, LruTakesTheOldest) {
   const std::vector<ExpertUse> uses = {use(0, 1, {5}), use(1, 1, {3}), use(0, 2, {4})};
   for (const std::string_view name : {"lru", "class-lru"})
-    EXPECT_EQ(make_policy(name).value()->choose(uses, moment(6, 0, {2, 1})), 1U) << name;
+    EXPECT_EQ(make_policy(name).value()->choose(uses, moment(6, 0, {2, 2})), 1U) << name;
 }
 
 // In the middle of token 6, layer 1 is about to be computed: of the same age, what was just computed is needed last.
@@ -45,6 +46,14 @@ TEST(EvictionPolicy, TiesGoToTheLayerThatIsNeededLast) {
   const std::vector<ExpertUse> uses = {use(1, 0, {5}), use(2, 0, {5}), use(0, 0, {5}), use(3, 0, {5})};
   for (const std::string_view name : {"class-lru", "layer-lru"})
     EXPECT_EQ(make_policy(name).value()->choose(uses, moment(6, 0, {1, 1, 1, 1})), 2U) << name;
+}
+
+TEST(EvictionPolicy, ClassLruLeavesALayerWhatATokenUses) {
+  const std::vector<ExpertUse> uses = {use(0, 0, {1}), use(1, 0, {9}), use(1, 1, {8})};
+  const auto policy = make_policy("class-lru").value();
+  EXPECT_EQ(policy->choose(uses, moment(9, 1, {2, 2})), 0U);
+  EXPECT_EQ(policy->choose(uses, moment(9, 1, {1, 2})), 2U);  // layer 0 would have none
+  EXPECT_EQ(policy->choose(uses, moment(9, 1, {1, 1})), 0U);  // nor layer 1
 }
 
 TEST(EvictionPolicy, LayerLruKeepsToItsShare) {
