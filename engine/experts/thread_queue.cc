@@ -98,9 +98,4 @@ Result<std::unique_ptr<TransferQueue>> make_thread_queue() {
   return queue;
 }
 
-Result<std::unique_ptr<TransferQueue>> make_transfer_queue() {
-  if (auto uring = make_uring_queue()) return uring;
-  return make_thread_queue();
-}
-
 }  // namespace sirocco

@@ -43,6 +43,7 @@ void Forward::foresee(std::uint32_t layer, std::size_t rows) {
   const MoeSpec& moe = *spec_.moe;
   s.foreseen.clear();
   if (rows <= kForeseenRows) {
+    if (moe.used > kForeseenUses) return;
     const LayerWeights& weights = model_->weights().layers[layer];
     s.hidden_products.prepare(rows, spec_.width, s.formats.ffn, [&](std::size_t row) {
       float* const normed = &s.branch[row * spec_.width];  // not in use before the experts' sum
@@ -53,7 +54,6 @@ void Forward::foresee(std::uint32_t layer, std::size_t rows) {
         .w = &weights.router, .rows = std::span(s.all_rows).first(rows), .y = s.router.data(), .stride = moe.experts}});
     std::array<std::uint32_t, kForeseenUses> chosen = {};
     std::array<float, kForeseenUses> ignored = {};
-    if (moe.used > kForeseenUses) return;
     for (std::size_t row = 0; row < rows; ++row) {
       ref::route(moe.route, std::span(s.router).subspan(row * moe.experts, moe.experts),
                  std::span(chosen).first(moe.used), std::span(ignored).first(moe.used), s.route_scratch[0]);
