@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cli/option_values.h"
+#include "ipc/wire/socket_paths.h"
 #include "ipc/wire/validate.h"
 
 namespace sirocco {
@@ -130,7 +131,7 @@ wire::Generate make_request(const RequestOptions& options, wire::Prompt prompt) 
 }
 
 void add_socket_option(CLI::App& command, std::string& socket) {
-  socket = "/run/sirocco/sirocco.sock";
+  socket = wire::kDefaultSocket;
   command.add_option("--socket", socket, "The daemon's socket")
       ->check(not_empty())
       ->envname("SIROCCO_SOCKET")

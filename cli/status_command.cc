@@ -20,6 +20,7 @@ struct StatusOptions {
   std::string socket;
   bool json = false;
   bool check = false;
+  bool layers = false;
 };
 
 int status(const StatusOptions& options) {
@@ -30,13 +31,13 @@ int status(const StatusOptions& options) {
   if (options.json) {
     print_json(status_json(*report));
   } else {
-    fmt::print("{}", status_text(*report));
+    fmt::print("{}", status_text(*report, options.layers));
   }
   return options.check && report->state != wire::State::ready ? 1 : 0;
 }
 
 // Until the daemon goes away, nobody reads any more, or Ctrl-C.
-int top(const std::string& socket) {
+int top(const std::string& socket, bool layers) {
   auto client = Client::connect(socket);
   if (!client) return report_failure(client.error().message);
   for (;;) {
@@ -44,7 +45,7 @@ int top(const std::string& socket) {
     if (!report) return report_failure(report.error().message);
     // Home, the new screen, and away with what is left of the old one.
     if (isatty(STDOUT_FILENO) != 0) fmt::print("\033[H\033[2J");
-    if (!show(status_text(*report))) return 1;
+    if (!show(status_text(*report, layers))) return 1;
     std::this_thread::sleep_for(std::chrono::seconds(1));
   }
 }
@@ -56,13 +57,15 @@ void add_status_commands(CLI::App& app, CommandContext& context) {
   CLI::App* command = app.add_subcommand("status", "Show the model, the memory plan, speed and requests");
   add_socket_option(*command, options->socket);
   command->add_flag("--json", options->json, "Print one JSON document");
+  command->add_flag("--layers", options->layers, "Show the experts of each layer, too");
   command->add_flag("--check", options->check, "Exit with 0 only if the daemon is READY");
   command->callback([options, &context] { context.exit_code = status(*options); });
 
-  const auto socket = std::make_shared<std::string>();
+  const auto top_options = std::make_shared<StatusOptions>();
   CLI::App* top_command = app.add_subcommand("top", "Show the status again each second, until Ctrl-C");
-  add_socket_option(*top_command, *socket);
-  top_command->callback([socket, &context] { context.exit_code = top(*socket); });
+  add_socket_option(*top_command, top_options->socket);
+  top_command->add_flag("--layers", top_options->layers, "Show the experts of each layer, too");
+  top_command->callback([top_options, &context] { context.exit_code = top(top_options->socket, top_options->layers); });
 }
 
 }  // namespace sirocco

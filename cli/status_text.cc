@@ -45,15 +45,35 @@ std::string model_text(const wire::ModelCard& model) {
   return text;
 }
 
+// In per cent; 0 of nothing.
+double share(std::uint64_t part, std::uint64_t whole) {
+  return whole == 0 ? 0.0 : 100 * static_cast<double>(part) / static_cast<double>(whole);
+}
+
 std::string experts_text(const wire::ExpertReport& experts) {
   const std::uint64_t wanted = experts.hits + experts.misses;
   return fmt::format(
-      "experts    {} of {} in memory, {:.1f} % of those wanted were there\n"
-      "           {} read from disk ({}), {:.1f} s waited{}\n",
+      "experts    {} of {} in memory{}, {:.1f} % of those wanted were there\n"
+      "           {} read from disk ({}){}, {:.1f} s waited{}\n",
       experts.slots, experts.experts,
-      wanted == 0 ? 0.0 : 100 * static_cast<double>(experts.hits) / static_cast<double>(wanted),
-      format_bytes(experts.bytes_read), plain(experts.reads), static_cast<double>(experts.waited_ms) / 1000,
+      experts.slots < experts.planned_slots ? fmt::format(" ({} planned)", experts.planned_slots) : "",
+      share(experts.hits, wanted), format_bytes(experts.bytes_read), plain(experts.reads),
+      experts.reading_ms == 0 ? ""
+                              : fmt::format(" at {:.2f} GB/s", static_cast<double>(experts.bytes_read) / 1e6 /
+                                                                   static_cast<double>(experts.reading_ms)),
+      static_cast<double>(experts.waited_ms) / 1000,
       experts.failures == 0 ? "" : fmt::format(", {} reads failed", experts.failures));
+}
+
+std::string layers_text(const wire::ExpertReport& experts) {
+  std::string text = "\nexperts by layer\n  layer  in memory  found there  evicted       read  waited\n";
+  for (std::size_t i = 0; i < experts.layers.size(); ++i) {
+    const wire::ExpertLayer& layer = experts.layers[i];
+    text += fmt::format("  {:>5}  {:>9}  {:>9.1f} %  {:>7}  {:>9}  {:>5.1f}s\n", i, layer.slots,
+                        share(layer.hits, layer.hits + layer.misses), layer.evictions, format_bytes(layer.bytes_read),
+                        static_cast<double>(layer.waited_ms) / 1000);
+  }
+  return text;
 }
 
 std::string memory_text(const std::vector<wire::MemoryItem>& memory) {
@@ -80,7 +100,7 @@ std::string requests_text(const wire::StatusReport& report) {
 
 }  // namespace
 
-std::string status_text(const wire::StatusReport& report) {
+std::string status_text(const wire::StatusReport& report, bool layers) {
   std::string text = fmt::format("siroccod {}: {}, up {}\n", plain(report.daemon_version),
                                  wire::state_name(report.state), duration(report.uptime_ms));
   for (const std::string& reason : report.reasons) text += fmt::format("  {}\n", plain(reason));
@@ -92,6 +112,7 @@ std::string status_text(const wire::StatusReport& report) {
   text += fmt::format("tokens     {} read, {} generated\n", report.tokens_prefilled, report.tokens_generated);
   if (report.experts) text += experts_text(*report.experts);
   if (!report.memory.empty()) text += memory_text(report.memory);
+  if (layers && report.experts) text += layers_text(*report.experts);
   return text + requests_text(report);
 }
 
@@ -99,9 +120,20 @@ namespace {
 
 nlohmann::ordered_json experts_json(const std::optional<wire::ExpertReport>& experts) {
   if (!experts) return nullptr;
-  return {{"slots", experts->slots},       {"experts", experts->experts},     {"hits", experts->hits},
-          {"misses", experts->misses},     {"evictions", experts->evictions}, {"bytes_read", experts->bytes_read},
-          {"failures", experts->failures}, {"waited_ms", experts->waited_ms}, {"reads", experts->reads}};
+  auto layers = nlohmann::ordered_json::array();
+  for (const wire::ExpertLayer& layer : experts->layers)
+    layers.push_back({{"slots", layer.slots},
+                      {"hits", layer.hits},
+                      {"misses", layer.misses},
+                      {"evictions", layer.evictions},
+                      {"bytes_read", layer.bytes_read},
+                      {"waited_ms", layer.waited_ms}});
+  return {{"slots", experts->slots},           {"planned_slots", experts->planned_slots},
+          {"experts", experts->experts},       {"hits", experts->hits},
+          {"misses", experts->misses},         {"evictions", experts->evictions},
+          {"bytes_read", experts->bytes_read}, {"failures", experts->failures},
+          {"waited_ms", experts->waited_ms},   {"reading_ms", experts->reading_ms},
+          {"reads", experts->reads},           {"layers", std::move(layers)}};
 }
 
 }  // namespace

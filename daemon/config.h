@@ -11,6 +11,7 @@
 
 #include "engine/base/bytes.h"
 #include "engine/base/result.h"
+#include "ipc/wire/socket_paths.h"
 #include "kernels/tensor_type.h"
 
 namespace sirocco::daemon {
@@ -57,9 +58,12 @@ struct LimitsConfig {
 };
 
 struct ServerConfig {
-  std::string socket = "/run/sirocco/sirocco.sock";
+  std::string socket{wire::kDefaultSocket};
   std::uint32_t mode = 0660;
-  std::string group;  // empty: the daemon's own
+  std::string group;                  // empty: the daemon's own
+  std::string admin_socket = "auto";  // beside `socket` (wire::admin_socket); empty: none
+  std::uint32_t admin_mode = 0600;
+  std::string admin_group;
   LimitsConfig limits;
   bool operator==(const ServerConfig&) const = default;
 };

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "ipc/wire/limits.h"
+
 namespace sirocco::daemon {
 namespace {
 
@@ -171,16 +173,46 @@ Result<GenerateRequest> from_wire(wire::Generate&& generate) {
   return request;
 }
 
+namespace {
+
+wire::ExpertReport expert_report(const EngineStatus& status, const SlottedExperts& experts) {
+  const ExpertCounters counters = experts.counters();
+  wire::ExpertReport report = {.slots = static_cast<std::uint32_t>(experts.slots()),
+                               .experts = static_cast<std::uint32_t>(experts.experts()),
+                               .hits = counters.hits,
+                               .misses = counters.misses,
+                               .evictions = counters.evictions,
+                               .bytes_read = counters.bytes_read,
+                               .failures = counters.failures,
+                               .waited_ms = counters.wait_ns / 1'000'000,
+                               .reads = std::string(experts.queue_kind()),
+                               .planned_slots = static_cast<std::uint32_t>(status.planned_slots),
+                               .reading_ms = experts.reading_ns() / 1'000'000};
+  for (std::uint32_t layer = 0; layer < std::min<std::size_t>(experts.layers(), wire::kMaxLayers); ++layer) {
+    const ExpertCounters of = experts.counters(layer);
+    report.layers.push_back({.slots = experts.slots_of(layer),
+                             .hits = of.hits,
+                             .misses = of.misses,
+                             .evictions = of.evictions,
+                             .bytes_read = of.bytes_read,
+                             .waited_ms = of.wait_ns / 1'000'000});
+  }
+  return report;
+}
+
+}  // namespace
+
+wire::State state_of(const EngineStatus& status) {
+  if (status.failure) return wire::State::failed;
+  return status.degraded.empty() ? wire::State::ready : wire::State::degraded;
+}
+
 void fill_status(const Engine& engine, wire::StatusReport& report) {
   const EngineParts& parts = engine.parts();
   const EngineStatus status = engine.status();
-  report.state = status.failure ? wire::State::failed : wire::State::ready;
+  report.state = state_of(status);
   if (status.failure) report.reasons.push_back(status.failure->message());
-  report.reasons.insert(report.reasons.end(), parts.degraded.begin(), parts.degraded.end());
-  if (parts.slotted != nullptr && parts.slotted->counters().failures != 0)
-    report.reasons.push_back(
-        fmt::format("{} reads of experts failed: look at the disk (dmesg)", parts.slotted->counters().failures));
-  if (!status.failure && !report.reasons.empty()) report.state = wire::State::degraded;
+  report.reasons.insert(report.reasons.end(), status.degraded.begin(), status.degraded.end());
   report.backend = parts.backend->name();
   report.isa = parts.backend->isa();
   report.threads = static_cast<std::uint32_t>(parts.backend->threads());
@@ -189,21 +221,10 @@ void fill_status(const Engine& engine, wire::StatusReport& report) {
   report.prefill_tokens_per_s = status.prefill_tokens_per_s;
   report.decode_tokens_per_s = status.decode_tokens_per_s;
   report.memory.push_back(
-      {.name = "budget", .bytes = parts.plan.budget, .note = "what the lines marked * may take together"});
-  for (const MemoryPlan::Line& line : parts.plan.lines)
+      {.name = "budget", .bytes = status.plan.budget, .note = "what the lines marked * may take together"});
+  for (const MemoryPlan::Line& line : status.plan.lines)
     report.memory.push_back({.name = (line.charged ? "* " : "") + line.name, .bytes = line.bytes, .note = line.note});
-  if (parts.slotted != nullptr) {
-    const ExpertCounters counters = parts.slotted->counters();
-    report.experts = wire::ExpertReport{.slots = static_cast<std::uint32_t>(parts.slotted->slots()),
-                                        .experts = static_cast<std::uint32_t>(parts.slotted->experts()),
-                                        .hits = counters.hits,
-                                        .misses = counters.misses,
-                                        .evictions = counters.evictions,
-                                        .bytes_read = counters.bytes_read,
-                                        .failures = counters.failures,
-                                        .waited_ms = counters.wait_ns / 1'000'000,
-                                        .reads = std::string(parts.slotted->queue_kind())};
-  }
+  if (parts.slotted != nullptr) report.experts = expert_report(status, *parts.slotted);
   for (const EngineStatus::Request& request : status.requests) {
     report.requests_running += request.running ? 1 : 0;
     report.requests_queued += request.running ? 0 : 1;

@@ -13,6 +13,9 @@ wire::ModelCard model_card(const EngineParts& parts);
 // Error UNSUPPORTED: what the protocol knows and this version does not do yet. Nothing is ignored silently.
 Result<GenerateRequest> from_wire(wire::Generate&& generate);
 
+// READY, DEGRADED or FAILED.
+wire::State state_of(const EngineStatus& status);
+
 // The plan, speed and requests of an engine; who asked for what, and how it ended, is filled in by the caller.
 void fill_status(const Engine& engine, wire::StatusReport& report);
 

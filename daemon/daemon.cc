@@ -15,6 +15,8 @@
 namespace sirocco::daemon {
 namespace {
 
+constexpr std::chrono::milliseconds kStatusInterval(2000);  // after which systemd knows what has changed
+
 // Empty: nowhere.
 std::filesystem::path hot_set_file(const MemoryConfig& config) {
   if (config.hot_set != "auto") return config.hot_set;
@@ -54,6 +56,16 @@ ServerLimits server_limits(const LimitsConfig& config) {
           .flush_timeout = milliseconds(config.flush_timeout_ms)};
 }
 
+Result<std::optional<AdminSocket>> admin_socket(const ServerConfig& config) {
+  if (config.admin_socket.empty()) return std::nullopt;
+  auto socket = ListeningSocket::bind(
+      {.path = config.admin_socket == "auto" ? wire::admin_socket(config.socket) : config.admin_socket,
+       .mode = static_cast<mode_t>(config.admin_mode),
+       .group = config.admin_group});
+  if (!socket) return fail(ErrorCode::io, "the socket for administration (server.admin_socket): {}", socket.error());
+  return AdminSocket{.socket = *std::move(socket), .anybody = !config.admin_group.empty()};
+}
+
 void log_plan(const Engine& engine) {
   const EngineParts& parts = engine.parts();
   const ModelSpec& spec = parts.model->spec();
@@ -70,9 +82,13 @@ void log_plan(const Engine& engine) {
 }
 
 // "Ready: Mixtral"; with what does not work as well as it should.
-std::string ready_text(const EngineParts& parts) {
-  if (parts.degraded.empty()) return "Ready: " + parts.model->spec().name;
-  return fmt::format("Degraded: {}: {}", parts.model->spec().name, fmt::join(parts.degraded, "; "));
+std::string status_line(const Engine* engine) {
+  if (engine == nullptr) return "No model is configured (model.path)";
+  const std::string& name = engine->parts().model->spec().name;
+  const EngineStatus status = engine->status();
+  if (status.failure) return fmt::format("Failed: {}", status.failure->message());
+  if (status.degraded.empty()) return "Ready: " + name;
+  return fmt::format("Degraded: {}: {}", name, fmt::join(status.degraded, "; "));
 }
 
 }  // namespace
@@ -82,10 +98,11 @@ Result<void> run(const Config& config, Supervisor& supervisor) {
   std::optional<Error> failure;  // written by the engine thread, read after its end
   Service service(config.log.prompts);
 
-  // The socket is claimed before the model is read: a second daemon finds out at once.
+  // The sockets are claimed before the model is read: a second daemon finds out at once.
   auto socket = ListeningSocket::bind(
       {.path = config.server.socket, .mode = static_cast<mode_t>(config.server.mode), .group = config.server.group});
   if (!socket) return fail(ErrorCode::io, "{}", socket.error());
+  SIROCCO_TRY(std::optional<AdminSocket> admin, admin_socket(config.server));
   std::unique_ptr<Engine> engine;
   if (!config.model.path.empty()) {
     notify_systemd("STATUS=Loading " + config.model.path);
@@ -95,14 +112,23 @@ Result<void> run(const Config& config, Supervisor& supervisor) {
                 }));
     log_plan(*engine);
   }
-  Server server(*std::move(socket), server_limits(config.server.limits), service);
+  Server server(*std::move(socket), server_limits(config.server.limits), service, std::move(admin));
   service.connect(engine.get(), &server);
   server.start();
-  const std::string ready = engine ? ready_text(engine->parts()) : "No model is configured (model.path)";
-  spdlog::info("serving {}; {}", config.server.socket, ready);
-  notify_systemd("READY=1\nSTATUS=" + ready);
+  std::string line = status_line(engine.get());
+  spdlog::info("serving {}; {}", config.server.socket, line);
+  notify_systemd("READY=1\nSTATUS=" + line);
 
-  const bool asked = supervisor.wait([&] { log.reopen(); });
+  // Nothing changes by itself but for a model with slots.
+  const bool slotted = engine && engine->parts().slotted != nullptr;
+  const bool asked = supervisor.wait([&] { log.reopen(); }, slotted ? kStatusInterval : std::chrono::milliseconds(-1),
+                                     [&] {
+                                       std::string now = status_line(engine.get());
+                                       if (now == line) return;
+                                       line = std::move(now);
+                                       spdlog::warn("{}", line);
+                                       notify_systemd("STATUS=" + line);
+                                     });
   notify_systemd("STOPPING=1");
   server.stop();  // every request in flight gets SHUTTING_DOWN
   if (engine) engine->close();

@@ -143,7 +143,7 @@ wire::Welcome Service::on_hello(const Peer&, const wire::Hello&) {
   welcome.features = {"generate", "chat", "tokenize", "status"};
   welcome.state = wire::State::no_model;
   if (engine_ != nullptr) {
-    welcome.state = engine_->status().failure ? wire::State::failed : wire::State::ready;
+    welcome.state = state_of(engine_->status());
     welcome.model = card_;
   }
   return welcome;
@@ -238,6 +238,19 @@ void Service::on_status(RequestKey key, const Peer&) {
     }
   }
   server_->send(key, std::move(report));
+}
+
+void Service::on_set_budget(RequestKey key, const Peer& peer, wire::SetBudget budget) {
+  if (engine_ == nullptr) return server_->send(key, no_model());
+  const auto begun = engine_->set_budget(budget.bytes, [this, key, peer](const BudgetReport& report) {
+    spdlog::info("memory budget: {}, set by uid={} pid={}: {} of {} experts in memory", format_bytes(report.budget),
+                 peer.uid, peer.pid, report.slots, report.experts);
+    server_->send(key, wire::BudgetReport{.bytes = report.budget,
+                                          .slots = static_cast<std::uint32_t>(report.slots),
+                                          .planned_slots = static_cast<std::uint32_t>(report.planned_slots),
+                                          .experts = static_cast<std::uint32_t>(report.experts)});
+  });
+  if (!begun) server_->send(key, to_wire(begun.error()));
 }
 
 void Service::on_cancel(RequestKey key) {

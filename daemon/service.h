@@ -41,6 +41,7 @@ class Service final : public Handler {
   void on_tokenize(RequestKey key, const Peer& peer, wire::Tokenize tokenize) override;
   void on_detokenize(RequestKey key, const Peer& peer, wire::Detokenize detokenize) override;
   void on_status(RequestKey key, const Peer& peer) override;
+  void on_set_budget(RequestKey key, const Peer& peer, wire::SetBudget budget) override;
   void on_cancel(RequestKey key) override;
   void on_ended(RequestKey key, wire::ErrorCode code) override;
   void on_disconnect(ConnectionId connection) override;

@@ -40,11 +40,14 @@ void Supervisor::fail(const std::string& reason) {
   eventfd_write(failure_, 1);
 }
 
-bool Supervisor::wait(const std::function<void()>& reopen_logs) {
+bool Supervisor::wait(const std::function<void()>& reopen_logs, std::chrono::milliseconds interval,
+                      const std::function<void()>& look) {
   for (;;) {
     std::array<pollfd, 2> watched = {
         {{.fd = signals_, .events = POLLIN, .revents = 0}, {.fd = failure_, .events = POLLIN, .revents = 0}}};
-    if (poll(watched.data(), watched.size(), -1) < 0) continue;
+    const int events = poll(watched.data(), watched.size(), static_cast<int>(interval.count()));
+    if (events < 0) continue;
+    if (events == 0) look();
     signalfd_siginfo signal = {};
     while (read(signals_, &signal, sizeof signal) == sizeof signal) {
       if (signal.ssi_signo == SIGHUP) {

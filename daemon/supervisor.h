@@ -2,6 +2,7 @@
 // to systemd.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <string>
 
@@ -21,8 +22,10 @@ class Supervisor {
   // Makes wait() return, and tells systemd why. From any thread.
   void fail(const std::string& reason);
 
-  // Until SIGTERM or SIGINT (true) or fail() (false). Calls `reopen_logs` on every SIGHUP.
-  bool wait(const std::function<void()>& reopen_logs);
+  // Until SIGTERM or SIGINT (true) or fail() (false). Calls `reopen_logs` on every SIGHUP, and `look` every `interval`;
+  // negative: never.
+  bool wait(const std::function<void()>& reopen_logs, std::chrono::milliseconds interval,
+            const std::function<void()>& look);
 
  private:
   Supervisor(int signals, int failure) : signals_(signals), failure_(failure) {}

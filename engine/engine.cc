@@ -11,8 +11,8 @@
 #include <thread>
 #include <unordered_set>
 
-#include "engine/base/cgroup.h"
 #include "engine/experts/hot_set.h"
+#include "engine/experts/slot_governor.h"
 #include "engine/gguf/mapping_guard.h"
 #include "engine/recent_speed.h"
 #include "engine/running_request.h"
@@ -23,8 +23,7 @@ namespace sirocco {
 namespace {
 
 constexpr std::uint64_t kLeastReserve = 64 * MiB;
-constexpr std::chrono::milliseconds kWatchInterval(500);  // of the memory, where experts have slots
-constexpr std::chrono::milliseconds kPumpInterval(2);     // of reading experts in the background: a few of them at once
+constexpr std::chrono::milliseconds kPumpInterval(2);  // of reading experts in the background: a few of them at once
 
 }  // namespace
 
@@ -42,6 +41,8 @@ struct Engine::State {
   bool closing = false;
   RequestId next_id = 1;
   EngineStatus shown;  // as of the last step
+  MemoryPlan plan;
+  bool pump = false;  // there may be something to do for SlottedExperts
 
   BlockPool blocks;
   std::vector<std::unique_ptr<RunningRequest>> running;  // in order of arrival
@@ -53,9 +54,8 @@ struct Engine::State {
   std::vector<StepSequence> sequences;
   std::vector<SequenceFailure> failures;  // of the last step
   std::vector<float> logits;              // [max_running, vocabulary]
-  std::size_t planned_slots = 0;
-  Clock::time_point watched;  // when the memory was last looked at
   std::thread thread;
+  std::unique_ptr<SlotGovernor> governor;  // where experts have slots; ends before the engine thread
 
   State(EngineParts p, EventSink s, FailureSink f)
       : parts(std::move(p)),
@@ -69,15 +69,16 @@ struct Engine::State {
     states.reserve(parts.max_running);
     shares.reserve(parts.max_running);
     sequences.reserve(parts.max_running);
+    plan = parts.plan;
     counters.kv_blocks = blocks.total();
     counters.kv_blocks_free = blocks.available();
     shown = counters;
   }
 
   Result<void> check_text_bytes(const Prompt& prompt) const;
+  std::vector<std::string> degraded() const;
 
   void loop();
-  void watch_memory();
   bool wait_for_work();
   void admit();
   void drop_cancelled();
@@ -124,6 +125,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Event
   // A budget that was given is kept unless memory really runs out.
   parts.memory_reserve =
       options.memory_budget == 0 ? options.memory_headroom : std::min(options.memory_headroom, kLeastReserve);
+  parts.residency = plan.residency;
   if (parts.slotted != nullptr && !options.hot_set.empty()) {
     if (const auto hot = load_hot_set(options.hot_set, *parts.model)) {
       parts.slotted->preload(*hot);
@@ -147,6 +149,13 @@ std::unique_ptr<Engine> Engine::start(EngineParts parts, EventSink sink, Failure
     pthread_setname_np(pthread_self(), "engine");
     s->loop();
   });
+  if (SlottedExperts* const slotted = state->parts.slotted; slotted != nullptr)
+    state->governor =
+        std::make_unique<SlotGovernor>(*slotted, slotted->slots(), state->parts.memory_reserve, [s = state.get()] {
+          const std::lock_guard lock(s->mutex);
+          s->pump = true;
+          s->wake.notify_one();
+        });
   return std::unique_ptr<Engine>(new Engine(std::move(state)));
 }
 
@@ -218,12 +227,36 @@ void Engine::cancel(RequestId id) {
   state_->wake.notify_one();
 }
 
+Result<void> Engine::set_budget(std::uint64_t bytes, std::function<void(const BudgetReport&)> done) {
+  State& s = *state_;
+  const std::lock_guard lock(s.mutex);
+  if (s.closing) return fail(ErrorCode::shutting_down, "the engine is shutting down");
+  if (s.governor == nullptr)
+    return fail(
+        ErrorCode::unsupported,
+        "all of the model is in memory, mapped from its file, and the kernel takes back what it needs: a budget that "
+        "is smaller takes a restart (memory.budget)");
+  ResidencyPlan residency = s.parts.residency;
+  SIROCCO_CHECK(replan_slots(s.plan, residency, bytes == 0 ? s.parts.plan.budget : bytes));
+  const std::uint64_t reserve = bytes == 0 ? s.parts.memory_reserve : std::min(s.parts.memory_reserve, kLeastReserve);
+  s.governor->set_plan(residency.slots, reserve, [&s, residency, budget = s.plan.budget, done = std::move(done)] {
+    done({.budget = budget,
+          .slots = s.parts.slotted->slots(),
+          .planned_slots = residency.slots,
+          .experts = residency.experts});
+  });
+  return {};
+}
+
 void Engine::close() {
+  std::unique_ptr<SlotGovernor> governor;
   {
     const std::lock_guard lock(state_->mutex);
     state_->closing = true;
+    governor = std::move(state_->governor);
     state_->wake.notify_one();
   }
+  governor.reset();  // its thread takes the lock
   if (state_->thread.joinable()) state_->thread.join();
 }
 
@@ -238,6 +271,9 @@ EngineStatus Engine::status() const {
   const std::lock_guard lock(state_->mutex);
   EngineStatus status = state_->shown;
   for (const auto& request : state_->queued) status.requests.push_back(request->status(false));
+  status.plan = state_->plan;
+  if (state_->governor) status.planned_slots = state_->governor->planned();
+  status.degraded = state_->degraded();
   return status;
 }
 
@@ -246,9 +282,7 @@ const EngineParts& Engine::parts() const {
 }
 
 void Engine::State::loop() {
-  if (parts.slotted != nullptr) planned_slots = parts.slotted->slots();
   while (wait_for_work()) {
-    watch_memory();
     drop_cancelled();
     admit();
     if (running.empty()) {
@@ -268,14 +302,16 @@ void Engine::State::loop() {
   publish();
 }
 
-// Others may need memory that experts have, at any time; they get it within a second.
-void Engine::State::watch_memory() {
-  if (parts.slotted == nullptr || Clock::now() - watched < kWatchInterval) return;
-  watched = Clock::now();
-  const std::size_t now = parts.slotted->slots();
-  const std::size_t wanted =
-      slots_for(memory_status().free(), parts.memory_reserve, parts.slotted->slot_bytes(), now, planned_slots);
-  if (wanted != now) parts.slotted->set_slots(wanted);
+// What does not work as well as it should at this moment. With the lock held.
+std::vector<std::string> Engine::State::degraded() const {
+  std::vector<std::string> reasons = parts.degraded;
+  if (governor == nullptr) return reasons;
+  const std::size_t slots = parts.slotted->slots();
+  if (const std::size_t planned = governor->planned(); slots < planned)
+    reasons.push_back(fmt::format("memory is short: experts have {} of the {} slots planned", slots, planned));
+  if (const std::uint64_t failed = parts.slotted->counters().failures; failed != 0)
+    reasons.push_back(fmt::format("{} reads of experts failed: look at the disk (dmesg)", failed));
+  return reasons;
 }
 
 // False when the engine is to stop.
@@ -283,15 +319,15 @@ bool Engine::State::wait_for_work() {
   const auto has_work = [this] { return closing || !cancelled.empty() || !queued.empty() || !running.empty(); };
   std::unique_lock lock(mutex);
   while (!has_work()) {
+    pump = false;
     lock.unlock();
-    const bool preloading = parts.slotted != nullptr && parts.slotted->pump();
+    const bool more = parts.slotted != nullptr && parts.slotted->pump();
     lock.lock();
-    if (parts.slotted == nullptr) {
-      wake.wait(lock, has_work);
-    } else if (!wake.wait_for(lock, preloading ? kPumpInterval : kWatchInterval, has_work)) {
-      lock.unlock();
-      watch_memory();
-      lock.lock();
+    const auto woken = [&] { return pump || has_work(); };
+    if (more) {
+      wake.wait_for(lock, kPumpInterval, woken);
+    } else {
+      wake.wait(lock, woken);
     }
   }
   return !closing;

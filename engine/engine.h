@@ -2,7 +2,7 @@
 // which takes steps over the rows of all running requests. What happens to a request is told to the EventSink, on the
 // engine thread: it must not wait, and it may be called until close() or the destructor returns.
 //
-// submit, cancel, status and close may be called from any thread.
+// submit, cancel, set_budget, status and close may be called from any thread.
 #pragma once
 
 #include <cstdint>
@@ -103,7 +103,18 @@ struct EngineStatus {
   double decode_tokens_per_s = 0;
   std::uint32_t kv_blocks = 0;
   std::uint32_t kv_blocks_free = 0;
-  std::optional<Error> failure;  // the engine stopped: why
+  std::vector<std::string> degraded;  // what does not work as well as it should, and why
+  MemoryPlan plan;
+  std::size_t planned_slots = 0;  // of experts, that the budget buys
+  std::optional<Error> failure;   // the engine stopped: why
+};
+
+// What another budget has led to.
+struct BudgetReport {
+  std::uint64_t budget = 0;       // bytes
+  std::size_t slots = 0;          // that experts have; fewer than planned where others need the memory
+  std::size_t planned_slots = 0;  // that the budget buys
+  std::size_t experts = 0;        // of the model
 };
 
 // What an Engine is made of; tests bring their own backend.
@@ -113,8 +124,9 @@ struct EngineParts {
   std::optional<Error> chat_error;         // why
   std::shared_ptr<const Model> model;      // null with a fake backend
   std::unique_ptr<ExpertSource> experts;
-  std::uint64_t memory_reserve = 0;   // bytes that slots leave free on the machine and in the cgroup
   SlottedExperts* slotted = nullptr;  // `experts`, where it has slots
+  ResidencyPlan residency;
+  std::uint64_t memory_reserve = 0;  // bytes that slots leave free on the machine and in the cgroup
   std::unique_ptr<Backend> backend;
   std::vector<std::string> warnings;  // what was passed over at the start
   std::vector<std::string> degraded;  // what does not work as well as it should here, and why
@@ -140,6 +152,11 @@ class Engine {
 
   // Ends the request within one step, with what it has: DoneEvent, cancelled. Unknown or ended ids are ignored.
   void cancel(RequestId id);
+
+  // Another memory budget, from here on; 0: the one of the start. Experts' slots give memory back, or take it, before
+  // the next layer is computed; requests go on. `done` is called once, when they have, from a thread of the engine; not
+  // after an error: a budget that cannot work, a model that is all in memory.
+  Result<void> set_budget(std::uint64_t bytes, std::function<void(const BudgetReport&)> done);
 
   // Ends all requests with SHUTTING_DOWN, takes no new ones and stops the engine thread. Idempotent.
   void close();

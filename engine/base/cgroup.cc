@@ -81,12 +81,39 @@ void upwards(const Group& group, const std::function<void(const fs::path&)>& vis
 
 constexpr std::uint64_t kUnlimited = std::uint64_t{1} << 60;  // v1 writes a huge number for "none"
 
-void consider(MemoryStatus& status, std::optional<std::uint64_t> limit, std::uint64_t used) {
-  if (!limit || *limit >= kUnlimited) return;
-  if (!status.cgroup_limit || *limit < *status.cgroup_limit) {
+struct TightestGroup {
+  MemoryStatus status;
+  fs::path folder;
+
+  void consider(const fs::path& at, std::optional<std::uint64_t> limit, std::uint64_t used) {
+    if (folder.empty()) folder = at;
+    if (!limit || *limit >= kUnlimited) return;
+    if (status.cgroup_limit && *limit >= *status.cgroup_limit) return;
     status.cgroup_limit = limit;
     status.cgroup_used = used;
+    folder = at;
   }
+};
+
+TightestGroup tightest_group() {
+  TightestGroup tightest;
+  if (const auto v2 = group("")) {
+    upwards(*v2, [&](const fs::path& at) {
+      const auto used = number(first_line(at / "memory.current").value_or("")).value_or(0);
+      const auto cache = field(at / "memory.stat", "file").value_or(0);
+      tightest.consider(at, number(first_line(at / "memory.max").value_or("max")), used - std::min(used, cache));
+    });
+  }
+  if (const auto v1 = group("memory")) {
+    tightest.folder.clear();  // then v2 has no memory controller
+    upwards(*v1, [&](const fs::path& at) {
+      const auto used = number(first_line(at / "memory.usage_in_bytes").value_or("0")).value_or(0);
+      const auto cache = field(at / "memory.stat", "total_cache").value_or(0);
+      tightest.consider(at, number(first_line(at / "memory.limit_in_bytes").value_or("")),
+                        used - std::min(used, cache));
+    });
+  }
+  return tightest;
 }
 
 }  // namespace
@@ -113,24 +140,14 @@ std::optional<double> cgroup_cpu_quota() {
 }
 
 MemoryStatus memory_status() {
-  MemoryStatus status;
+  MemoryStatus status = tightest_group().status;
   status.total = field("/proc/meminfo", "MemTotal:").value_or(0) * 1024;
   status.available = field("/proc/meminfo", "MemAvailable:").value_or(0) * 1024;
-  if (const auto v2 = group("")) {
-    upwards(*v2, [&](const fs::path& at) {
-      const auto used = number(first_line(at / "memory.current").value_or("0")).value_or(0);
-      const auto cache = field(at / "memory.stat", "file").value_or(0);
-      consider(status, number(first_line(at / "memory.max").value_or("max")), used - std::min(used, cache));
-    });
-  }
-  if (const auto v1 = group("memory")) {
-    upwards(*v1, [&](const fs::path& at) {
-      const auto used = number(first_line(at / "memory.usage_in_bytes").value_or("0")).value_or(0);
-      const auto cache = field(at / "memory.stat", "total_cache").value_or(0);
-      consider(status, number(first_line(at / "memory.limit_in_bytes").value_or("")), used - std::min(used, cache));
-    });
-  }
   return status;
+}
+
+std::string memory_cgroup() {
+  return tightest_group().folder.string();
 }
 
 std::uint64_t MemoryStatus::free() const {

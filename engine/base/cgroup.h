@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 namespace sirocco {
 
@@ -21,6 +22,10 @@ struct MemoryStatus {
 };
 
 MemoryStatus memory_status();
+
+// Folder of the cgroup with the tightest limit on memory, or of this process's own where there is none; empty without
+// cgroups.
+std::string memory_cgroup();
 
 // Resident set size of this process, bytes.
 std::uint64_t resident_bytes();

@@ -1,11 +1,15 @@
 #include "engine/experts/residency.h"
 
+#include <algorithm>
+
 #include "engine/base/bytes.h"
 #include "engine/experts/mapped_experts.h"
 #include "engine/experts/resident_weights.h"
 
 namespace sirocco {
 namespace {
+
+constexpr std::string_view kSlotLine = "expert slots";  // of the plan
 
 void add_mapped_lines(const Model::Sizes& sizes, std::string_view note, MemoryPlan& plan) {
   plan.lines.push_back(
@@ -29,41 +33,40 @@ Result<ResidencyPlan> plan_residency(const std::shared_ptr<const Model>& model, 
   }
   SIROCCO_TRY(const auto files, ModelFiles::open(model->shared_file()));
   SIROCCO_TRY(const auto store, ExpertStore::create(model, files));
-  const std::uint64_t dense = resident_weights_bytes(*model, *files);
-  const std::uint64_t least = others + dense + SlottedExperts::kLeastSlots * store->slot_bytes();
-  if (plan.budget < least)
-    return fail(
-        ErrorCode::out_of_memory,
-        "the memory budget is {}; this model needs at least {} ({} for dense weights, {} for two experts, {} for "
-        "everything else): raise memory.budget, or lower memory.kv_tokens, engine.max_rows_per_step or "
-        "engine.max_running",
-        format_bytes(plan.budget), format_bytes(least), format_bytes(dense),
-        format_bytes(SlottedExperts::kLeastSlots * store->slot_bytes()), format_bytes(others));
-  const std::size_t all = std::size_t{store->layers()} * store->experts();
-  const std::size_t slots = std::min<std::size_t>(all, (plan.budget - others - dense) / store->slot_bytes());
-  plan.lines.push_back({.name = "dense weights", .bytes = dense, .note = "read from the file"});
-  plan.lines.push_back({.name = "expert slots",
-                        .bytes = slots * store->slot_bytes(),
-                        .note = fmt::format("{} of {} experts ({} %), {} each", slots, all, 100 * slots / all,
-                                            format_bytes(store->slot_bytes()))});
+  ResidencyPlan residency = {.experts = std::size_t{store->layers()} * store->experts(),
+                             .slot_bytes = store->slot_bytes(),
+                             .dense_bytes = resident_weights_bytes(*model, *files)};
+  plan.lines.push_back({.name = "dense weights", .bytes = residency.dense_bytes, .note = "read from the file"});
+  plan.lines.push_back({.name = std::string(kSlotLine), .note = {}});
+  SIROCCO_CHECK(replan_slots(plan, residency, plan.budget));
   plan.lines.push_back({.name = "experts",
                         .bytes = sizes.expert_bytes,
                         .note = store->files().direct() ? "read from disk when wanted"
                                                         : "read from disk when wanted, through the page cache: the "
                                                           "file system has no O_DIRECT",
                         .charged = false});
-  return ResidencyPlan{.slots = slots};
+  return residency;
 }
 
-std::size_t slots_for(std::uint64_t free, std::uint64_t reserve, std::uint64_t slot_bytes, std::size_t now,
-                      std::size_t planned) {
-  if (free < reserve / 2) {
-    const std::uint64_t missing = (reserve - free + slot_bytes - 1) / slot_bytes;
-    const std::size_t spare = now - std::min(now, SlottedExperts::kLeastSlots);
-    return now - std::min<std::uint64_t>(missing, spare);
-  }
-  if (free <= reserve) return now;
-  return std::min<std::uint64_t>(planned, now + (free - reserve) / slot_bytes);
+Result<void> replan_slots(MemoryPlan& plan, ResidencyPlan& residency, std::uint64_t budget) {
+  const auto line =
+      std::find_if(plan.lines.begin(), plan.lines.end(), [](const MemoryPlan::Line& l) { return l.name == kSlotLine; });
+  const std::uint64_t fixed = plan.charged() - line->bytes;
+  const std::uint64_t two = SlottedExperts::kLeastSlots * residency.slot_bytes;
+  if (budget < fixed + two)
+    return fail(
+        ErrorCode::out_of_memory,
+        "the memory budget is {}; this model needs at least {} ({} for dense weights, {} for two experts, {} for "
+        "everything else): raise memory.budget, or lower memory.kv_tokens, engine.max_rows_per_step or "
+        "engine.max_running",
+        format_bytes(budget), format_bytes(fixed + two), format_bytes(residency.dense_bytes), format_bytes(two),
+        format_bytes(fixed - residency.dense_bytes));
+  residency.slots = std::min<std::size_t>(residency.experts, (budget - fixed) / residency.slot_bytes);
+  plan.budget = budget;
+  line->bytes = residency.slots * residency.slot_bytes;
+  line->note = fmt::format("{} of {} experts ({} %), {} each", residency.slots, residency.experts,
+                           100 * residency.slots / residency.experts, format_bytes(residency.slot_bytes));
+  return {};
 }
 
 Result<Residency> make_residency(std::shared_ptr<const Model> model, ResidencyOptions options) {

@@ -16,15 +16,16 @@ namespace sirocco {
 
 struct ResidencyPlan {
   std::size_t slots = 0;  // 0: nothing is copied, leases point into the mapping
+  std::size_t experts = 0;
+  std::uint64_t slot_bytes = 0;
+  std::uint64_t dense_bytes = 0;  // that are read from the file
 };
 
 // Adds the weights' lines to a plan that has all others. Error: OUT_OF_MEMORY with the smallest workable budget.
 Result<ResidencyPlan> plan_residency(const std::shared_ptr<const Model>& model, MemoryPlan& plan);
 
-// How many slots there should be now, between two and those planned: as many fewer as it takes to leave `reserve` bytes
-// of memory free once less than half of that is, and more again when there is room for them.
-std::size_t slots_for(std::uint64_t free, std::uint64_t reserve, std::uint64_t slot_bytes, std::size_t now,
-                      std::size_t planned);
+// The same for another budget, while slots are in use: the plan and the number of slots it buys. Error: as above.
+Result<void> replan_slots(MemoryPlan& plan, ResidencyPlan& residency, std::uint64_t budget);
 
 struct Residency {
   std::shared_ptr<const Model> model;  // to compute with

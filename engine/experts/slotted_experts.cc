@@ -30,6 +30,10 @@ void add(std::atomic<std::uint64_t>& counter, std::uint64_t n) {
   counter.fetch_add(n, std::memory_order_relaxed);
 }
 
+std::uint64_t nanoseconds_since(std::chrono::steady_clock::time_point begin) {
+  return static_cast<std::uint64_t>(std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count());
+}
+
 }  // namespace
 
 Result<std::unique_ptr<SlottedExperts>> SlottedExperts::create(std::unique_ptr<ExpertStore> store,
@@ -50,6 +54,7 @@ SlottedExperts::SlottedExperts(std::unique_ptr<ExpertStore> store, std::unique_p
     uses_[i].expert = {.layer = static_cast<std::uint32_t>(i / store_->experts()),
                        .index = static_cast<std::uint32_t>(i % store_->experts())};
   in_layer_.assign(store_->layers(), 0);
+  counters_ = std::vector<Counters>(store_->layers());
   wanted_.reserve(store_->experts());
 }
 
@@ -58,7 +63,7 @@ SlottedExperts::~SlottedExperts() {
   if (slab_ != nullptr) munmap(slab_, slab_bytes_);
 }
 
-// Addresses for all experts; memory is there once a slot is written to, and given back by set_slots().
+// Addresses for all experts; memory is there once a slot is written to, until its slot is given back.
 Result<void> SlottedExperts::allocate(std::size_t slots) {
   slots = std::min(slots, slot_of_.size());
   slab_bytes_ = slot_of_.size() * store_->slot_bytes();
@@ -74,13 +79,24 @@ Result<void> SlottedExperts::allocate(std::size_t slots) {
   candidates_.reserve(slots_.size());
   candidate_slots_.reserve(slots_.size());
   set_slots(slots);
+  follow_wish();
   return {};
 }
 
 void SlottedExperts::set_slots(std::size_t slots) {
-  slots = std::clamp(slots, std::min(kLeastSlots, slots_.size()), slots_.size());
-  take_arrivals(false);
+  wished_ = std::clamp(slots, std::min(kLeastSlots, slots_.size()), slots_.size());
+}
+
+// Experts that are being read keep their slots until they have arrived.
+void SlottedExperts::follow_wish() {
+  const std::size_t slots = wished_;
+  if (usable_ > slots) take_arrivals(false);
   while (usable_ > slots && give_back_one()) {
+  }
+  if (usable_ > slots) {  // at the cost of what was read ahead
+    forget_guesses();
+    while (usable_ > slots && give_back_one()) {
+    }
   }
   std::vector<std::size_t> added;
   for (std::size_t at = 0; at < slots_.size() && usable_ < slots; ++at) {
@@ -114,7 +130,10 @@ void SlottedExperts::request(std::uint32_t layer, std::span<const WantedExpert> 
   if (layer <= layer_) ++token_;  // the first layer of a step, or the only one
   empty_failed();
   layer_ = layer;
+  guesses_.clear();
+  if (usable_ != wished_) follow_wish();
   prompt_ = rows >= kPromptRows;
+  Counters& counters = counters_[layer];
   wanted_.clear();
   next_miss_ = 0;
   for (const WantedExpert& expert : wanted) {
@@ -123,40 +142,53 @@ void SlottedExperts::request(std::uint32_t layer, std::span<const WantedExpert> 
     count_use(uses_[number(id)], token_, static_cast<double>(expert.rows) / rows);
     const std::int32_t at = slot_of_[number(id)];
     if (at < 0) {
-      add(counters_.misses, 1);
+      add(counters.misses, 1);
       continue;
     }
     Slot& slot = slots_[static_cast<std::size_t>(at)];
     ++slot.pins;  // before any miss looks for a slot
+    wanted_.back().placed = true;
     wanted_.back().hit = !slot.guessed && slot.missing == 0;
-    add(wanted_.back().hit ? counters_.hits : counters_.misses, 1);
-    if (slot.guessed) add(counters_.foreseen, 1);
+    add(wanted_.back().hit ? counters.hits : counters.misses, 1);
+    if (slot.guessed) add(counters.foreseen, 1);
     wanted_under_way_ += static_cast<std::size_t>(std::popcount(slot.missing));
     if (slot.passing && !prompt_) {
       slot.passing = false;
       --passing_;
     }
   }
-  guesses_.clear();
-  foreseen_.clear();
-  if (any_guessed_)
-    for (Slot& slot : slots_) slot.guessed = false;  // a wrong guess leaves like any other
-  any_guessed_ = false;
+  forget_guesses();
   start_misses();
+}
+
+// From here on they leave like any other.
+void SlottedExperts::forget_guesses() {
+  foreseen_.clear();
+  if (!any_guessed_) return;
+  for (Slot& slot : slots_) slot.guessed = false;
+  any_guessed_ = false;
 }
 
 // Gives slots to the misses that have none, in order, as long as there are any.
 void SlottedExperts::start_misses() {
   transfers_.clear();
   for (; next_miss_ < wanted_.size(); ++next_miss_) {
-    const ExpertId id = {.layer = layer_, .index = wanted_[next_miss_].index};
-    if (slot_of_[number(id)] >= 0) continue;
+    if (wanted_[next_miss_].placed) continue;  // even if it has left again, computed with
     std::size_t at = 0;
     if (!find_slot(false, at)) break;
-    load(id, at, false);
+    load({.layer = layer_, .index = wanted_[next_miss_].index}, at, false);
+    wanted_[next_miss_].placed = true;
   }
   wanted_under_way_ += transfers_.size();
-  if (!transfers_.empty()) queue_->submit(transfers_);
+  submit();
+}
+
+// What load() has appended to transfers_.
+void SlottedExperts::submit() {
+  if (transfers_.empty()) return;
+  if (under_way_ == 0) reading_since_ = std::chrono::steady_clock::now();
+  under_way_ += transfers_.size();
+  queue_->submit(transfers_);
 }
 
 // Its transfers are appended to transfers_.
@@ -171,12 +203,12 @@ void SlottedExperts::load(ExpertId expert, std::size_t at, bool guessed) {
   slot.missing = static_cast<std::uint8_t>((1U << layout.count) - 1U);
   if (slot.passing) ++passing_;
   slot_of_[number(expert)] = static_cast<std::int32_t>(at);
-  ++in_layer_[expert.layer];
+  counters_[expert.layer].slots = ++in_layer_[expert.layer];
   for (std::uint32_t extent = 0; extent < layout.count; ++extent) {
     const ExpertStore::Extent& read = layout.extents.at(extent);
     transfers_.push_back(
         store_->files().transfer(read.place, memory_of(at) + read.in_slot, at << kExtentBits | extent));
-    add(counters_.bytes_read, transfers_.back().bytes);
+    add(counters_[expert.layer].bytes_read, transfers_.back().bytes);
   }
 }
 
@@ -205,7 +237,7 @@ void SlottedExperts::start_guesses() {
     any_guessed_ = true;
     guesses_.pop_back();
   }
-  if (!transfers_.empty()) queue_->submit(transfers_);
+  submit();
 }
 
 void SlottedExperts::preload(std::span<const ExpertId> experts) {
@@ -215,8 +247,10 @@ void SlottedExperts::preload(std::span<const ExpertId> experts) {
 }
 
 bool SlottedExperts::pump() {
-  if (preload_.empty() && preloading_ == 0) return false;
+  if (preload_.empty() && preloading_ == 0 && usable_ == wished_) return false;
   take_arrivals(false);
+  empty_failed();
+  follow_wish();
   transfers_.clear();
   while (!preload_.empty() && !free_.empty() && wanted_under_way_ == 0 && preloading_ < kPreloading) {
     const ExpertId expert = preload_.back();
@@ -233,8 +267,8 @@ bool SlottedExperts::pump() {
     preloading_ += store_->layout(expert).count;
   }
   if (free_.empty()) preload_.clear();
-  if (!transfers_.empty()) queue_->submit(transfers_);
-  return !preload_.empty() || preloading_ != 0;
+  submit();
+  return !preload_.empty() || preloading_ != 0 || usable_ != wished_;
 }
 
 std::vector<ExpertId> SlottedExperts::hot_set() const {
@@ -288,7 +322,7 @@ bool SlottedExperts::find_slot(bool for_guess, std::size_t& found) {
                                  .slots = usable_,
                                  .in_layer = in_layer_};
   found = candidate_slots_[policy_->choose(candidates_, moment)];
-  add(counters_.evictions, 1);
+  add(counters_[slots_[found].expert.layer].evictions, 1);
   empty(found);
   free_.pop_back();
   return true;
@@ -297,7 +331,7 @@ bool SlottedExperts::find_slot(bool for_guess, std::size_t& found) {
 void SlottedExperts::empty(std::size_t at) {
   Slot& slot = slots_[at];
   slot_of_[number(slot.expert)] = -1;
-  --in_layer_[slot.expert.layer];
+  counters_[slot.expert.layer].slots = --in_layer_[slot.expert.layer];
   if (slot.passing) --passing_;
   slot = Slot();
   slot.state = SlotState::empty;
@@ -306,7 +340,7 @@ void SlottedExperts::empty(std::size_t at) {
 
 // Whoever wanted them has been told; the next to want one tries again.
 void SlottedExperts::empty_failed() {
-  if (counters_.failures == emptied_failures_) return;
+  if (failures_ == emptied_failures_) return;
   for (std::size_t at = 0; at < slots_.size(); ++at) {
     if (slots_[at].state != SlotState::failed || slots_[at].pins != 0) continue;
     empty(at);
@@ -319,8 +353,7 @@ void SlottedExperts::take_arrivals(bool wait) {
   if (wait) {
     const auto begin = std::chrono::steady_clock::now();
     queue_->collect(arrivals_, true);
-    const auto waited = std::chrono::steady_clock::now() - begin;
-    add(counters_.wait_ns, static_cast<std::uint64_t>(std::chrono::nanoseconds(waited).count()));
+    add(counters_[layer_].wait_ns, nanoseconds_since(begin));
   } else {
     queue_->collect(arrivals_, false);
   }
@@ -341,11 +374,15 @@ void SlottedExperts::take_arrivals(bool wait) {
       continue;
     } else {
       // The others of its reads still write to the slot: it fails when all have ended.
-      if (slot.error == 0) add(counters_.failures, 1);
+      if (slot.error == 0) {
+        add(counters_[slot.expert.layer].failures, 1);
+        ++failures_;
+      }
       slot.error = arrival.error;
       slot.missing = static_cast<std::uint8_t>(slot.missing & ~(1U << extent));
     }
     if (slot.missing == 0) slot.state = slot.error == 0 ? SlotState::ready : SlotState::failed;
+    if (--under_way_ == 0) reading_ns_ += nanoseconds_since(reading_since_);
   }
   start_guesses();
 }
@@ -414,22 +451,21 @@ void SlottedExperts::release(ExpertId expert) {
   --slots_[at].pins;
 }
 
-std::uint64_t SlottedExperts::resident_slot_bytes() const {
-  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  std::vector<unsigned char> resident(slab_bytes_ / page);
-  if (mincore(slab_, slab_bytes_, resident.data()) != 0) return 0;
-  return page * static_cast<std::uint64_t>(
-                    std::count_if(resident.begin(), resident.end(), [](unsigned char p) { return (p & 1U) != 0; }));
+ExpertCounters SlottedExperts::counters(std::uint32_t layer) const {
+  const Counters& counters = counters_[layer];
+  return {.hits = counters.hits,
+          .misses = counters.misses,
+          .foreseen = counters.foreseen,
+          .evictions = counters.evictions,
+          .bytes_read = counters.bytes_read,
+          .failures = counters.failures,
+          .wait_ns = counters.wait_ns};
 }
 
 ExpertCounters SlottedExperts::counters() const {
-  return {.hits = counters_.hits,
-          .misses = counters_.misses,
-          .foreseen = counters_.foreseen,
-          .evictions = counters_.evictions,
-          .bytes_read = counters_.bytes_read,
-          .failures = counters_.failures,
-          .wait_ns = counters_.wait_ns};
+  ExpertCounters sum;
+  for (std::uint32_t layer = 0; layer < layers(); ++layer) sum = sum + counters(layer);
+  return sum;
 }
 
 }  // namespace sirocco

@@ -3,10 +3,11 @@
 // projection as soon as it has arrived. Which expert leaves is EvictionPolicy's choice; what an answer is never depends
 // on it.
 //
-// Owned by the Engine, called from the engine thread; counters() from any.
+// Owned by the Engine, called from the engine thread; set_slots() and counters() from any.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -20,7 +21,7 @@
 
 namespace sirocco {
 
-// Since the start.
+// Since the start; of a layer, or of all.
 struct ExpertCounters {
   std::uint64_t hits = 0;  // experts wanted by a layer and resident
   std::uint64_t misses = 0;
@@ -72,13 +73,13 @@ class SlottedExperts final : public ExpertSource {
   Lease lease(ExpertId expert) override;
   Error failure(ExpertId expert) const override;
 
-  // Between steps: gives memory back until so many slots are left, or takes it again; at least kLeastSlots, at most one
-  // for each expert. Experts being read keep their slots: another call gets those.
+  // So many slots are wanted from here on; at least kLeastSlots, at most one for each expert. Memory is given back, or
+  // taken again, before the next layer or by pump(), whichever comes first. From any thread.
   void set_slots(std::size_t slots);
 
   // Reads these into free slots in the background, the first ones first: pump() does, while nothing else is read.
   void preload(std::span<const ExpertId> experts);
-  // Between steps. True while there is something to preload: to be called again within some milliseconds.
+  // Between steps. True while there is more to do in the background: to be called again within some milliseconds.
   bool pump();
   // The experts in memory, the most useful first.
   std::vector<ExpertId> hot_set() const;
@@ -86,10 +87,15 @@ class SlottedExperts final : public ExpertSource {
   void set_foresight(bool on) { foresight_ = on; }
   std::size_t slots() const { return usable_; }            // from any thread
   std::size_t experts() const { return slot_of_.size(); }  // of the model
-  std::uint64_t resident_slot_bytes() const;               // that the slots take now, as the kernel counts
   std::uint64_t slot_bytes() const { return store_->slot_bytes(); }
   std::string_view queue_kind() const { return queue_->kind(); }
-  ExpertCounters counters() const;
+  std::uint32_t layers() const { return store_->layers(); }
+  ExpertCounters counters(std::uint32_t layer) const;
+  ExpertCounters counters() const;  // of all layers
+  std::uint32_t slots_of(std::uint32_t layer) const { return counters_[layer].slots; }
+  std::uint64_t reading_ns() const {
+    return reading_ns_;
+  }  // for which reads were under way, as the engine thread saw it
 
  private:
   enum class SlotState : std::uint8_t { absent, empty, loading, ready, failed };  // absent: without memory
@@ -107,6 +113,7 @@ class SlottedExperts final : public ExpertSource {
   struct Wanted {
     std::uint32_t index = 0;
     bool hit = false;
+    bool placed = false;  // it was in a slot when it was asked for, or has been given one
     bool leased = false;
     bool done = false;
   };
@@ -116,6 +123,9 @@ class SlottedExperts final : public ExpertSource {
   std::byte* memory_of(std::size_t slot) const { return slab_ + slot * store_->slot_bytes(); }
   std::size_t number(ExpertId expert) const { return std::size_t{expert.layer} * store_->experts() + expert.index; }
   bool has(const Slot& slot, std::initializer_list<Projection> projections) const;
+  void follow_wish();
+  void forget_guesses();
+  void submit();
   void start_misses();
   void start_guesses();
   void load(ExpertId expert, std::size_t slot, bool guessed);
@@ -136,10 +146,11 @@ class SlottedExperts final : public ExpertSource {
 
   std::vector<Slot> slots_;  // one for each expert; those that have memory are used
   std::atomic<std::size_t> usable_ = 0;
+  std::atomic<std::size_t> wished_ = 0;
   std::vector<std::size_t> free_;
   std::vector<std::int32_t> slot_of_;    // [layers * experts], -1: in none
   std::vector<ExpertUse> uses_;          // likewise, of every expert
-  std::vector<std::uint32_t> in_layer_;  // slots of each layer
+  std::vector<std::uint32_t> in_layer_;  // slots of each layer; the engine thread's copy of Counters::slots
   std::size_t passing_ = 0;              // slots that are
 
   bool foresight_ = false;  // for answers, too
@@ -162,8 +173,13 @@ class SlottedExperts final : public ExpertSource {
 
   struct Counters {
     std::atomic<std::uint64_t> hits, misses, foreseen, evictions, bytes_read, failures, wait_ns;
+    std::atomic<std::uint32_t> slots;
   };
-  Counters counters_ = {};
+  std::vector<Counters> counters_;  // of each layer
+  std::size_t under_way_ = 0;       // transfers
+  std::chrono::steady_clock::time_point reading_since_;
+  std::atomic<std::uint64_t> reading_ns_ = 0;
+  std::uint64_t failures_ = 0;
   std::uint64_t emptied_failures_ = 0;
 };
 

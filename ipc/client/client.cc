@@ -279,4 +279,8 @@ ClientResult<wire::StatusReport> Client::status() {
   return ask<wire::StatusReport>(wire::Status{});
 }
 
+ClientResult<wire::BudgetReport> Client::set_budget(std::uint64_t bytes) {
+  return ask<wire::BudgetReport>(wire::SetBudget{.bytes = bytes});
+}
+
 }  // namespace sirocco

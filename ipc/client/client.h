@@ -71,6 +71,8 @@ class Client {
   ClientResult<std::vector<std::int32_t>> tokenize(const wire::Tokenize& request);
   ClientResult<std::string> detokenize(const wire::Detokenize& request);
   ClientResult<wire::StatusReport> status();
+  // On the socket for administration.
+  ClientResult<wire::BudgetReport> set_budget(std::uint64_t bytes);
 
   // One level below. The descriptor is readable when receive() has something, for programs with a poll loop.
   struct Received {

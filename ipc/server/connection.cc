@@ -147,6 +147,13 @@ void Connection::on_message(std::uint64_t id, wire::Status) {
   if (const auto key = begin(id, {})) handler_.on_status(*key, peer_);
 }
 
+void Connection::on_message(std::uint64_t id, wire::SetBudget budget) {
+  if (!peer_.admin) {
+    return refuse(id, ErrorCode::permission_denied, "SetBudget: only on the socket for administration");
+  }
+  if (const auto key = begin(id, {})) handler_.on_set_budget(*key, peer_, budget);
+}
+
 void Connection::on_message(std::uint64_t id, wire::Cancel) {
   const auto request = in_flight_.find(id);
   if (request == in_flight_.end() || !request->second.cancellable) return;

@@ -31,6 +31,7 @@ struct Peer {
   uid_t uid = 0;
   gid_t gid = 0;
   pid_t pid = 0;
+  bool admin = false;  // it came through the socket for administration
 };
 
 class Handler {
@@ -44,6 +45,8 @@ class Handler {
   virtual void on_tokenize(RequestKey key, const Peer& peer, wire::Tokenize tokenize) = 0;
   virtual void on_detokenize(RequestKey key, const Peer& peer, wire::Detokenize detokenize) = 0;
   virtual void on_status(RequestKey key, const Peer& peer) = 0;
+  // Of administrators only: the server has refused the others.
+  virtual void on_set_budget(RequestKey key, const Peer& peer, wire::SetBudget budget) = 0;
 
   // The client wants this Generate to end: the answer to it is Done with the reason cancelled. May come more than once,
   // and may cross the ending.

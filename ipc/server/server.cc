@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -13,6 +14,7 @@
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <deque>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -29,9 +31,10 @@ namespace asio = boost::asio;
 
 class Server::Loop {
  public:
-  Loop(ListeningSocket socket, const ServerLimits& limits, Handler& handler)
-      : file_(std::move(socket)), limits_(limits), handler_(handler), acceptor_(context_), retry_(context_) {
-    acceptor_.assign(asio::local::stream_protocol(), file_->take());
+  Loop(ListeningSocket socket, const ServerLimits& limits, Handler& handler, std::optional<AdminSocket> admin)
+      : limits_(limits), handler_(handler), any_admin_(admin && admin->anybody) {
+    doors_.emplace_back(context_, std::move(socket), false);
+    if (admin) doors_.emplace_back(context_, std::move(admin->socket), true);
   }
 
   void start();
@@ -42,8 +45,20 @@ class Server::Loop {
  private:
   using Socket = Connection::Socket;
 
-  void accept();
-  void on_accept(const boost::system::error_code& error, Socket socket);
+  // Where clients come in.
+  struct Door {
+    Door(asio::io_context& context, ListeningSocket socket, bool for_admins)
+        : file(std::move(socket)), acceptor(context), retry(context), admin(for_admins) {
+      acceptor.assign(asio::local::stream_protocol(), file.take());
+    }
+    ListeningSocket file;
+    asio::local::stream_protocol::acceptor acceptor;
+    asio::steady_timer retry;  // after accept() ran out of descriptors
+    bool admin;
+  };
+
+  void accept(Door& door);
+  void on_accept(Door& door, const boost::system::error_code& error, Socket socket);
   bool admit(Socket& socket, const Peer& peer);
   void remove(ConnectionId id);
   void deliver();
@@ -51,11 +66,10 @@ class Server::Loop {
 
   // Of the I/O thread.
   asio::io_context context_{1};
-  std::optional<ListeningSocket> file_;
+  std::deque<Door> doors_;
   const ServerLimits limits_;
   Handler& handler_;
-  asio::local::stream_protocol::acceptor acceptor_;
-  asio::steady_timer retry_;  // after accept() ran out of descriptors
+  const bool any_admin_;
   std::unordered_map<ConnectionId, std::shared_ptr<Connection>> table_;
   ConnectionId next_id_ = 1;
   bool stopping_ = false;
@@ -88,7 +102,7 @@ void block_signals() {
 
 void Server::Loop::start() {
   work_.emplace(context_.get_executor());
-  accept();
+  for (Door& door : doors_) accept(door);
   thread_ = std::thread([this] {
     block_signals();
     ::pthread_setname_np(::pthread_self(), "sirocco-io");
@@ -96,15 +110,17 @@ void Server::Loop::start() {
   });
 }
 
-void Server::Loop::accept() {
-  acceptor_.async_accept(
-      [this](const boost::system::error_code& error, Socket socket) { on_accept(error, std::move(socket)); });
+void Server::Loop::accept(Door& door) {
+  door.acceptor.async_accept([this, &door](const boost::system::error_code& error, Socket socket) {
+    on_accept(door, error, std::move(socket));
+  });
 }
 
-void Server::Loop::on_accept(const boost::system::error_code& error, Socket socket) {
+void Server::Loop::on_accept(Door& door, const boost::system::error_code& error, Socket socket) {
   if (stopping_) return;
   if (!error) {
-    const auto peer = credentials(socket.native_handle());
+    auto peer = credentials(socket.native_handle());
+    if (peer) peer->admin = door.admin;
     if (peer && admit(socket, *peer)) {
       const ConnectionId id = next_id_++;
       const auto connection =
@@ -113,32 +129,41 @@ void Server::Loop::on_accept(const boost::system::error_code& error, Socket sock
       connection_count_.store(table_.size(), std::memory_order_relaxed);
       connection->start();
     }
-    return accept();
+    return accept(door);
   }
-  if (error == boost::system::errc::connection_aborted) return accept();  // the client gave up meanwhile
+  if (error == boost::system::errc::connection_aborted) return accept(door);  // the client gave up meanwhile
   // Out of descriptors or memory: those who are connected go on, and the others wait in the backlog.
   constexpr std::chrono::milliseconds kPause{100};
   spdlog::warn("cannot accept a client: {}; trying again in {} ms", error.message(), kPause.count());
-  retry_.expires_after(kPause);
-  retry_.async_wait([this](const boost::system::error_code& cancelled) {
-    if (!cancelled && !stopping_) accept();
+  door.retry.expires_after(kPause);
+  door.retry.async_wait([this, &door](const boost::system::error_code& cancelled) {
+    if (!cancelled && !stopping_) accept(door);
   });
 }
 
 // Says why not, and leaves the socket to be closed.
 bool Server::Loop::admit(Socket& socket, const Peer& peer) {
-  const auto of_uid = static_cast<std::size_t>(
-      std::ranges::count_if(table_, [&](const auto& entry) { return entry.second->peer().uid == peer.uid; }));
+  const auto count = [&](auto&& of) {
+    return static_cast<std::size_t>(
+        std::ranges::count_if(table_, [&](const auto& entry) { return of(entry.second->peer()); }));
+  };
+  const std::size_t alike = count([&](const Peer& other) { return other.admin == peer.admin; });
+  const std::size_t of_uid = count([&](const Peer& other) { return !other.admin && other.uid == peer.uid; });
+  auto code = wire::ErrorCode::too_many_connections;
   std::string reason;
-  if (table_.size() >= limits_.connections) {
-    reason = fmt::format("the daemon has {} connections, its limit", table_.size());
-  } else if (of_uid >= limits_.connections_per_uid) {
+  if (peer.admin && !any_admin_ && peer.uid != 0 && peer.uid != ::geteuid()) {
+    code = wire::ErrorCode::permission_denied;
+    reason = fmt::format("user {} may not administer this daemon", peer.uid);
+  } else if (alike >= (peer.admin ? limits_.admin_connections : limits_.connections)) {
+    reason = fmt::format("the daemon has {} connections, its limit", alike);
+  } else if (!peer.admin && of_uid >= limits_.connections_per_uid) {
     reason = fmt::format("user {} has {} connections, the limit: close one", peer.uid, of_uid);
   } else {
     return true;
   }
   spdlog::debug("user {}, pid {}: {}", peer.uid, peer.pid, reason);
-  const auto frame = wire::encode(wire::Error{wire::ErrorCode::too_many_connections, reason, 1000}, 0);
+  const auto frame =
+      wire::encode(wire::Error{code, reason, code == wire::ErrorCode::permission_denied ? 0U : 1000U}, 0);
   // A new socket has room for one small frame.
   (void)::send(socket.native_handle(), frame.data(), frame.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   return false;
@@ -174,8 +199,10 @@ void Server::Loop::deliver() {
 void Server::Loop::shut_down() {
   stopping_ = true;
   boost::system::error_code ignored;
-  acceptor_.close(ignored);
-  retry_.cancel();
+  for (Door& door : doors_) {
+    door.acceptor.close(ignored);
+    door.retry.cancel();
+  }
   deliver();
   const auto connections = table_;  // closing one removes it from the table
   for (const auto& [id, connection] : connections) connection->shut_down();
@@ -186,11 +213,11 @@ void Server::Loop::stop() {
   if (!thread_.joinable()) return;
   asio::post(context_, [this] { shut_down(); });
   thread_.join();
-  file_.reset();
+  doors_.clear();
 }
 
-Server::Server(ListeningSocket socket, const ServerLimits& limits, Handler& handler)
-    : loop_(std::make_unique<Loop>(std::move(socket), limits, handler)) {}
+Server::Server(ListeningSocket socket, const ServerLimits& limits, Handler& handler, std::optional<AdminSocket> admin)
+    : loop_(std::make_unique<Loop>(std::move(socket), limits, handler, std::move(admin))) {}
 
 Server::~Server() {
   stop();

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 
 #include "ipc/server/handler.h"
 #include "ipc/server/listening_socket.h"
@@ -12,10 +13,17 @@
 
 namespace sirocco {
 
+// A second socket, on which the daemon itself may be changed.
+struct AdminSocket {
+  ListeningSocket socket;
+  // Who gets past the file's permissions: everybody, for a file that a group owns; else root and the daemon's own user.
+  bool anybody = false;
+};
+
 class Server {
  public:
   // Nothing is accepted before start(). The handler must outlive the server.
-  Server(ListeningSocket socket, const ServerLimits& limits, Handler& handler);
+  Server(ListeningSocket socket, const ServerLimits& limits, Handler& handler, std::optional<AdminSocket> admin = {});
   ~Server();  // stop()
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -25,7 +33,7 @@ class Server {
   // From any thread; never waits for a client or the I/O thread. Messages of one thread keep their order.
   void send(RequestKey key, wire::Message message);
 
-  // Clients connected now. From any thread.
+  // Clients connected now, administrators included. From any thread.
   std::size_t connections() const;
 
   // Refuses new clients, ends every request in flight with SHUTTING_DOWN, gives slow clients flush_timeout to read it,

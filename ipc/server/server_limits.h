@@ -9,6 +9,7 @@ namespace sirocco {
 struct ServerLimits {
   std::size_t connections = 1024;
   std::size_t connections_per_uid = 64;
+  std::size_t admin_connections = 16;               // not counted with the others: an administrator always gets in
   std::size_t in_flight = 8;                        // requests of one connection
   std::size_t queued_bytes = std::size_t{1} << 20;  // of one connection: above it, a request ends with SLOW_CONSUMER
   std::chrono::milliseconds hello_timeout{5000};    // from connecting to the whole Hello

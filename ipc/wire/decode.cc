@@ -203,6 +203,9 @@ Status convert(const fbs::Status&, Converter&) {
 
 std::optional<ExpertReport> expert_report(const fbs::ExpertReport* from, Converter& c) {
   if (from == nullptr) return std::nullopt;
+  const auto layer = [](const fbs::ExpertLayer* f) {
+    return ExpertLayer{f->slots(), f->hits(), f->misses(), f->evictions(), f->bytes_read(), f->waited_ms()};
+  };
   return ExpertReport{.slots = from->slots(),
                       .experts = from->experts(),
                       .hits = from->hits(),
@@ -211,7 +214,10 @@ std::optional<ExpertReport> expert_report(const fbs::ExpertReport* from, Convert
                       .bytes_read = from->bytes_read(),
                       .failures = from->failures(),
                       .waited_ms = from->waited_ms(),
-                      .reads = c.text(from->reads())};
+                      .reads = c.text(from->reads()),
+                      .planned_slots = from->planned_slots(),
+                      .reading_ms = from->reading_ms(),
+                      .layers = c.list(from->layers(), layer)};
 }
 
 StatusReport convert(const fbs::StatusReport& from, Converter& c) {
@@ -242,6 +248,15 @@ StatusReport convert(const fbs::StatusReport& from, Converter& c) {
           .connections = from.connections(),
           .active = c.list(from.active(), request),
           .experts = expert_report(from.experts(), c)};
+}
+
+SetBudget convert(const fbs::SetBudget& from, Converter&) {
+  return {.bytes = from.bytes()};
+}
+
+BudgetReport convert(const fbs::BudgetReport& from, Converter&) {
+  return {
+      .bytes = from.bytes(), .slots = from.slots(), .planned_slots = from.planned_slots(), .experts = from.experts()};
 }
 
 template <class Table>
@@ -289,6 +304,10 @@ tl::expected<Message, WireError> decode_aligned(MessageType type, std::span<cons
       return verified<fbs::Status>(type, payload);
     case MessageType::status_report:
       return verified<fbs::StatusReport>(type, payload);
+    case MessageType::set_budget:
+      return verified<fbs::SetBudget>(type, payload);
+    case MessageType::budget_report:
+      return verified<fbs::BudgetReport>(type, payload);
   }
   return refuse(ErrorCode::unknown_type, "message type {} is not one of this version's 1 to {}",
                 static_cast<unsigned>(type), std::variant_size_v<Message>);

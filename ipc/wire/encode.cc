@@ -136,8 +136,12 @@ Offset<fbs::Status> build(Builder& b, const Status&) {
 
 Offset<fbs::ExpertReport> build(Builder& b, const std::optional<ExpertReport>& m) {
   if (!m) return 0;
+  const auto layers = list(b, m->layers, [&b](const ExpertLayer& layer) {
+    return fbs::CreateExpertLayer(b, layer.slots, layer.hits, layer.misses, layer.evictions, layer.bytes_read,
+                                  layer.waited_ms);
+  });
   return fbs::CreateExpertReport(b, m->slots, m->experts, m->hits, m->misses, m->evictions, m->bytes_read, m->failures,
-                                 m->waited_ms, text(b, m->reads));
+                                 m->waited_ms, text(b, m->reads), m->planned_slots, m->reading_ms, layers);
 }
 
 Offset<fbs::StatusReport> build(Builder& b, const StatusReport& m) {
@@ -153,6 +157,14 @@ Offset<fbs::StatusReport> build(Builder& b, const StatusReport& m) {
                                  m.requests_failed, m.tokens_prefilled, m.tokens_generated, m.prefill_tokens_per_s,
                                  m.decode_tokens_per_s, m.uptime_ms, text(b, m.backend), text(b, m.isa), m.threads,
                                  m.connections, active, build(b, m.experts));
+}
+
+Offset<fbs::SetBudget> build(Builder& b, const SetBudget& m) {
+  return fbs::CreateSetBudget(b, m.bytes);
+}
+
+Offset<fbs::BudgetReport> build(Builder& b, const BudgetReport& m) {
+  return fbs::CreateBudgetReport(b, m.bytes, m.slots, m.planned_slots, m.experts);
 }
 
 }  // namespace

@@ -39,6 +39,7 @@ inline constexpr std::size_t kMaxFeatures = 64;
 inline constexpr std::size_t kMaxReasons = 16;
 inline constexpr std::size_t kMaxMemoryItems = 64;
 inline constexpr std::size_t kMaxActiveRequests = 256;
+inline constexpr std::size_t kMaxLayers = 512;
 
 // Ranges
 inline constexpr float kMaxTemperature = 100;

@@ -16,7 +16,7 @@ constexpr bool same(Native native, Schema schema) {
   return static_cast<std::uint64_t>(native) == static_cast<std::uint64_t>(schema);
 }
 
-static_assert(same(MessageType::status_report, fbs::MessageType::MAX));
+static_assert(same(MessageType::budget_report, fbs::MessageType::MAX));
 static_assert(std::variant_size_v<Message> == static_cast<std::size_t>(fbs::MessageType::MAX));
 static_assert(same(State::failed, fbs::State::MAX) && same(Role::tool, fbs::Role::MAX));
 static_assert(same(Priority::normal, fbs::Priority::NORMAL) && same(Priority::interactive, fbs::Priority::MAX));
@@ -59,6 +59,10 @@ std::string_view message_name(MessageType type) {
       return "Status";
     case MessageType::status_report:
       return "StatusReport";
+    case MessageType::set_budget:
+      return "SetBudget";
+    case MessageType::budget_report:
+      return "BudgetReport";
   }
   return {};
 }

@@ -28,6 +28,8 @@ enum class MessageType : std::uint16_t {
   detokenized = 12,
   status = 13,
   status_report = 14,
+  set_budget = 15,
+  budget_report = 16,
 };
 
 enum class State : std::uint8_t { starting = 1, ready, degraded, draining, no_model, failed };
@@ -259,6 +261,17 @@ struct ActiveRequest {
   bool operator==(const ActiveRequest&) const = default;
 };
 
+struct ExpertLayer {
+  std::uint32_t slots = 0;
+  std::uint64_t hits = 0;
+  std::uint64_t misses = 0;
+  std::uint64_t evictions = 0;
+  std::uint64_t bytes_read = 0;
+  std::uint64_t waited_ms = 0;
+
+  bool operator==(const ExpertLayer&) const = default;
+};
+
 struct ExpertReport {
   std::uint32_t slots = 0;
   std::uint32_t experts = 0;
@@ -269,6 +282,9 @@ struct ExpertReport {
   std::uint64_t failures = 0;
   std::uint64_t waited_ms = 0;
   std::string reads{};
+  std::uint32_t planned_slots = 0;
+  std::uint64_t reading_ms = 0;
+  std::vector<ExpertLayer> layers{};
 
   bool operator==(const ExpertReport&) const = default;
 };
@@ -298,9 +314,24 @@ struct StatusReport {
   bool operator==(const StatusReport&) const = default;
 };
 
+struct SetBudget {
+  std::uint64_t bytes = 0;
+
+  bool operator==(const SetBudget&) const = default;
+};
+
+struct BudgetReport {
+  std::uint64_t bytes = 0;
+  std::uint32_t slots = 0;
+  std::uint32_t planned_slots = 0;
+  std::uint32_t experts = 0;
+
+  bool operator==(const BudgetReport&) const = default;
+};
+
 // In the order of MessageType, which is index() + 1.
 using Message = std::variant<Hello, Welcome, Generate, Accepted, TokenBatch, Done, Error, Cancel, Tokenize, Tokenized,
-                             Detokenize, Detokenized, Status, StatusReport>;
+                             Detokenize, Detokenized, Status, StatusReport, SetBudget, BudgetReport>;
 
 inline MessageType message_type(const Message& message) {
   return static_cast<MessageType>(message.index() + 1);

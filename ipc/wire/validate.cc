@@ -256,7 +256,18 @@ Valid check(const StatusReport& report) {
   for (const ActiveRequest& active : report.active) {
     CHECK_FIELD(enumeration("ActiveRequest.state", active.state, RequestState::decode));
   }
-  if (report.experts) CHECK_FIELD(name("ExpertReport.reads", report.experts->reads));
+  if (report.experts) {
+    CHECK_FIELD(name("ExpertReport.reads", report.experts->reads));
+    CHECK_FIELD(count("ExpertReport.layers", report.experts->layers.size(), kMaxLayers));
+  }
+  return {};
+}
+
+Valid check(const SetBudget&) {
+  return {};
+}
+
+Valid check(const BudgetReport&) {
   return {};
 }
 

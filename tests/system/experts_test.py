@@ -67,6 +67,10 @@ class LargerThanMemory(TestWithFolder):
     def test_an_answer_does_not_depend_on_the_memory(self):
         whole = self.daemon(DEMO_MODEL)
         self.assertIsNone(whole.status()["experts"])
+        told = whole.sirocco("budget", "200MiB")
+        self.assertEqual(told.returncode, 1)
+        self.assertIn("all of the model is in memory", told.stderr.decode())
+        self.assertIn("memory budget", whole.sirocco("budget").stdout.decode())
         expected = self.answer(whole)
         self.assertGreater(len(expected), 200)
         whole.stop()
@@ -105,6 +109,48 @@ class LargerThanMemory(TestWithFolder):
             self.daemon(DEMO_MODEL, SMALL.replace("300MiB", "40MiB"))
         self.assertRegex(str(refused.exception), r"the memory budget is 40\.0 MiB")
 
+    def test_the_budget_changes_while_it_runs(self):
+        daemon = self.daemon(DEMO_MODEL, SMALL)
+        expected = self.answer(daemon)
+        at_start = json.loads(daemon.sirocco("budget", "--json").stdout)
+        self.assertEqual(at_start["bytes"], 300 * MIB)
+        resident = lambda: int(pathlib.Path(f"/proc/{daemon.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+        before = resident()
+        # While an answer is being given.
+        answering = daemon.start_sirocco("generate", "--prompt", QUESTION, "--max-tokens", 120, "--temperature", 0.8, "--seed",
+                                         7, "--json")
+        budgets = [230, 260, 225, 300, 230]
+        for budget in budgets:
+            changed = daemon.sirocco("budget", f"{budget}MiB", "--json")
+            self.assertEqual(changed.returncode, 0, changed.stderr)
+            report = json.loads(changed.stdout)
+            self.assertEqual(report["bytes"], budget * MIB)
+            self.assertEqual(report["slots"], report["planned_slots"])
+            self.assertLess(report["slots"], report["experts"])
+        self.assertLess(report["slots"], at_start["slots"])
+        self.assertLess(resident(), before - 60 * MIB)
+        self.assertLessEqual(resident(), 1.02 * budgets[-1] * MIB)
+        out, error = answering.communicate(timeout=120)
+        self.assertEqual(answering.returncode, 0, error)
+        self.assertEqual(json.loads(out)["text"], expected)
+        status = daemon.status()
+        self.assertEqual(status["memory"][0]["bytes"], budgets[-1] * MIB)
+        self.assertLessEqual(sum(line["bytes"] for line in status["memory"] if line["name"].startswith("* ")),
+                             budgets[-1] * MIB)
+        self.assertEqual(sum(layer["misses"] for layer in status["experts"]["layers"]), status["experts"]["misses"])
+        self.assertEqual(self.answer(daemon), expected)
+        # One that cannot work changes nothing.
+        refused = daemon.sirocco("budget", "40MiB")
+        self.assertEqual(refused.returncode, 1)
+        self.assertRegex(refused.stderr.decode(), r"this model needs at least \d")
+        self.assertEqual(json.loads(daemon.sirocco("budget", "--json").stdout)["slots"], report["slots"])
+        back = json.loads(daemon.sirocco("budget", "start", "--json").stdout)
+        self.assertEqual(back, at_start)
+        self.assertEqual(self.answer(daemon), expected)
+        self.assertEqual((daemon.folder / "s-admin.sock").stat().st_mode & 0o777, 0o600)
+        self.assertEqual(daemon.stop(), 0)
+        self.assertFalse((daemon.folder / "s-admin.sock").exists())
+
     def test_slots_give_way_when_others_need_the_memory(self):
         group = MemoryGroup.make(420 * MIB)
         if group is None:
@@ -127,6 +173,9 @@ class LargerThanMemory(TestWithFolder):
             return daemon.status()["experts"]["slots"]
 
         wait_until(lambda: slots_after_more() < planned, "slots give way")
+        status = daemon.status()
+        self.assertEqual(status["state"], "DEGRADED")
+        self.assertIn("memory is short", " ".join(status["reasons"]))
         self.assertEqual(self.answer(daemon), expected)
         hog.communicate()
         wait_until(lambda: daemon.status()["experts"]["slots"] == planned, "slots come back")

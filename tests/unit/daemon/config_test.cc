@@ -55,7 +55,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       EXPECT_NE(text.find(indent + name + ":"), std::string::npos) << name;
     }
   }
-  EXPECT_EQ(keys, 29U + 6U);  // and 6 maps
+  EXPECT_EQ(keys, 32U + 6U);  // and 6 maps
 }
 
 TEST(Config, EmptyFileIsTheDefaults) {
@@ -84,6 +84,9 @@ TEST(Config, EveryKeyReachesItsField) {
   expected.server = {.socket = "/tmp/s",
                      .mode = 0600,
                      .group = "audio",
+                     .admin_socket = "/tmp/a",
+                     .admin_mode = 0660,
+                     .admin_group = "adm",
                      .limits = {.connections = 10,
                                 .connections_per_uid = 9,
                                 .in_flight = 7,
@@ -100,6 +103,9 @@ server:
   socket: '/tmp/s'
   mode: 0600
   group: "audio"
+  admin_socket: /tmp/a
+  admin_mode: "0660"
+  admin_group: adm
   limits:
     connections: 10
     connections_per_uid: 9

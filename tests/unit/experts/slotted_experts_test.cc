@@ -2,6 +2,8 @@
 #include "engine/experts/slotted_experts.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
@@ -242,52 +244,106 @@ TEST(SlottedExperts, APromptLeavesMostOfTheSlotsAlone) {
   EXPECT_LE(after.misses, again.misses + std::max<std::size_t>(all / 32, 4) * 2);
 }
 
-TEST(SlottedExperts, SlotsComeAndGoBetweenSteps) {
+TEST(SlottedExperts, SlotsComeAndGo) {
   const auto model = open_model("tiny-qwen3moe.gguf");
   const std::vector<TokenId> text = text_of(*model, 8, 10);
   const std::vector<float> expected = Serving(model, {}).logits(text, 1);
   const std::size_t all = model->spec().layers * std::size_t{model->spec().moe->experts};
-  Serving run(model, {.slots = all / 2, .queue = nullptr});
+  test::TestingQueue::Control control;
   std::mt19937 random(4);
+  Serving run(model, {.slots = all / 2, .queue = testing_queue(control)});
+  // Asked for while a layer's experts are being read.
+  std::size_t asked = 0;
+  control.error = [&](const Transfer&) {
+    if (random() % 4 == 0) {
+      run.slotted()->set_slots(random() % (all + 10));
+      ++asked;
+    }
+    return 0;
+  };
   for (int round = 0; round < 30; ++round) {
     EXPECT_EQ(run.logits(text, 1), expected);
     const std::size_t slots = random() % (all + 10);
     run.slotted()->set_slots(slots);
+    while (run.slotted()->pump()) std::this_thread::yield();
     EXPECT_EQ(run.slotted()->slots(), std::clamp(slots, SlottedExperts::kLeastSlots, all));
     EXPECT_LE(run.slotted()->hot_set().size(), run.slotted()->slots());
   }
+  EXPECT_GT(asked, 20U);
+}
+
+TEST(SlottedExperts, ALayerAwayFewerSlotsAreInUse) {
+  const auto model = open_model("tiny-qwen3moe.gguf");
+  const std::vector<TokenId> text = text_of(*model, 2, 10);
+  const std::size_t all = model->spec().layers * std::size_t{model->spec().moe->experts};
+  test::TestingQueue::Control control;
+  Serving run(model, {.slots = all, .queue = testing_queue(control)});
+  run.logits(text, 2);
+  std::vector<std::size_t> seen;  // slots after each transfer of one step
+  control.error = [&](const Transfer&) {
+    if (seen.empty()) run.slotted()->set_slots(2);
+    seen.push_back(run.slotted()->slots());
+    return 0;
+  };
+  const std::vector<TokenId> other = text_of(*model, 40, 11);
+  run.logits(other, 40);
+  ASSERT_FALSE(seen.empty());
+  EXPECT_EQ(seen.front(), all);
+  EXPECT_EQ(seen.back(), 2U);
 }
 
 TEST(SlottedExperts, MemoryGivenBackIsGivenBack) {
   const auto model = open_model("tiny-qwen3moe.gguf");
   const std::size_t all = model->spec().layers * std::size_t{model->spec().moe->experts};
-  Serving run(model, {.slots = all, .queue = nullptr});
+  test::TestingQueue::Control control;
+  std::map<std::byte*, std::uint64_t> places;  // where experts were read to, and how many bytes
+  control.error = [&](const Transfer& transfer) {
+    places[transfer.to] = transfer.bytes;
+    return 0;
+  };
+  Serving run(model, {.slots = all, .queue = testing_queue(control)});
+  places.clear();  // but the dense weights
   std::vector<ExpertId> experts;
   for (std::uint32_t i = 0; i < all; ++i)
     experts.push_back({.layer = i / model->spec().moe->experts, .index = i % model->spec().moe->experts});
   run.slotted()->preload(experts);
   while (run.slotted()->pump()) std::this_thread::yield();
-  const std::uint64_t full = run.slotted()->resident_slot_bytes();
-  EXPECT_GE(full,
-            all * run.slotted()->slot_bytes() / 2);  // blocks that enclose less than the largest expert's are not used
+  const auto resident_places = [&] {
+    const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+    return std::count_if(places.begin(), places.end(), [&](const auto& place) {
+      unsigned char resident = 0;
+      auto* const first = reinterpret_cast<std::byte*>(reinterpret_cast<std::uintptr_t>(place.first) / page * page);
+      EXPECT_EQ(mincore(first, 1, &resident), 0);
+      return (resident & 1U) != 0;
+    });
+  };
+  EXPECT_EQ(resident_places(), static_cast<std::ptrdiff_t>(places.size()));
   run.slotted()->set_slots(2);
-  EXPECT_LE(run.slotted()->resident_slot_bytes(), 2 * run.slotted()->slot_bytes());
+  while (run.slotted()->pump()) std::this_thread::yield();
+  EXPECT_LE(resident_places(), static_cast<std::ptrdiff_t>(2 * places.size() / all));
 }
 
-TEST(SlotsFor, ShrinksWhenMemoryIsShortAndGrowsBackToThePlan) {
-  constexpr std::uint64_t kReserve = 100 * MiB;
-  constexpr std::uint64_t kSlot = 10 * MiB;
-  EXPECT_EQ(slots_for(100 * MiB, kReserve, kSlot, 50, 50), 50U);
-  EXPECT_EQ(slots_for(60 * MiB, kReserve, kSlot, 50, 50), 50U);  // not yet
-  EXPECT_EQ(slots_for(45 * MiB, kReserve, kSlot, 50, 50), 44U);
-  EXPECT_EQ(slots_for(0, kReserve, kSlot, 50, 50), 40U);
-  EXPECT_EQ(slots_for(0, kReserve, kSlot, 6, 50), 2U);
-  EXPECT_EQ(slots_for(0, kReserve, kSlot, 2, 50), 2U);
-  EXPECT_EQ(slots_for(109 * MiB, kReserve, kSlot, 44, 50), 44U);
-  EXPECT_EQ(slots_for(131 * MiB, kReserve, kSlot, 44, 50), 47U);
-  EXPECT_EQ(slots_for(10 * GiB, kReserve, kSlot, 44, 50), 50U);
-  // What it gave is not taken back at once.
-  EXPECT_EQ(slots_for(45 * MiB + 6 * kSlot, kReserve, kSlot, 44, 50), 44U);
+TEST(SlottedExperts, LayersCountWhatTheyWant) {
+  const auto model = open_model("tiny-qwen3moe.gguf");
+  const std::vector<TokenId> text = text_of(*model, 30, 12);
+  Serving run(model, {.slots = 12, .queue = nullptr});
+  run.logits(text, 10);
+  const SlottedExperts& experts = *run.slotted();
+  ExpertCounters sum;
+  std::size_t slots = 0;
+  for (std::uint32_t layer = 0; layer < experts.layers(); ++layer) {
+    const ExpertCounters of = experts.counters(layer);
+    EXPECT_GE(of.hits + of.misses, 20 * model->spec().moe->used) << layer;
+    EXPECT_GT(of.bytes_read, 0U) << layer;
+    sum = sum + of;
+    slots += experts.slots_of(layer);
+  }
+  const ExpertCounters all = experts.counters();
+  EXPECT_EQ(sum.misses, all.misses);
+  EXPECT_EQ(sum.evictions, all.evictions);
+  EXPECT_EQ(slots, 12U);
+  EXPECT_GT(all.misses, all.evictions);
+  EXPECT_GT(experts.reading_ns(), 0U);
 }
 
 TEST(SlottedExperts, TheHotSetIsThereAgainBeforeAnyoneAsks) {

@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <random>
 #include <set>
 #include <thread>
@@ -444,6 +446,52 @@ TEST_F(ServerTest, ConnectionsInAllAreLimited) {
   const auto second = Client::connect(path(), {.timeout = test::kPatience});
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().message, "the daemon has 1 connections, its limit (TOO_MANY_CONNECTIONS)");
+}
+
+TEST_F(ServerTest, BudgetIsChangedOnTheSocketForAdministrationOnly) {
+  start();
+  Client client = connect();
+  const auto refused = client.set_budget(1);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::permission_denied);
+  EXPECT_EQ(client.tokenize({.text = "a"}).value(), handler.ids);  // it goes on
+  Client admin = Client::connect(admin_path(), {.timeout = test::kPatience, .answer_timeout = test::kPatience}).value();
+  EXPECT_EQ(admin.set_budget(12345).value().bytes, 12345U);
+  EXPECT_EQ(admin.tokenize({.text = "a"}).value(), handler.ids);
+}
+
+// The child is nobody; it says with its exit status what became of it. Needs root.
+TEST_F(ServerTest, OthersMayNotAdministerUnlessAGroupIsTrusted) {
+  if (::geteuid() != 0) GTEST_SKIP() << "not root: cannot become another user";
+  for (const bool anybody : {false, true}) {
+    start({}, anybody);
+    std::filesystem::permissions(directory.path(), std::filesystem::perms::all);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      if (::setuid(65534) != 0) ::_exit(9);
+      auto client = Client::connect(admin_path());
+      if (!client) ::_exit(client.error().code == ErrorCode::permission_denied ? 1 : 2);
+      ::_exit(client->set_budget(7) ? 0 : 3);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), anybody ? 0 : 1);
+    server->stop();
+    server.reset();
+  }
+}
+
+TEST_F(ServerTest, AnAdministratorGetsInWhenTheDaemonIsFull) {
+  start({.connections = 2, .connections_per_uid = 2, .admin_connections = 1});
+  const Client first = connect();
+  const Client second = connect();
+  EXPECT_FALSE(Client::connect(path()));
+  Client admin = Client::connect(admin_path()).value();
+  EXPECT_TRUE(admin.status());
+  const auto another = Client::connect(admin_path());
+  ASSERT_FALSE(another);
+  EXPECT_EQ(another.error().code, ErrorCode::too_many_connections);
 }
 
 TEST_F(ServerTest, StopTellsEveryRequestAndRemovesTheSocket) {

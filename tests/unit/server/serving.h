@@ -53,6 +53,9 @@ class FakeHandler : public Handler {
   void on_status(RequestKey key, const Peer&) override {
     server->send(key, wire::StatusReport{.daemon_version = "test", .state = wire::State::ready, .connections = 1});
   }
+  void on_set_budget(RequestKey key, const Peer&, wire::SetBudget budget) override {
+    server->send(key, wire::BudgetReport{.bytes = budget.bytes});
+  }
   void on_cancel(RequestKey key) override {
     note([&] { cancelled_.push_back(key); });
   }
@@ -99,15 +102,18 @@ class FakeHandler : public Handler {
 
 class Serving : public testing::Test {
  protected:
-  void start(const ServerLimits& limits = {}) {
+  void start(const ServerLimits& limits = {}, bool any_admin = false) {
     auto socket = ListeningSocket::bind({.path = path(), .mode = 0600, .group = ""});
     ASSERT_TRUE(socket) << socket.error();
-    server.emplace(*std::move(socket), limits, handler);
+    auto admin = ListeningSocket::bind({.path = admin_path(), .mode = 0666, .group = ""});
+    ASSERT_TRUE(admin) << admin.error();
+    server.emplace(*std::move(socket), limits, handler, AdminSocket{.socket = *std::move(admin), .anybody = any_admin});
     handler.server = &*server;
     server->start();
   }
 
   std::string path() const { return (directory.path() / "socket").string(); }
+  std::string admin_path() const { return path() + "-admin"; }
 
   Client connect() {
     auto client = Client::connect(path(), {.timeout = kPatience, .answer_timeout = kPatience});

@@ -61,7 +61,8 @@ inline StatusReport example_report() {
           .threads = 10,
           .connections = 11,
           .active = {{12, 1000, 4242, RequestState::prefill, 13, 14}, {15, 0, 1, RequestState::queued, 16, 0}},
-          .experts = ExpertReport{17, 18, 19, 20, 21, 22, 23, 24, "io_uring"}};
+          .experts = ExpertReport{
+              17, 18, 19, 20, 21, 22, 23, 24, "io_uring", 25, 26, {{27, 28, 29, 30, 31, 32}, {0, 0, 0, 0, 0, 33}}}};
 }
 
 inline std::vector<Message> example_messages() {
@@ -94,6 +95,8 @@ inline std::vector<Message> example_messages() {
       Detokenized{"texte"},
       Status{},
       example_report(),
+      SetBudget{4294967296},
+      BudgetReport{4294967296, 34, 35, 36},
   };
 }
 

@@ -1,0 +1,128 @@
+#include "engine/experts/slot_governor.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/base/cgroup.h"
+#include "engine/base/memory_pressure.h"
+
+namespace sirocco {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kInterval(500);
+constexpr milliseconds kWaitingInterval(5);  // while somebody waits for the slots to be there
+constexpr milliseconds kLongestWait(5000);
+constexpr milliseconds kCalm(10'000);  // after a warning, before slots are taken again
+
+}  // namespace
+
+std::size_t slots_for(const SlotMemory& memory) {
+  const std::size_t least = std::min(SlottedExperts::kLeastSlots, memory.planned);
+  const std::size_t now = std::clamp(memory.slots, least, memory.planned);
+  std::size_t slots = now;
+  if (memory.free < memory.reserve / 2) {
+    const std::uint64_t missing = (memory.reserve - memory.free + memory.slot_bytes - 1) / memory.slot_bytes;
+    slots = now - std::min<std::uint64_t>(missing, now - least);
+  } else if (memory.free > memory.reserve && memory.calm) {
+    slots = std::min<std::uint64_t>(memory.planned, now + (memory.free - memory.reserve) / memory.slot_bytes);
+  }
+  if (memory.warned) slots = std::min(slots, std::max(least, now - std::max<std::size_t>(now / 8, 1)));
+  return slots;
+}
+
+SlotGovernor::SlotGovernor(SlottedExperts& experts, std::size_t planned, std::uint64_t reserve,
+                           std::function<void()> changed)
+    : experts_(experts),
+      changed_(std::move(changed)),
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      planned_(planned),
+      reserve_(reserve),
+      wished_(experts.slots()),
+      thread_([this] {
+        sigset_t all;
+        sigfillset(&all);
+        pthread_sigmask(SIG_BLOCK, &all, nullptr);
+        pthread_setname_np(pthread_self(), "memory");
+        loop();
+      }) {}
+
+SlotGovernor::~SlotGovernor() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  eventfd_write(wake_, 1);
+  thread_.join();
+  close(wake_);
+}
+
+void SlotGovernor::set_plan(std::size_t planned, std::uint64_t reserve, std::function<void()> done) {
+  {
+    const std::lock_guard lock(mutex_);
+    planned_ = planned;
+    reserve_ = reserve;
+    asked_.push_back(std::move(done));
+  }
+  eventfd_write(wake_, 1);
+}
+
+std::size_t SlotGovernor::planned() const {
+  const std::lock_guard lock(mutex_);
+  return planned_;
+}
+
+void SlotGovernor::loop() {
+  const MemoryPressure pressure;
+  std::vector<pollfd> watched = {{.fd = wake_, .events = POLLIN, .revents = 0}};
+  watched.insert(watched.end(), pressure.watched().begin(), pressure.watched().end());
+  while (true) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopping_) break;
+    }
+    poll(watched.data(), watched.size(), static_cast<int>((waiting_.empty() ? kInterval : kWaitingInterval).count()));
+    eventfd_t ignored = 0;
+    eventfd_read(wake_, &ignored);
+    decide(pressure.warned(watched.data() + 1));
+    tell_done();
+  }
+  waiting_.insert(waiting_.end(), asked_.begin(), asked_.end());
+  for (const auto& done : waiting_) done();
+}
+
+void SlotGovernor::decide(bool warned) {
+  SlotMemory memory = {
+      .free = memory_status().free(), .slot_bytes = experts_.slot_bytes(), .slots = experts_.slots(), .warned = warned};
+  const auto now = Clock::now();
+  if (warned) warned_ = now;
+  memory.calm = !warned_ || now - *warned_ > kCalm;
+  {
+    const std::lock_guard lock(mutex_);
+    memory.planned = planned_;
+    memory.reserve = reserve_;
+    waiting_.insert(waiting_.end(), asked_.begin(), asked_.end());
+    if (!asked_.empty()) waiting_since_ = now;
+    asked_.clear();
+  }
+  const std::size_t slots = slots_for(memory);
+  if (slots == wished_) return;
+  wished_ = slots;
+  experts_.set_slots(slots);
+  changed_();
+}
+
+void SlotGovernor::tell_done() {
+  if (waiting_.empty() || (experts_.slots() != wished_ && Clock::now() - waiting_since_ < kLongestWait)) return;
+  for (const auto& done : waiting_) done();
+  waiting_.clear();
+}
+
+}  // namespace sirocco

@@ -1,0 +1,73 @@
+// How many slots there are while the world changes: as many as the budget buys, which an administrator may change, and
+// fewer when others need the memory. Looks twice a second, and at once when the kernel warns, on a thread of its own:
+// the engine thread follows before its next layer.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "engine/experts/slotted_experts.h"
+
+namespace sirocco {
+
+struct SlotMemory {
+  std::uint64_t free = 0;     // on the machine and in the cgroup, bytes
+  std::uint64_t reserve = 0;  // of it, what is to be left to others
+  std::uint64_t slot_bytes = 0;
+  std::size_t slots = 0;    // there are
+  std::size_t planned = 0;  // that the budget buys
+  bool warned = false;      // by the kernel, just now
+  bool calm = true;         // it has not warned for some time
+};
+
+// How many slots there should be, between two and those planned: as many fewer as it takes to leave the reserve free
+// once less than half of it is, an eighth fewer when the kernel warns, and more again when it is calm and there is
+// room.
+std::size_t slots_for(const SlotMemory& memory);
+
+class SlotGovernor {
+ public:
+  // `changed`: another number is wished for; the engine thread should come by (SlottedExperts::pump). Called from the
+  // governor's thread, as `done` is.
+  SlotGovernor(SlottedExperts& experts, std::size_t planned, std::uint64_t reserve, std::function<void()> changed);
+  SlotGovernor(const SlotGovernor&) = delete;
+  SlotGovernor& operator=(const SlotGovernor&) = delete;
+  ~SlotGovernor();
+
+  // From any thread. `done`, once: when there are as many slots as the budget buys and memory allows, or when reads
+  // that do not end have kept that from happening for some seconds.
+  void set_plan(std::size_t planned, std::uint64_t reserve, std::function<void()> done);
+
+  std::size_t planned() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void loop();
+  void decide(bool warned);
+  void tell_done();
+
+  SlottedExperts& experts_;
+  const std::function<void()> changed_;
+  const int wake_;  // eventfd
+
+  mutable std::mutex mutex_;
+  std::size_t planned_;
+  std::uint64_t reserve_;
+  bool stopping_ = false;
+  std::vector<std::function<void()>> asked_;
+
+  // Of the thread.
+  std::size_t wished_;
+  std::vector<std::function<void()>> waiting_;  // for the slots to be as wished
+  Clock::time_point waiting_since_;
+  std::optional<Clock::time_point> warned_;
+  std::thread thread_;
+};
+
+}  // namespace sirocco

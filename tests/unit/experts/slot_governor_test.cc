@@ -1,0 +1,109 @@
+// How many slots there are while memory, budget and warnings change.
+#include "engine/experts/slot_governor.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <future>
+
+#include "engine/experts/residency.h"
+#include "tests/support/source_dir.h"
+
+namespace sirocco {
+namespace {
+
+using namespace std::chrono_literals;
+
+SlotMemory memory(std::uint64_t free, std::size_t slots, std::size_t planned) {
+  return {.free = free, .reserve = 100 * MiB, .slot_bytes = 10 * MiB, .slots = slots, .planned = planned};
+}
+
+TEST(SlotsFor, ShrinksWhenMemoryIsShortAndGrowsBackToThePlan) {
+  EXPECT_EQ(slots_for(memory(100 * MiB, 50, 50)), 50U);
+  EXPECT_EQ(slots_for(memory(60 * MiB, 50, 50)), 50U);  // not yet
+  EXPECT_EQ(slots_for(memory(45 * MiB, 50, 50)), 44U);
+  EXPECT_EQ(slots_for(memory(0, 50, 50)), 40U);
+  EXPECT_EQ(slots_for(memory(0, 6, 50)), 2U);
+  EXPECT_EQ(slots_for(memory(0, 2, 50)), 2U);
+  EXPECT_EQ(slots_for(memory(109 * MiB, 44, 50)), 44U);
+  EXPECT_EQ(slots_for(memory(131 * MiB, 44, 50)), 47U);
+  EXPECT_EQ(slots_for(memory(10 * GiB, 44, 50)), 50U);
+  // What it gave is not taken back at once.
+  EXPECT_EQ(slots_for(memory(45 * MiB + 6 * 10 * MiB, 44, 50)), 44U);
+}
+
+TEST(SlotsFor, FollowsThePlanDown) {
+  EXPECT_EQ(slots_for(memory(10 * GiB, 50, 20)), 20U);
+  EXPECT_EQ(slots_for(memory(100 * MiB, 50, 20)), 20U);
+  EXPECT_EQ(slots_for(memory(60 * MiB, 50, 20)), 20U);
+  EXPECT_EQ(slots_for(memory(0, 50, 20)), 10U);
+}
+
+TEST(SlotsFor, AWarningTakesAnEighthAndKeepsThemForAWhile) {
+  SlotMemory warned = memory(10 * GiB, 40, 50);
+  warned.warned = true;
+  warned.calm = false;
+  EXPECT_EQ(slots_for(warned), 35U);
+  warned.slots = 3;
+  EXPECT_EQ(slots_for(warned), 2U);
+  warned.slots = 2;
+  EXPECT_EQ(slots_for(warned), 2U);
+  warned.slots = 40;
+  warned.free = 0;  // more is missing
+  EXPECT_EQ(slots_for(warned), 30U);
+  SlotMemory later = memory(10 * GiB, 35, 50);
+  later.calm = false;
+  EXPECT_EQ(slots_for(later), 35U);
+  later.calm = true;
+  EXPECT_EQ(slots_for(later), 50U);
+}
+
+class Governed : public testing::Test {
+ protected:
+  Governed() {
+    const auto model = Model::open(test::golden_dir() / "model" / "tiny-qwen3moe.gguf").value();
+    all_ = model->spec().layers * std::size_t{model->spec().moe->experts};
+    residency_ = make_residency(model, {.slots = all_, .queue = nullptr}).value();
+  }
+  SlottedExperts& experts() { return *residency_.slotted; }
+
+  std::size_t all_ = 0;
+  Residency residency_;
+};
+
+TEST_F(Governed, AnotherPlanIsToldWhenItHasBeenFollowed) {
+  // Nobody computes: the engine thread is this one, and comes by when it is told to.
+  std::promise<void> asked;
+  SlotGovernor governor(experts(), all_, 0, [&] { asked.set_value(); });
+  EXPECT_EQ(governor.planned(), all_);
+  std::promise<std::size_t> told;
+  governor.set_plan(5, 0, [&] { told.set_value(experts().slots()); });
+  asked.get_future().wait();
+  auto slots = told.get_future();
+  EXPECT_EQ(slots.wait_for(50ms), std::future_status::timeout);  // they are still there
+  while (experts().pump()) std::this_thread::yield();
+  EXPECT_EQ(slots.get(), 5U);
+  EXPECT_EQ(governor.planned(), 5U);
+}
+
+TEST_F(Governed, EachPlanIsToldOnceAtTheLatestAtTheEnd) {
+  std::atomic<int> told = 0;
+  {
+    SlotGovernor governor(experts(), all_, 0, [] {});
+    for (const std::size_t planned : {std::size_t{4}, std::size_t{9}, all_, std::size_t{2}})
+      governor.set_plan(planned, 0, [&] { ++told; });
+  }
+  EXPECT_EQ(told, 4);
+}
+
+TEST_F(Governed, WithoutFreeMemoryOnlyTwoAreLeft) {
+  std::promise<void> asked;
+  SlotGovernor governor(experts(), all_, std::uint64_t{1} << 60, [&] { asked.set_value(); });
+  asked.get_future().wait();
+  while (experts().pump()) std::this_thread::yield();
+  EXPECT_EQ(experts().slots(), SlottedExperts::kLeastSlots);
+  EXPECT_EQ(governor.planned(), all_);
+}
+
+}  // namespace
+}  // namespace sirocco
