@@ -100,6 +100,13 @@ bench_accuracy() {
     --text docs/architecture.md --text docs/protocol.md --out build/bench/accuracy.json
 }
 
+# Clients of every kind, budgets and restarts against one daemon, with its answers compared. Options: --minutes N (60).
+bench_chaos() {
+  build_programs
+  make_demo_model
+  python3 tests/bench/chaos.py --json build/bench/chaos.json "$@"
+}
+
 build_bench() {
   configure release
   cmake --build build/release --target "$1" || die "$1 could not be built; the compiler's messages are above"
@@ -121,6 +128,7 @@ run_bench() {
       bench_experts
       ;;
     kernels | sampling | model | peers | accuracy | experts) "bench_$1" ;;
-    *) die "no benchmark \"$1\"; there are: kernels, sampling, model, peers, accuracy, experts" ;;
+    chaos) bench_chaos "${@:2}" ;;
+    *) die "no benchmark \"$1\"; there are: kernels, sampling, model, peers, accuracy, experts, chaos" ;;
   esac
 }
