@@ -181,6 +181,8 @@ std::vector<Key> all_keys(const Choices& choices) {
       {"log.level", [](C& c, const E& e) { return log_level(e, c.log.level); }},
       {"log.file", [](C& c, const E& e) { return text(e, 0, kMaxPath, c.log.file); }},
       {"log.prompts", [](C& c, const E& e) { return boolean(e, c.log.prompts); }},
+      {"metrics.file", [](C& c, const E& e) { return text(e, 0, kMaxPath, c.metrics.file); }},
+      {"metrics.interval_s", [](C& c, const E& e) { return integer(e, 1, 3600, c.metrics.interval_s); }},
   };
 }
 

@@ -75,12 +75,19 @@ struct LogConfig {
   bool operator==(const LogConfig&) const = default;
 };
 
+struct MetricsConfig {
+  std::string file;  // empty: none
+  std::uint32_t interval_s = 15;
+  bool operator==(const MetricsConfig&) const = default;
+};
+
 struct Config {
   ModelConfig model;
   EngineConfig engine;
   MemoryConfig memory;
   ServerConfig server;
   LogConfig log;
+  MetricsConfig metrics;
   bool operator==(const Config&) const = default;
 };
 

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 #include "daemon/service.h"
 #include "engine/engine.h"
 #include "ipc/server/server.h"
@@ -15,7 +16,7 @@
 namespace sirocco::daemon {
 namespace {
 
-constexpr std::chrono::milliseconds kStatusInterval(2000);  // after which systemd knows what has changed
+constexpr std::chrono::milliseconds kLookInterval(1000);  // at what has changed, to tell systemd
 
 // Empty: nowhere.
 std::filesystem::path hot_set_file(const MemoryConfig& config) {
@@ -119,16 +120,25 @@ Result<void> run(const Config& config, Supervisor& supervisor) {
   spdlog::info("serving {}; {}", config.server.socket, line);
   notify_systemd("READY=1\nSTATUS=" + line);
 
+  std::optional<MetricsFile> metrics;
+  if (!config.metrics.file.empty()) metrics.emplace(config.metrics.file);
+  const std::chrono::seconds metrics_interval(config.metrics.interval_s);
+  auto metrics_due = std::chrono::steady_clock::now();
+  const auto look = [&] {
+    if (std::string now = status_line(engine.get()); now != line) {
+      line = std::move(now);
+      spdlog::warn("{}", line);
+      notify_systemd("STATUS=" + line);
+    }
+    if (!metrics || std::chrono::steady_clock::now() < metrics_due) return;
+    metrics_due = std::chrono::steady_clock::now() + metrics_interval;
+    if (const auto written = metrics->write(service.report()); !written) spdlog::warn("{}", written.error().message());
+  };
+  look();
   // Nothing changes by itself but for a model with slots.
-  const bool slotted = engine && engine->parts().slotted != nullptr;
-  const bool asked = supervisor.wait([&] { log.reopen(); }, slotted ? kStatusInterval : std::chrono::milliseconds(-1),
-                                     [&] {
-                                       std::string now = status_line(engine.get());
-                                       if (now == line) return;
-                                       line = std::move(now);
-                                       spdlog::warn("{}", line);
-                                       notify_systemd("STATUS=" + line);
-                                     });
+  const bool looks = metrics || (engine && engine->parts().slotted != nullptr);
+  const bool asked =
+      supervisor.wait([&] { log.reopen(); }, looks ? kLookInterval : std::chrono::milliseconds(-1), look);
   notify_systemd("STOPPING=1");
   server.stop();  // every request in flight gets SHUTTING_DOWN
   if (engine) engine->close();

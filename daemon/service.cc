@@ -214,6 +214,10 @@ void Service::on_detokenize(RequestKey key, const Peer&, wire::Detokenize detoke
 }
 
 void Service::on_status(RequestKey key, const Peer&) {
+  server_->send(key, report());
+}
+
+wire::StatusReport Service::report() {
   wire::StatusReport report;
   report.daemon_version = SIROCCO_VERSION;
   report.state = wire::State::no_model;
@@ -237,7 +241,7 @@ void Service::on_status(RequestKey key, const Peer&) {
       active.pid = peer.pid;
     }
   }
-  server_->send(key, std::move(report));
+  return report;
 }
 
 void Service::on_set_budget(RequestKey key, const Peer& peer, wire::SetBudget budget) {

@@ -36,6 +36,9 @@ class Service final : public Handler {
   // is being tokenised. Idempotent.
   void stop();
 
+  // How the daemon is; what answers Status. From any thread.
+  wire::StatusReport report();
+
   wire::Welcome on_hello(const Peer& peer, const wire::Hello& hello) override;
   void on_generate(RequestKey key, const Peer& peer, wire::Generate generate) override;
   void on_tokenize(RequestKey key, const Peer& peer, wire::Tokenize tokenize) override;

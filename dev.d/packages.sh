@@ -4,6 +4,7 @@ BUILD_PACKAGES=(
   g++ cmake ninja-build pkg-config ccache git ca-certificates python3 python3-venv
   libboost1.81-dev libflatbuffers-dev flatbuffers-compiler libsentencepiece-dev libyaml-cpp-dev
   libsystemd-dev libpcre2-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libexpected-dev libedit-dev libssl-dev liburing-dev
+  prometheus-cpp-dev
   librapidcheck-dev libgtest-dev libgmock-dev
 )
 CROSS_PACKAGES=(g++-aarch64-linux-gnu qemu-user)

@@ -140,6 +140,8 @@ phase_system() {
   done
 }
 
+minutes() { printf '%d min %02d s' $(($1 / 60)) $(($1 % 60)); }
+
 run_tests() {
   local phase phases=()
   for phase in "$@"; do
@@ -155,9 +157,14 @@ run_tests() {
   if [[ " ${phases[*]} " =~ " "(release|asan|tsan|system)" " ]]; then  # their tests of a real model skip themselves without
     ( fetch_dense_model ) || count_one "SmolLM2-135M-Instruct" 1 "see above"
   fi
-  for phase in "${phases[@]}"; do "phase_$phase"; done
+  local times="" before
+  for phase in "${phases[@]}"; do
+    before=$SECONDS
+    "phase_$phase"
+    times+=", $phase $(minutes $((SECONDS - before)))"
+  done
 
-  say "summary after $((SECONDS / 60)) min $((SECONDS % 60)) s (logs: build/test/)"
+  say "summary after $(minutes "$SECONDS") (${times:2}; logs: build/test/)"
   local failure
   for failure in "${failures[@]}"; do printf '    FAILED  %s\n' "$failure"; done
   local line="$passed passed, $failed failed"

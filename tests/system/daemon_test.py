@@ -142,6 +142,15 @@ class Life(TestWithFolder):
         daemon.sirocco(*RAW)
         self.assertIn("MAX_TOKENS", log.read_text())
 
+    def test_metrics_are_written_for_prometheus_and_removed_at_the_end(self):
+        metrics = self.folder / "sirocco.prom"
+        daemon = self.daemon(self.synth(), f"metrics: {{file: {metrics}, interval_s: 1}}\n")
+        self.assertIn('sirocco_state{state="READY"} 1', metrics.read_text())
+        daemon.sirocco(*RAW)
+        wait_until(lambda: 'sirocco_requests_total{ending="done"} 1' in metrics.read_text(), "the request is counted")
+        self.assertEqual(daemon.stop(), 0)
+        self.assertFalse(metrics.exists())
+
     def test_sighup_under_load_harms_nobody(self):
         log = self.folder / "own.log"
         daemon = self.daemon(self.synth(), f"log:\n  file: {log}\n  level: debug\n")

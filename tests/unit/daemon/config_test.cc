@@ -46,6 +46,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       {"server: {x: 1}", "\n  "},
       {"server: {limits: {x: 1}}", "\n    "},
       {"log: {x: 1}", "\n  "},
+      {"metrics: {x: 1}", "\n  "},
   };
   std::size_t keys = 0;
   for (const auto& [unknown, indent] : maps) {
@@ -55,7 +56,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       EXPECT_NE(text.find(indent + name + ":"), std::string::npos) << name;
     }
   }
-  EXPECT_EQ(keys, 32U + 6U);  // and 6 maps
+  EXPECT_EQ(keys, 34U + 7U);  // and 7 maps
 }
 
 TEST(Config, EmptyFileIsTheDefaults) {
@@ -95,6 +96,7 @@ TEST(Config, EveryKeyReachesItsField) {
                                 .frame_timeout_ms = 60,
                                 .flush_timeout_ms = 70}};
   expected.log = {.level = LogLevel::trace, .file = "/l", .prompts = true};
+  expected.metrics = {.file = "/m", .interval_s = 60};
   EXPECT_EQ(parsed(R"(
 model: {path: /m/a b.gguf, context: 8192}
 engine: {backend: cpu, isa: avx2, threads: 3, pin_threads: true, max_rows_per_step: 128, max_running: 20, max_queued: 5}
@@ -115,6 +117,7 @@ server:
     frame_timeout_ms: 60
     flush_timeout_ms: 70
 log: {level: trace, file: /l, prompts: true}
+metrics: {file: /m, interval_s: 60}
 )"),
             expected);
 }
@@ -122,7 +125,7 @@ log: {level: trace, file: /l, prompts: true}
 TEST(Config, UnknownKeyNamesItsPlaceAndTheAllowedOnes) {
   EXPECT_EQ(errors("log:\n  levle: info\n"), "c:2:3: log.levle: unknown key; allowed: level, file, prompts");
   EXPECT_EQ(errors("modle: {path: x, deep: {er: 1}}"),
-            "c:1:1: modle: unknown key; allowed: model, engine, memory, server, log");
+            "c:1:1: modle: unknown key; allowed: model, engine, memory, server, log, metrics");
   EXPECT_EQ(errors("engine.threads: 1"),
             "c:1:1: \"engine.threads\" is not a key; keys are lower-case words, in maps within each other");
 }

@@ -1,0 +1,105 @@
+#include "daemon/metrics.h"
+
+#include <fmt/format.h>
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fstream>
+#include <utility>
+#include <vector>
+
+namespace sirocco::daemon {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+
+class Families {
+ public:
+  void gauge(std::string name, std::string help, double value) { gauge(std::move(name), std::move(help), {}, value); }
+  void counter(std::string name, std::string help, std::uint64_t value) {
+    counter(std::move(name), std::move(help), {}, static_cast<double>(value));
+  }
+  void gauge(std::string name, std::string help, ClientMetric::Label label, double value) {
+    add(MetricType::Gauge, std::move(name), std::move(help), std::move(label)).gauge.value = value;
+  }
+  void counter(std::string name, std::string help, ClientMetric::Label label, double value) {
+    add(MetricType::Counter, std::move(name), std::move(help), std::move(label)).counter.value = value;
+  }
+  const std::vector<MetricFamily>& all() const { return families_; }
+
+ private:
+  // To the family of the one before, if that has the same name.
+  ClientMetric& add(MetricType type, std::string name, std::string help, ClientMetric::Label label) {
+    if (families_.empty() || families_.back().name != name)
+      families_.push_back({.name = std::move(name), .help = std::move(help), .type = type, .metric = {}});
+    ClientMetric& metric = families_.back().metric.emplace_back();
+    if (!label.name.empty()) metric.label.push_back(std::move(label));
+    return metric;
+  }
+  std::vector<MetricFamily> families_;
+};
+
+void add_experts(Families& families, const wire::ExpertReport& experts) {
+  families.gauge("sirocco_expert_slots", "Experts that the memory holds", experts.slots);
+  families.gauge("sirocco_expert_slots_planned", "Experts that the memory budget buys room for", experts.planned_slots);
+  families.gauge("sirocco_experts", "Experts of the model", experts.experts);
+  families.counter("sirocco_expert_hits_total", "Experts that a layer wanted and that were in memory", experts.hits);
+  families.counter("sirocco_expert_misses_total", "Experts that a layer wanted and that had to be read",
+                   experts.misses);
+  families.counter("sirocco_expert_evictions_total", "Experts that left for others", experts.evictions);
+  families.counter("sirocco_expert_read_bytes_total", "Read from disk", experts.bytes_read);
+  families.counter("sirocco_expert_read_failures_total", "Reads given up", experts.failures);
+  families.counter("sirocco_expert_wait_seconds_total", "For which steps waited for reads", {},
+                   static_cast<double>(experts.waited_ms) / 1000);
+  families.counter("sirocco_expert_reading_seconds_total", "For which reads were under way", {},
+                   static_cast<double>(experts.reading_ms) / 1000);
+}
+
+}  // namespace
+
+std::string metrics_text(const wire::StatusReport& report) {
+  Families families;
+  for (const auto state : {wire::State::starting, wire::State::ready, wire::State::degraded, wire::State::draining,
+                           wire::State::no_model, wire::State::failed})
+    families.gauge("sirocco_state", "1 for the state that the daemon is in",
+                   {.name = "state", .value = std::string(wire::state_name(state))}, report.state == state ? 1 : 0);
+  families.gauge("sirocco_degraded_reasons", "Things that do not work as well as they should",
+                 static_cast<double>(report.reasons.size()));
+  families.gauge("sirocco_uptime_seconds", "Since the start", static_cast<double>(report.uptime_ms) / 1000);
+  families.gauge("sirocco_connections", "Clients connected", report.connections);
+  families.gauge("sirocco_requests_running", "Requests being computed", report.requests_running);
+  families.gauge("sirocco_requests_queued", "Requests that wait", report.requests_queued);
+  families.counter("sirocco_requests_total", "Requests that have ended", {.name = "ending", .value = "done"},
+                   static_cast<double>(report.requests_done));
+  families.counter("sirocco_requests_total", "Requests that have ended", {.name = "ending", .value = "error"},
+                   static_cast<double>(report.requests_failed));
+  families.counter("sirocco_prompt_tokens_total", "Tokens of prompts computed", report.tokens_prefilled);
+  families.counter("sirocco_generated_tokens_total", "Tokens of answers", report.tokens_generated);
+  families.gauge("sirocco_prompt_tokens_per_second", "Recent speed of prompts", report.prefill_tokens_per_s);
+  families.gauge("sirocco_generated_tokens_per_second", "Recent speed of answers", report.decode_tokens_per_s);
+  if (!report.memory.empty())
+    families.gauge("sirocco_memory_budget_bytes", "What everything may take together",
+                   static_cast<double>(report.memory.front().bytes));
+  if (report.experts) add_experts(families, *report.experts);
+  return prometheus::TextSerializer().Serialize(families.all());
+}
+
+MetricsFile::~MetricsFile() {
+  unlink(path_.c_str());
+}
+
+Result<void> MetricsFile::write(const wire::StatusReport& report) const {
+  const std::string written = path_ + ".new";
+  std::ofstream out(written, std::ios::trunc);
+  out << metrics_text(report);
+  out.close();
+  if (!out || std::rename(written.c_str(), path_.c_str()) != 0)
+    return fail(errno_code(errno), "{}: the metrics cannot be written (metrics.file): {}", path_, errno_message(errno));
+  return {};
+}
+
+}  // namespace sirocco::daemon
