@@ -100,6 +100,12 @@ bench_accuracy() {
     --text docs/architecture.md --text docs/protocol.md --out build/bench/accuracy.json
 }
 
+# What daemon, socket and client add to an engine that computes nothing.
+bench_ipc() {
+  build_bench ipc_bench
+  build/release/bin/ipc_bench --json build/bench/ipc.json
+}
+
 # Clients of every kind, budgets and restarts against one daemon, with its answers compared. Options: --minutes N (60).
 bench_chaos() {
   build_programs
@@ -126,9 +132,10 @@ run_bench() {
       bench_peers
       bench_accuracy
       bench_experts
+      bench_ipc
       ;;
-    kernels | sampling | model | peers | accuracy | experts) "bench_$1" ;;
+    kernels | sampling | model | peers | accuracy | experts | ipc) "bench_$1" ;;
     chaos) bench_chaos "${@:2}" ;;
-    *) die "no benchmark \"$1\"; there are: kernels, sampling, model, peers, accuracy, experts, chaos" ;;
+    *) die "no benchmark \"$1\"; there are: kernels, sampling, model, peers, accuracy, experts, ipc, chaos" ;;
   esac
 }
