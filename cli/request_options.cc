@@ -15,9 +15,9 @@ namespace sirocco {
 namespace {
 
 constexpr std::array<std::pair<std::string_view, wire::Priority>, 3> kPriorities = {
-    {{"background", wire::Priority::background},
-     {"normal", wire::Priority::normal},
-     {"interactive", wire::Priority::interactive}}};
+    {{"realtime", wire::Priority::realtime},
+     {"interactive", wire::Priority::interactive},
+     {"batch", wire::Priority::batch}}};
 
 // Flags are named after the protocol's fields: "Sampling.top_p" is --top-p.
 std::string flag_of(std::string_view field) {
@@ -109,11 +109,21 @@ void add_request_options(CLI::App& command, RequestOptions& options) {
             for (const auto& [word, priority] : kPriorities)
               if (word == given) options.priority = priority;
           },
-          "background, normal or interactive")
+          "realtime, interactive or batch: who goes first; interactive if not given")
       ->check(one_of(std::move(words)));
   command.add_option("--deadline-ms", options.deadline_ms, "Milliseconds after which the answer is useless; 0: none")
       ->check(u32)
       ->capture_default_str();
+  command.add_flag("--partial", options.partial, "At the deadline, end with what there is");
+  command
+      .add_option("--max-queue-ms", options.max_queue_ms,
+                  "Milliseconds to wait for the first step at most; 0: any time")
+      ->check(u32)
+      ->capture_default_str();
+  command
+      .add_option("--latest-wins-key", options.latest_wins_key,
+                  "A key: a newer request with the same one ends this one, if it has not ended yet")
+      ->check(not_empty());
   command.add_option("--session", options.session, "Name of a lasting conversation to continue")->check(not_empty());
   command.parse_complete_callback([&options] { check_against_protocol(options); });
 }
@@ -127,6 +137,9 @@ wire::Generate make_request(const RequestOptions& options, wire::Prompt prompt) 
   request.priority = options.priority;
   request.deadline_ms = options.deadline_ms;
   request.session = options.session;
+  request.partial = options.partial;
+  request.max_queue_ms = options.max_queue_ms;
+  request.latest_wins_key = options.latest_wins_key;
   return request;
 }
 

@@ -13,8 +13,11 @@ namespace sirocco {
 struct RequestOptions {
   std::uint32_t max_tokens = 512;  // 0: as many as the context holds
   wire::Sampling sampling;
-  wire::Priority priority = wire::Priority::normal;
+  wire::Priority priority = wire::Priority::interactive;
   std::uint32_t deadline_ms = 0;
+  bool partial = false;
+  std::uint32_t max_queue_ms = 0;
+  std::string latest_wins_key;
   std::string session;
   std::vector<std::string> stop;
 };

@@ -139,7 +139,7 @@ Result<GenerateRequest> from_wire(wire::Generate&& generate) {
     return fail(ErrorCode::unsupported, "Generate.{} is not supported by this version of the daemon: leave it out",
                 field);
   };
-  if (generate.priority != wire::Priority::normal) return unsupported("priority");
+  if (generate.priority != wire::Priority::interactive) return unsupported("priority");
   if (generate.deadline_ms != 0) return unsupported("deadline_ms");
   if (!generate.latest_wins_key.empty()) return unsupported("latest_wins_key");
   if (!generate.session.empty()) return unsupported("session");

@@ -152,7 +152,9 @@ Generate convert(const fbs::Generate& from, Converter& c) {
           .priority = c.enumeration<Priority>(from.priority()),
           .deadline_ms = from.deadline_ms(),
           .latest_wins_key = c.text(from.latest_wins_key()),
-          .session = c.text(from.session())};
+          .session = c.text(from.session()),
+          .partial = from.partial(),
+          .max_queue_ms = from.max_queue_ms()};
 }
 
 Accepted convert(const fbs::Accepted& from, Converter&) {
@@ -225,8 +227,15 @@ StatusReport convert(const fbs::StatusReport& from, Converter& c) {
     return MemoryItem{c.text(f->name()), f->bytes(), c.text(f->note())};
   };
   const auto request = [&c](const fbs::ActiveRequest* f) {
-    return ActiveRequest{f->id(),       f->uid(), f->pid(), c.enumeration<RequestState>(f->state()), f->prompt_tokens(),
-                         f->generated()};
+    return ActiveRequest{f->id(),
+                         f->uid(),
+                         f->pid(),
+                         c.enumeration<RequestState>(f->state()),
+                         f->prompt_tokens(),
+                         f->generated(),
+                         c.enumeration<Priority>(f->priority()),
+                         f->age_ms(),
+                         f->queued_ms()};
   };
   return {.daemon_version = c.text(from.daemon_version()),
           .state = c.enumeration<State>(from.state()),

@@ -89,7 +89,7 @@ Offset<fbs::Generate> build(Builder& b, const Generate& m) {
   const auto prompt = std::visit([&b](const auto& p) { return build(b, p).Union(); }, m.prompt);
   return fbs::CreateGenerate(b, type, prompt, m.raw, build(b, m.sampling), texts(b, m.stop), m.max_tokens, m.omit_ids,
                              static_cast<fbs::Priority>(m.priority), m.deadline_ms, text(b, m.latest_wins_key),
-                             text(b, m.session));
+                             text(b, m.session), m.partial, m.max_queue_ms);
 }
 
 Offset<fbs::Accepted> build(Builder& b, const Accepted& m) {
@@ -150,7 +150,7 @@ Offset<fbs::StatusReport> build(Builder& b, const StatusReport& m) {
   });
   const auto active = list(b, m.active, [&b](const ActiveRequest& a) {
     return fbs::CreateActiveRequest(b, a.id, a.uid, a.pid, static_cast<fbs::RequestState>(a.state), a.prompt_tokens,
-                                    a.generated);
+                                    a.generated, static_cast<fbs::Priority>(a.priority), a.age_ms, a.queued_ms);
   });
   return fbs::CreateStatusReport(b, text(b, m.daemon_version), static_cast<fbs::State>(m.state), texts(b, m.reasons),
                                  build(b, m.model), memory, m.requests_running, m.requests_queued, m.requests_done,

@@ -19,9 +19,9 @@ constexpr bool same(Native native, Schema schema) {
 static_assert(same(MessageType::budget_report, fbs::MessageType::MAX));
 static_assert(std::variant_size_v<Message> == static_cast<std::size_t>(fbs::MessageType::MAX));
 static_assert(same(State::failed, fbs::State::MAX) && same(Role::tool, fbs::Role::MAX));
-static_assert(same(Priority::normal, fbs::Priority::NORMAL) && same(Priority::interactive, fbs::Priority::MAX));
-static_assert(same(DoneReason::cancelled, fbs::DoneReason::MAX));
-static_assert(same(RequestState::decode, fbs::RequestState::MAX));
+static_assert(same(Priority::interactive, fbs::Priority::INTERACTIVE) && same(Priority::realtime, fbs::Priority::MAX));
+static_assert(same(DoneReason::superseded, fbs::DoneReason::MAX));
+static_assert(same(RequestState::paused, fbs::RequestState::MAX));
 static_assert(same(ErrorCode::duplicate_request, fbs::ErrorCode::DUPLICATE_REQUEST));
 static_assert(same(ErrorCode::deadline, fbs::ErrorCode::DEADLINE));
 static_assert(same(ErrorCode::out_of_memory, fbs::ErrorCode::OUT_OF_MEMORY));
@@ -78,6 +78,9 @@ std::string_view done_reason_name(DoneReason reason) {
 }
 std::string_view request_state_name(RequestState state) {
   return schema_name(state, fbs::EnumNameRequestState);
+}
+std::string_view priority_name(Priority priority) {
+  return schema_name(priority, fbs::EnumNamePriority);
 }
 
 }  // namespace sirocco::wire

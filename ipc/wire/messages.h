@@ -34,9 +34,17 @@ enum class MessageType : std::uint16_t {
 
 enum class State : std::uint8_t { starting = 1, ready, degraded, draining, no_model, failed };
 enum class Role : std::uint8_t { system = 1, user, assistant, tool };
-enum class Priority : std::uint8_t { background = 1, normal, interactive };
-enum class DoneReason : std::uint8_t { stop_token = 1, stop_string, max_tokens, context_full, cancelled };
-enum class RequestState : std::uint8_t { queued = 1, prefill, decode };
+enum class Priority : std::uint8_t { batch = 1, interactive, realtime };
+enum class DoneReason : std::uint8_t {
+  stop_token = 1,
+  stop_string,
+  max_tokens,
+  context_full,
+  cancelled,
+  deadline,
+  superseded
+};
+enum class RequestState : std::uint8_t { queued = 1, prefill, decode, paused };
 
 enum class ErrorCode : std::uint16_t {
   // 1xx: the connection or the frame
@@ -165,10 +173,12 @@ struct Generate {
   std::vector<std::string> stop{};
   std::uint32_t max_tokens = 0;
   bool omit_ids = false;
-  Priority priority = Priority::normal;
+  Priority priority = Priority::interactive;
   std::uint32_t deadline_ms = 0;
   std::string latest_wins_key{};
   std::string session{};
+  bool partial = false;
+  std::uint32_t max_queue_ms = 0;
 
   bool operator==(const Generate&) const = default;
 };
@@ -257,6 +267,9 @@ struct ActiveRequest {
   RequestState state = RequestState::queued;
   std::uint32_t prompt_tokens = 0;
   std::uint32_t generated = 0;
+  Priority priority = Priority::interactive;
+  std::uint64_t age_ms = 0;
+  std::uint64_t queued_ms = 0;
 
   bool operator==(const ActiveRequest&) const = default;
 };
@@ -347,5 +360,6 @@ std::string_view error_name(ErrorCode code);
 std::string_view state_name(State state);
 std::string_view done_reason_name(DoneReason reason);
 std::string_view request_state_name(RequestState state);
+std::string_view priority_name(Priority priority);
 
 }  // namespace sirocco::wire

@@ -180,9 +180,15 @@ Valid check(const Generate& generate) {
   if (generate.max_tokens > kMaxGenerateTokens) {
     return invalid("Generate.max_tokens: {}, at most {}", generate.max_tokens, kMaxGenerateTokens);
   }
-  CHECK_FIELD(enumeration("Generate.priority", generate.priority, Priority::interactive));
+  CHECK_FIELD(enumeration("Generate.priority", generate.priority, Priority::realtime));
   if (generate.deadline_ms > kMaxDeadlineMs) {
     return invalid("Generate.deadline_ms: {}, at most {} (a day)", generate.deadline_ms, kMaxDeadlineMs);
+  }
+  if (generate.partial && generate.deadline_ms == 0) {
+    return invalid("Generate.partial: only with a deadline (deadline_ms)");
+  }
+  if (generate.max_queue_ms > kMaxDeadlineMs) {
+    return invalid("Generate.max_queue_ms: {}, at most {} (a day)", generate.max_queue_ms, kMaxDeadlineMs);
   }
   CHECK_FIELD(key("Generate.latest_wins_key", generate.latest_wins_key));
   return key("Generate.session", generate.session);
@@ -198,7 +204,7 @@ Valid check(const TokenBatch& batch) {
 }
 
 Valid check(const Done& done) {
-  CHECK_FIELD(enumeration("Done.reason", done.reason, DoneReason::cancelled));
+  CHECK_FIELD(enumeration("Done.reason", done.reason, DoneReason::superseded));
   if (done.stop_string.empty() != (done.reason != DoneReason::stop_string)) {
     return invalid("Done.stop_string: present with the reason STOP_STRING, and only then");
   }
@@ -254,7 +260,8 @@ Valid check(const StatusReport& report) {
   CHECK_FIELD(name("StatusReport.isa", report.isa));
   CHECK_FIELD(count("StatusReport.active", report.active.size(), kMaxActiveRequests));
   for (const ActiveRequest& active : report.active) {
-    CHECK_FIELD(enumeration("ActiveRequest.state", active.state, RequestState::decode));
+    CHECK_FIELD(enumeration("ActiveRequest.state", active.state, RequestState::paused));
+    CHECK_FIELD(enumeration("ActiveRequest.priority", active.priority, Priority::realtime));
   }
   if (report.experts) {
     CHECK_FIELD(name("ExpertReport.reads", report.experts->reads));

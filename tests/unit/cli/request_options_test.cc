@@ -34,7 +34,7 @@ TEST(RequestOptions, EveryFlagReachesTheRequest) {
       "--stop b "
       "--repetition-penalty 1.1 --frequency-penalty 0.5 --presence-penalty -0.25 --logit-bias 7=-100 --logit-bias "
       "8=2.5 "
-      "--priority interactive --deadline-ms 250 --session robot");
+      "--priority realtime --deadline-ms 250 --partial --max-queue-ms 40 --latest-wins-key arm --session robot");
   ASSERT_TRUE(parsed.accepted);
   wire::Generate expected;
   expected.prompt = wire::TextPrompt{.text = "hello"};
@@ -49,8 +49,11 @@ TEST(RequestOptions, EveryFlagReachesTheRequest) {
                        .logit_bias = {{7, -100.0F}, {8, 2.5F}}};
   expected.stop = {"a", "b"};
   expected.max_tokens = 9;
-  expected.priority = wire::Priority::interactive;
+  expected.priority = wire::Priority::realtime;
   expected.deadline_ms = 250;
+  expected.partial = true;
+  expected.max_queue_ms = 40;
+  expected.latest_wins_key = "arm";
   expected.session = "robot";
   EXPECT_EQ(make_request(parsed.options, wire::TextPrompt{.text = "hello"}), expected);
 }
@@ -77,6 +80,8 @@ TEST(RequestOptions, ImpossibleValuesAreWrongUsage) {
                            "--session 'x y'",
                            "--session ''",
                            "--deadline-ms",
+                           "--partial",
+                           "--latest-wins-key 'x y'",
                            "--deadline-ms 100000000",
                            "--unknown",
                            "--logit-bias 7",
@@ -95,7 +100,7 @@ TEST(RequestOptions, TheMessageNamesTheFlagAndTheRange) {
   EXPECT_EQ(parse("--temperature abc").message, "--temperature: \"abc\" is not a number");
   EXPECT_EQ(parse("--top-p 0").message, "--top-p: 0 leaves no token; 1 is off");
   EXPECT_EQ(parse("--max-tokens 2000000000").message, "--max-tokens: 2000000000, at most 1073741824");
-  EXPECT_EQ(parse("--priority high").message, "--priority: \"high\" is not one of background, normal, interactive");
+  EXPECT_EQ(parse("--priority high").message, "--priority: \"high\" is not one of realtime, interactive, batch");
 }
 
 TEST(SocketOption, FlagBeforeEnvironmentBeforeDefault) {

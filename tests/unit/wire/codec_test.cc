@@ -38,7 +38,7 @@ TEST(Codec, ExamplesCoverEveryType) {
   EXPECT_EQ(types.size(), std::variant_size_v<Message>);
 }
 
-TEST(Codec, DefaultGenerateIsGreedyOfNormalPriority) {
+TEST(Codec, DefaultGenerateIsGreedyAndInteractive) {
   const Generate generate{.prompt = TextPrompt{""}};
   EXPECT_EQ(round_trip(generate), Message{generate});
   EXPECT_EQ(generate.sampling.temperature, 0);
@@ -111,7 +111,7 @@ TEST(Names, AreThoseOfTheSchema) {
   EXPECT_EQ(state_name(State::no_model), "NO_MODEL");
   EXPECT_EQ(done_reason_name(DoneReason::max_tokens), "MAX_TOKENS");
   EXPECT_EQ(request_state_name(RequestState::decode), "DECODE");
-  EXPECT_EQ(request_state_name(static_cast<RequestState>(4)), "");
+  EXPECT_EQ(request_state_name(static_cast<RequestState>(5)), "");
   EXPECT_EQ(message_name(MessageType::status_report), "StatusReport");
   EXPECT_EQ(message_name(static_cast<MessageType>(99)), "");
 }

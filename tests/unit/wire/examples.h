@@ -35,10 +35,12 @@ inline Generate example_generate(Prompt prompt) {
           .stop = {"\n\n", "Ende"},
           .max_tokens = 256,
           .omit_ids = true,
-          .priority = Priority::interactive,
+          .priority = Priority::realtime,
           .deadline_ms = 1500,
           .latest_wins_key = "robot:left-arm",
-          .session = "kitchen.1"};
+          .session = "kitchen.1",
+          .partial = true,
+          .max_queue_ms = 300};
 }
 
 inline StatusReport example_report() {
@@ -60,7 +62,8 @@ inline StatusReport example_report() {
           .isa = "avx2",
           .threads = 10,
           .connections = 11,
-          .active = {{12, 1000, 4242, RequestState::prefill, 13, 14}, {15, 0, 1, RequestState::queued, 16, 0}},
+          .active = {{12, 1000, 4242, RequestState::prefill, 13, 14, Priority::batch, 37, 38},
+                     {15, 0, 1, RequestState::queued, 16, 0, Priority::interactive, 0, 0}},
           .experts = ExpertReport{
               17, 18, 19, 20, 21, 22, 23, 24, "io_uring", 25, 26, {{27, 28, 29, 30, 31, 32}, {0, 0, 0, 0, 0, 33}}}};
 }

@@ -109,11 +109,11 @@ TEST(Malformed, UnionWithoutValueIsRefused) {
 
 TEST(Malformed, EnumerationsOutOfRangeAreNamed) {
   Builder b;
-  EXPECT_EQ(decode_built(MessageType::done, b, fbs::CreateDone(b, static_cast<fbs::DoneReason>(6))).error().message,
-            "Done.reason: 6 is not one of 1 to 5");
+  EXPECT_EQ(decode_built(MessageType::done, b, fbs::CreateDone(b, static_cast<fbs::DoneReason>(8))).error().message,
+            "Done.reason: 8 is not one of 1 to 7");
   Builder unset;
   EXPECT_EQ(decode_built(MessageType::done, unset, fbs::CreateDone(unset)).error().message,
-            "Done.reason: 0 is not one of 1 to 5");
+            "Done.reason: 0 is not one of 1 to 7");
   Builder code;
   EXPECT_EQ(
       decode_built(MessageType::error, code, fbs::CreateError(code, static_cast<fbs::ErrorCode>(108))).error().message,
@@ -199,6 +199,12 @@ TEST(Validate, RequestOutOfRangeIsNamed) {
   EXPECT_EQ(refused([](Generate& g) { g.stop = {std::string(kMaxNameBytes + 1, 'x')}; }), "Generate.stop");
   EXPECT_EQ(refused([](Generate& g) { g.max_tokens = kMaxGenerateTokens + 1; }), "Generate.max_tokens");
   EXPECT_EQ(refused([](Generate& g) { g.deadline_ms = kMaxDeadlineMs + 1; }), "Generate.deadline_ms");
+  EXPECT_EQ(refused([](Generate& g) { g.max_queue_ms = kMaxDeadlineMs + 1; }), "Generate.max_queue_ms");
+  EXPECT_EQ(refused([](Generate& g) {
+              g.partial = true;
+              g.deadline_ms = 0;
+            }),
+            "Generate.partial");
   EXPECT_EQ(refused([](Generate& g) { g.priority = static_cast<Priority>(4); }), "Generate.priority");
   EXPECT_EQ(refused([](Generate& g) { g.session = "../etc"; }), "Generate.session");
   EXPECT_EQ(refused([](Generate& g) { g.latest_wins_key = std::string(kMaxKeyBytes + 1, 'x'); }),
