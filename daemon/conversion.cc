@@ -202,7 +202,7 @@ void fill_status(const Engine& engine, wire::StatusReport& report) {
                                         .bytes_read = counters.bytes_read,
                                         .failures = counters.failures,
                                         .waited_ms = counters.wait_ns / 1'000'000,
-                                        .reads = std::string(parts.slotted->queue_kind())};
+                                        .reads = parts.slotted->reads()};
   }
   for (const EngineStatus::Request& request : status.requests) {
     report.requests_running += request.running ? 1 : 0;

@@ -116,10 +116,12 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Event
   SIROCCO_TRY(Residency residency, make_residency(parts.model, {.slots = plan.residency.slots,
                                                                 .policy = options.eviction,
                                                                 .foresight = options.foresight,
+                                                                .read_shape = options.read_shape,
                                                                 .queue = nullptr}));
   parts.model = std::move(residency.model);
   parts.experts = std::move(residency.experts);
   parts.slotted = residency.slotted;
+  parts.warnings = std::move(residency.warnings);
   parts.degraded = std::move(residency.degraded);
   // A budget that was given is kept unless memory really runs out.
   parts.memory_reserve =

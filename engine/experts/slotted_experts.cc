@@ -30,6 +30,11 @@ void add(std::atomic<std::uint64_t>& counter, std::uint64_t n) {
   counter.fetch_add(n, std::memory_order_relaxed);
 }
 
+std::int64_t now_ns() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+}
+
 }  // namespace
 
 Result<std::unique_ptr<SlottedExperts>> SlottedExperts::create(std::unique_ptr<ExpertStore> store,
@@ -176,6 +181,7 @@ void SlottedExperts::load(ExpertId expert, std::size_t at, bool guessed) {
     const ExpertStore::Extent& read = layout.extents.at(extent);
     transfers_.push_back(
         store_->files().transfer(read.place, memory_of(at) + read.in_slot, at << kExtentBits | extent));
+    transfers_.back().background = guessed;
     add(counters_.bytes_read, transfers_.back().bytes);
   }
 }
@@ -317,10 +323,9 @@ void SlottedExperts::empty_failed() {
 void SlottedExperts::take_arrivals(bool wait) {
   arrivals_.clear();
   if (wait) {
-    const auto begin = std::chrono::steady_clock::now();
+    const std::int64_t begin = now_ns();
     queue_->collect(arrivals_, true);
-    const auto waited = std::chrono::steady_clock::now() - begin;
-    add(counters_.wait_ns, static_cast<std::uint64_t>(std::chrono::nanoseconds(waited).count()));
+    add(counters_.wait_ns, static_cast<std::uint64_t>(now_ns() - begin));
   } else {
     queue_->collect(arrivals_, false);
   }
@@ -336,7 +341,8 @@ void SlottedExperts::take_arrivals(bool wait) {
       store_->files().forget(read.place);
       slot.missing = static_cast<std::uint8_t>(slot.missing & ~(1U << extent));
     } else if (++slot.tries.at(extent) < kTries) {
-      const Transfer again = store_->files().transfer(read.place, memory_of(at) + read.in_slot, arrival.tag);
+      Transfer again = store_->files().transfer(read.place, memory_of(at) + read.in_slot, arrival.tag);
+      again.background = slot.pins == 0;
       queue_->submit(std::span(&again, 1));
       continue;
     } else {
@@ -412,6 +418,11 @@ Error SlottedExperts::failure(ExpertId expert) const {
 void SlottedExperts::release(ExpertId expert) {
   const auto at = static_cast<std::size_t>(slot_of_[number(expert)]);
   --slots_[at].pins;
+}
+
+std::string SlottedExperts::reads() const {
+  const ReadShape& shape = queue_->shape();
+  return fmt::format("{}, {} x {} KiB", queue_->kind(), shape.depth, shape.piece_bytes / KiB);
 }
 
 std::uint64_t SlottedExperts::resident_slot_bytes() const {

@@ -88,7 +88,7 @@ class SlottedExperts final : public ExpertSource {
   std::size_t experts() const { return slot_of_.size(); }  // of the model
   std::uint64_t resident_slot_bytes() const;               // that the slots take now, as the kernel counts
   std::uint64_t slot_bytes() const { return store_->slot_bytes(); }
-  std::string_view queue_kind() const { return queue_->kind(); }
+  std::string reads() const;  // how: "io_uring, 16 x 1024 KiB"
   ExpertCounters counters() const;
 
  private:

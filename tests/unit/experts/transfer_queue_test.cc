@@ -15,6 +15,7 @@
 #include <memory>
 #include <random>
 
+#include "engine/experts/read_shape.h"
 #include "tests/support/temporary_directory.h"
 
 namespace sirocco {
@@ -64,10 +65,12 @@ class TransferQueueTest : public testing::TestWithParam<Make> {
   int direct_ = -1;
 };
 
-TEST_P(TransferQueueTest, BringsWhatIsInTheFile) {
-  for (const int descriptor : {descriptor_, direct_}) {
+TEST_P(TransferQueueTest, BringsWhatIsInTheFileWhateverTheShape) {
+  std::mt19937 random(11);
+  for (std::size_t i = 0; i < 2 * read_shapes().size(); ++i) {
+    const int descriptor = i % 2 == 0 ? descriptor_ : direct_;
     if (descriptor < 0) continue;  // the file system knows no O_DIRECT
-    std::mt19937 random(11);
+    queue_->set_shape(read_shapes()[i / 2]);
     std::vector<Buffer> buffers;
     std::vector<Transfer> transfers;
     for (std::uint64_t tag = 0; tag < 40; ++tag) {
@@ -81,7 +84,8 @@ TEST_P(TransferQueueTest, BringsWhatIsInTheFile) {
                            .bytes = bytes,
                            .wanted = std::min(bytes, there),
                            .to = buffers.back().memory.get(),
-                           .tag = tag});
+                           .tag = tag,
+                           .background = random() % 2 == 0});
     }
     queue_->submit(transfers);
     std::vector<bool> seen(transfers.size());
