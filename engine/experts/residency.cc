@@ -109,9 +109,10 @@ Result<Residency> make_residency(std::shared_ptr<const Model> model, ResidencyOp
   if (!files->direct())
     residency.degraded.emplace_back("experts are read through the page cache: the model's file system has no O_DIRECT");
   if (threads) residency.degraded.emplace_back("experts are read by threads: the kernel refuses io_uring");
-  if (!dense.locked)
-    residency.degraded.emplace_back(
-        "the dense weights may be swapped out: locking them in memory is not permitted (LimitMEMLOCK, ulimit -l)");
+  if (!dense.locked || !residency.slotted->locked())
+    residency.degraded.push_back(
+        fmt::format("{} may be swapped out: locking {} in memory is not permitted (LimitMEMLOCK, ulimit -l)",
+                    dense.locked ? "experts in memory" : "the dense weights", dense.locked ? "all of them" : "them"));
   return residency;
 }
 

@@ -94,13 +94,25 @@ void SlottedExperts::set_slots(std::size_t slots) {
     added.push_back(at);
     ++usable_;
   }
+  lock_memory(added);
   free_.insert(free_.end(), added.rbegin(), added.rend());  // the first of them will be taken first
+}
+
+// Ascending slots: what is written to them is not swapped out. Memory that is locked cannot be given back.
+void SlottedExperts::lock_memory(std::span<const std::size_t> slots) {
+  for (std::size_t first = 0; locked_ && first < slots.size();) {
+    std::size_t count = 1;
+    while (first + count < slots.size() && slots[first + count] == slots[first] + count) ++count;
+    locked_ = mlock2(memory_of(slots[first]), count * store_->slot_bytes(), MLOCK_ONFAULT) == 0;
+    first += count;
+  }
 }
 
 // An empty slot's memory, or that of the expert that may leave. False if none can be now.
 bool SlottedExperts::give_back_one() {
   std::size_t at = 0;
   if (!find_slot(false, at)) return false;
+  munlock(memory_of(at), store_->slot_bytes());
   madvise(memory_of(at), store_->slot_bytes(), MADV_DONTNEED);
   slots_[at].state = SlotState::absent;
   --usable_;
@@ -324,7 +336,9 @@ void SlottedExperts::take_arrivals(bool wait) {
   arrivals_.clear();
   if (wait) {
     const std::int64_t begin = now_ns();
+    waiting_since_ns_ = begin;
     queue_->collect(arrivals_, true);
+    waiting_since_ns_ = 0;
     add(counters_.wait_ns, static_cast<std::uint64_t>(now_ns() - begin));
   } else {
     queue_->collect(arrivals_, false);
@@ -418,6 +432,11 @@ Error SlottedExperts::failure(ExpertId expert) const {
 void SlottedExperts::release(ExpertId expert) {
   const auto at = static_cast<std::size_t>(slot_of_[number(expert)]);
   --slots_[at].pins;
+}
+
+std::chrono::nanoseconds SlottedExperts::waiting_for_disk() const {
+  const std::int64_t since = waiting_since_ns_;
+  return std::chrono::nanoseconds(since == 0 ? 0 : std::max<std::int64_t>(now_ns() - since, 0));
 }
 
 std::string SlottedExperts::reads() const {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -88,7 +89,10 @@ class SlottedExperts final : public ExpertSource {
   std::size_t experts() const { return slot_of_.size(); }  // of the model
   std::uint64_t resident_slot_bytes() const;               // that the slots take now, as the kernel counts
   std::uint64_t slot_bytes() const { return store_->slot_bytes(); }
-  std::string reads() const;  // how: "io_uring, 16 x 1024 KiB"
+  bool locked() const { return locked_; }  // none of the slots can be swapped out
+  std::string reads() const;               // how: "io_uring, 16 x 1024 KiB"
+  // How long the engine thread has been waiting for the disk without any news; 0: it does not wait. From any thread.
+  std::chrono::nanoseconds waiting_for_disk() const;
   ExpertCounters counters() const;
 
  private:
@@ -122,6 +126,7 @@ class SlottedExperts final : public ExpertSource {
   bool find_slot(bool for_guess, std::size_t& found);
   void empty(std::size_t slot);
   bool give_back_one();
+  void lock_memory(std::span<const std::size_t> slots);
   void empty_failed();
   void take_arrivals(bool wait);
   bool tell_all(bool hits, std::size_t most, std::vector<ExpertNews>& news);
@@ -133,6 +138,7 @@ class SlottedExperts final : public ExpertSource {
   std::unique_ptr<EvictionPolicy> policy_;
   std::byte* slab_ = nullptr;
   std::uint64_t slab_bytes_ = 0;
+  bool locked_ = true;
 
   std::vector<Slot> slots_;  // one for each expert; those that have memory are used
   std::atomic<std::size_t> usable_ = 0;
@@ -159,6 +165,7 @@ class SlottedExperts final : public ExpertSource {
   std::vector<std::size_t> candidate_slots_;
   std::vector<Transfer> transfers_;
   std::vector<Arrival> arrivals_;
+  std::atomic<std::int64_t> waiting_since_ns_ = 0;  // 0: not
 
   struct Counters {
     std::atomic<std::uint64_t> hits, misses, foreseen, evictions, bytes_read, failures, wait_ns;
