@@ -193,7 +193,7 @@ void SlottedExperts::load(ExpertId expert, std::size_t at, bool guessed) {
     const ExpertStore::Extent& read = layout.extents.at(extent);
     transfers_.push_back(
         store_->files().transfer(read.place, memory_of(at) + read.in_slot, at << kExtentBits | extent));
-    transfers_.back().background = guessed;
+    transfers_.back().background = guessed && !prompt_;  // a prompt wants nearly all, so these will be
     add(counters_.bytes_read, transfers_.back().bytes);
   }
 }
@@ -250,6 +250,7 @@ bool SlottedExperts::pump() {
     slot.passing = false;
     preloading_ += store_->layout(expert).count;
   }
+  for (Transfer& transfer : transfers_) transfer.background = true;
   if (free_.empty()) preload_.clear();
   if (!transfers_.empty()) queue_->submit(transfers_);
   return !preload_.empty() || preloading_ != 0;
@@ -356,7 +357,7 @@ void SlottedExperts::take_arrivals(bool wait) {
       slot.missing = static_cast<std::uint8_t>(slot.missing & ~(1U << extent));
     } else if (++slot.tries.at(extent) < kTries) {
       Transfer again = store_->files().transfer(read.place, memory_of(at) + read.in_slot, arrival.tag);
-      again.background = slot.pins == 0;
+      again.background = slot.preloaded && slot.pins == 0;
       queue_->submit(std::span(&again, 1));
       continue;
     } else {

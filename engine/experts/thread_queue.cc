@@ -2,7 +2,6 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <condition_variable>
 #include <mutex>
@@ -14,7 +13,7 @@
 namespace sirocco {
 namespace {
 
-constexpr std::size_t kThreads = 32;  // at most: pieces under way at the same time
+constexpr std::size_t kThreads = 32;  // pieces under way at the same time
 
 class ThreadQueue final : public TransferQueue {
  public:
@@ -30,18 +29,16 @@ class ThreadQueue final : public TransferQueue {
     for (std::thread& thread : threads_) thread.join();
   }
 
-  // One is enough to go on with.
   Result<void> start() {
     try {
-      while (threads_.size() < std::min<std::size_t>(shape().depth, kThreads)) {
+      for (std::size_t i = 0; i < kThreads; ++i) {
         threads_.emplace_back([this] {
           pthread_setname_np(pthread_self(), "reader");
           read_pieces();
         });
       }
     } catch (const std::system_error& error) {
-      if (threads_.empty())
-        return fail(ErrorCode::io, "threads that read experts could not be started: {}", error.code().message());
+      return fail(ErrorCode::io, "threads that read experts could not be started: {}", error.code().message());
     }
     return {};
   }
@@ -50,11 +47,8 @@ class ThreadQueue final : public TransferQueue {
 
   void set_shape(const ReadShape& shape) override {
     TransferQueue::set_shape(shape);
-    {
-      const std::lock_guard lock(mutex_);
-      pieces_.set_shape(shape);
-    }
-    static_cast<void>(start());  // there are some already
+    const std::lock_guard lock(mutex_);
+    pieces_.set_shape(shape);
   }
 
   void submit(std::span<const Transfer> transfers) override {

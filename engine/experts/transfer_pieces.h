@@ -46,10 +46,10 @@ class Pieces {
 
   bool waiting() const { return !urgent_.empty() || !background_.empty(); }
 
-  // Whether one that waits may begin: at least one is under way.
+  // Whether one that waits may begin.
   bool may_begin() const {
-    if (!waiting()) return false;
-    return bytes_ == 0 || bytes_ + line(urgent_.empty()).front().bytes <= shape_.bytes();
+    if (!urgent_.empty()) return true;
+    return !background_.empty() && (bytes_ == 0 || bytes_ + background_.front().bytes <= shape_.bytes());
   }
 
   Piece begin() {

@@ -33,7 +33,9 @@ struct Arrival {
   int error = 0;  // errno; ENODATA: the file ended before the bytes wanted
 };
 
-// How much is asked of the disk at the same time: so many pieces of so many bytes, or more that are smaller.
+// How a disk is read: in pieces of at most so many bytes, and in the background so many of them at the same time, or
+// more that are smaller. What is waited for is asked for at once, since the engine thread computes before it looks
+// again.
 struct ReadShape {
   std::uint32_t depth = 32;
   std::uint64_t piece_bytes = MiB;
@@ -52,7 +54,7 @@ class TransferQueue {
   virtual void set_shape(const ReadShape& shape) { shape_ = shape; }
   const ReadShape& shape() const { return shape_; }
 
-  // Begins them in this order, as many as the shape allows at the same time. Their memory and descriptors outlive their
+  // Begins them in this order, those of the background as the shape allows. Their memory and descriptors outlive their
   // arrival.
   virtual void submit(std::span<const Transfer> transfers) = 0;
 
