@@ -185,7 +185,7 @@ wire::ExpertReport expert_report(const EngineStatus& status, const SlottedExpert
                                .bytes_read = counters.bytes_read,
                                .failures = counters.failures,
                                .waited_ms = counters.wait_ns / 1'000'000,
-                               .reads = std::string(experts.queue_kind()),
+                               .reads = experts.reads(),
                                .planned_slots = static_cast<std::uint32_t>(status.planned_slots),
                                .reading_ms = experts.reading_ns() / 1'000'000};
   for (std::uint32_t layer = 0; layer < std::min<std::size_t>(experts.layers(), wire::kMaxLayers); ++layer) {

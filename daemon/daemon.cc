@@ -18,11 +18,15 @@ namespace {
 
 constexpr std::chrono::milliseconds kLookInterval(1000);  // at what has changed, to tell systemd
 
+// Of systemd's StateDirectory=. Empty: there is none.
+std::filesystem::path state_file(const char* name) {
+  const char* const folder = std::getenv("STATE_DIRECTORY");
+  return folder == nullptr || *folder == '\0' ? std::filesystem::path() : std::filesystem::path(folder) / name;
+}
+
 // Empty: nowhere.
 std::filesystem::path hot_set_file(const MemoryConfig& config) {
-  if (config.hot_set != "auto") return config.hot_set;
-  const char* const folder = std::getenv("STATE_DIRECTORY");
-  return folder == nullptr || *folder == '\0' ? std::filesystem::path() : std::filesystem::path(folder) / "hot-set";
+  return config.hot_set != "auto" ? std::filesystem::path(config.hot_set) : state_file("hot-set");
 }
 
 EngineOptions engine_options(const Config& config) {
@@ -42,6 +46,7 @@ EngineOptions engine_options(const Config& config) {
   options.eviction = config.memory.eviction;
   options.foresight = config.memory.foresight;
   options.hot_set = hot_set_file(config.memory);
+  options.read_shape = state_file("disk");
   options.memory_headroom = config.memory.headroom;
   return options;
 }

@@ -80,13 +80,32 @@ bench_experts() {
   fi
   bench_larger mixtral-8x7b 15 6GiB
   bench_larger qwen3-30b-a3b 12 2GiB
+  bench_disk
+}
+
+# The transfer queue next to fio, and the time to READY next to what the disk needs for the dense weights.
+bench_disk() {
+  build_programs
+  build_bench transfer_bench
+  install_packages fio
+  [[ $EUID -eq 0 ]] || die "./dev bench disk drops the page cache: run it as root"
+  local model=build/models/qwen3-30b-a3b-12-layers.gguf
+  make_larger_model qwen3-30b-a3b 12
+  python3 tests/bench/disk_bench.py --transfer-bench build/release/bin/transfer_bench --siroccod build/release/bin/siroccod \
+    --model "$model" --memory 2GiB --out build/bench/disk.json
+}
+
+# make_larger_model PRESET LAYERS
+make_larger_model() {
+  local model=build/models/$1-$2-layers.gguf
+  [[ -e $model ]] || build/release/bin/sirocco model synth "$model" --preset "$1" --layers "$2" --type Q4_K ||
+    die "$model could not be made"
 }
 
 # bench_larger PRESET LAYERS MEMORY
 bench_larger() {
   local model=build/models/$1-$2-layers.gguf
-  [[ -e $model ]] || build/release/bin/sirocco model synth "$model" --preset "$1" --layers "$2" --type Q4_K ||
-    die "$model could not be made"
+  make_larger_model "$1" "$2"
   python3 tests/bench/experts_bench.py --sirocco build/release/bin/sirocco --model "$model" --memory "$3" --generate 12 \
     --foresight --peer "llama.cpp mmap" --python build/bench-venv/bin/python --out "build/bench/experts-$1.json"
 }
@@ -134,8 +153,8 @@ run_bench() {
       bench_experts
       bench_ipc
       ;;
-    kernels | sampling | model | peers | accuracy | experts | ipc) "bench_$1" ;;
+    kernels | sampling | model | peers | accuracy | experts | disk | ipc) "bench_$1" ;;
     chaos) bench_chaos "${@:2}" ;;
-    *) die "no benchmark \"$1\"; there are: kernels, sampling, model, peers, accuracy, experts, ipc, chaos" ;;
+    *) die "no benchmark \"$1\"; there are: kernels, sampling, model, peers, accuracy, experts, disk, ipc, chaos" ;;
   esac
 }

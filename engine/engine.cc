@@ -23,6 +23,7 @@ namespace sirocco {
 namespace {
 
 constexpr std::uint64_t kLeastReserve = 64 * MiB;
+constexpr std::chrono::seconds kSilentDisk(2);         // for which it is said to be
 constexpr std::chrono::milliseconds kPumpInterval(2);  // of reading experts in the background: a few of them at once
 
 }  // namespace
@@ -117,10 +118,12 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Event
   SIROCCO_TRY(Residency residency, make_residency(parts.model, {.slots = plan.residency.slots,
                                                                 .policy = options.eviction,
                                                                 .foresight = options.foresight,
+                                                                .read_shape = options.read_shape,
                                                                 .queue = nullptr}));
   parts.model = std::move(residency.model);
   parts.experts = std::move(residency.experts);
   parts.slotted = residency.slotted;
+  parts.warnings = std::move(residency.warnings);
   parts.degraded = std::move(residency.degraded);
   // A budget that was given is kept unless memory really runs out.
   parts.memory_reserve =
@@ -311,6 +314,9 @@ std::vector<std::string> Engine::State::degraded() const {
     reasons.push_back(fmt::format("memory is short: experts have {} of the {} slots planned", slots, planned));
   if (const std::uint64_t failed = parts.slotted->counters().failures; failed != 0)
     reasons.push_back(fmt::format("{} reads of experts failed: look at the disk (dmesg)", failed));
+  if (const auto waiting = parts.slotted->waiting_for_disk(); waiting > kSilentDisk)
+    reasons.push_back(fmt::format("the disk has not answered for {} s",
+                                  std::chrono::duration_cast<std::chrono::seconds>(waiting).count()));
   return reasons;
 }
 

@@ -30,6 +30,8 @@ class ModelFiles {
 
   bool direct() const { return direct_; }  // false: the file system knows no O_DIRECT, reads go through the page cache
 
+  int first_descriptor() const { return descriptors_.front(); }
+
   FilePlace place(const Matrix& matrix) const;  // of mapped weights
   // Reads the blocks that enclose `place`, its first one to `to`.
   Transfer transfer(const FilePlace& place, std::byte* to, std::uint64_t tag) const;

@@ -4,6 +4,7 @@
 
 #include "engine/base/bytes.h"
 #include "engine/experts/mapped_experts.h"
+#include "engine/experts/read_shape.h"
 #include "engine/experts/resident_weights.h"
 
 namespace sirocco {
@@ -16,6 +17,25 @@ void add_mapped_lines(const Model::Sizes& sizes, std::string_view note, MemoryPl
       {.name = "dense weights", .bytes = sizes.dense_bytes, .note = std::string(note), .charged = false});
   if (sizes.expert_bytes > 0)
     plan.lines.push_back({.name = "experts", .bytes = sizes.expert_bytes, .note = std::string(note), .charged = false});
+}
+
+// With the shape that is remembered for the disk, else in the turns of a trial, which is remembered then.
+Result<ResidentWeights> read_dense_weights(const Model& model, const ModelFiles& files, const ResidencyOptions& options,
+                                           std::vector<std::string>& warnings) {
+  TransferQueue& queue = *options.queue;
+  const std::string disk = disk_identity(files.first_descriptor(), queue.kind(), files.direct());
+  if (const auto known = load_read_shape(options.read_shape, disk)) {
+    queue.set_shape(*known);
+    return make_weights_resident(model, files, queue, nullptr);
+  }
+  ShapeTrial trial(resident_weights_bytes(model, files));
+  if (!trial.possible()) return make_weights_resident(model, files, queue, nullptr);
+  SIROCCO_TRY(ResidentWeights dense, make_weights_resident(model, files, queue, &trial));
+  if (!options.read_shape.empty()) {
+    if (const auto saved = save_read_shape(options.read_shape, disk, queue.shape()); !saved)
+      warnings.push_back(saved.error().message());
+  }
+  return dense;
 }
 
 }  // namespace
@@ -80,8 +100,9 @@ Result<Residency> make_residency(std::shared_ptr<const Model> model, ResidencyOp
   if (!options.queue) {
     SIROCCO_TRY(options.queue, make_transfer_queue());
   }
-  SIROCCO_TRY(ResidentWeights dense, make_weights_resident(*model, *files, *options.queue));
+  SIROCCO_TRY(ResidentWeights dense, read_dense_weights(*model, *files, options, residency.warnings));
   SIROCCO_TRY(auto store, ExpertStore::create(model, files));
+  const bool threads = options.queue->kind() == "threads";
   SIROCCO_TRY(auto experts,
               SlottedExperts::create(std::move(store), std::move(options.queue), options.slots, options.policy));
   experts->set_foresight(options.foresight);
@@ -90,11 +111,11 @@ Result<Residency> make_residency(std::shared_ptr<const Model> model, ResidencyOp
   residency.model = std::move(dense.model);
   if (!files->direct())
     residency.degraded.emplace_back("experts are read through the page cache: the model's file system has no O_DIRECT");
-  if (residency.slotted->queue_kind() == "threads")
-    residency.degraded.emplace_back("experts are read by threads: the kernel refuses io_uring");
-  if (!dense.locked)
-    residency.degraded.emplace_back(
-        "the dense weights may be swapped out: locking them in memory is not permitted (LimitMEMLOCK, ulimit -l)");
+  if (threads) residency.degraded.emplace_back("experts are read by threads: the kernel refuses io_uring");
+  if (!dense.locked || !residency.slotted->locked())
+    residency.degraded.push_back(
+        fmt::format("{} may be swapped out: locking {} in memory is not permitted (LimitMEMLOCK, ulimit -l)",
+                    dense.locked ? "experts in memory" : "the dense weights", dense.locked ? "all of them" : "them"));
   return residency;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -31,13 +32,16 @@ struct Residency {
   std::shared_ptr<const Model> model;  // to compute with
   std::unique_ptr<ExpertSource> experts;
   SlottedExperts* slotted = nullptr;  // `experts`, if it has slots
+  std::vector<std::string> warnings;  // what could not be done at the start, and does no harm
   std::vector<std::string> degraded;  // what does not work as well as it should here, and why
 };
 
 struct ResidencyOptions {
   std::size_t slots = 0;
   std::string_view policy = "lfru";
-  bool foresight = false;                // read what the next layer probably wants while the disk is idle
+  bool foresight = false;  // read what the next layer probably wants while the disk is idle
+  // Where the depth and size of reads that suit the disk are kept; empty: nowhere.
+  std::filesystem::path read_shape = {};
   std::unique_ptr<TransferQueue> queue;  // null: io_uring, or threads where the kernel has none for us
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <tuple>
 #include <vector>
 
@@ -62,13 +63,58 @@ std::uint64_t bytes_of(const std::vector<Run>& runs) {
   return runs.back().at + last.after_last_block() - last.first_block();
 }
 
+// 0, or the errno of one that failed.
+int read_all(std::span<const Transfer> transfers, TransferQueue& queue) {
+  queue.submit(transfers);
+  std::vector<Arrival> arrivals;
+  while (arrivals.size() < transfers.size()) queue.collect(arrivals, true);
+  const auto failed = std::find_if(arrivals.begin(), arrivals.end(), [](const Arrival& a) { return a.error != 0; });
+  return failed == arrivals.end() ? 0 : failed->error;
+}
+
+// Part by part; stops at one that fails.
+int read_in_parts(std::span<const Transfer> transfers, TransferQueue& queue, ShapeTrial& trial) {
+  std::vector<Transfer> part;
+  std::uint64_t bytes = 0;
+  const auto read_part = [&] {
+    queue.set_shape(trial.next());
+    const auto begin = std::chrono::steady_clock::now();
+    const int error = read_all(part, queue);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    if (bytes == trial.part_bytes()) trial.add(bytes, took.count());  // the last one may be too short to tell
+    part.clear();
+    bytes = 0;
+    return error;
+  };
+  for (Transfer rest : transfers) {
+    while (rest.bytes != 0) {
+      Transfer piece = rest;
+      piece.bytes = std::min(rest.bytes, trial.part_bytes() - bytes);
+      piece.wanted = std::min(rest.wanted, piece.bytes);
+      piece.background = true;  // as the shape says
+      part.push_back(piece);
+      bytes += piece.bytes;
+      rest.offset += piece.bytes;
+      rest.to += piece.bytes;
+      rest.bytes -= piece.bytes;
+      rest.wanted -= piece.wanted;
+      if (bytes < trial.part_bytes()) continue;
+      if (const int error = read_part(); error != 0) return error;
+    }
+  }
+  const int error = part.empty() ? 0 : read_part();
+  queue.set_shape(trial.chosen());
+  return error;
+}
+
 }  // namespace
 
 std::uint64_t resident_weights_bytes(const Model& model, const ModelFiles& files) {
   return bytes_of(runs_of(model, files));
 }
 
-Result<ResidentWeights> make_weights_resident(const Model& model, const ModelFiles& files, TransferQueue& queue) {
+Result<ResidentWeights> make_weights_resident(const Model& model, const ModelFiles& files, TransferQueue& queue,
+                                              ShapeTrial* trial) {
   const std::vector<Run> runs = runs_of(model, files);
   const std::uint64_t bytes = bytes_of(runs);
   void* const mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -77,18 +123,19 @@ Result<ResidentWeights> make_weights_resident(const Model& model, const ModelFil
   const std::shared_ptr<std::byte> memory(static_cast<std::byte*>(mapped), [bytes](std::byte* p) { munmap(p, bytes); });
   madvise(mapped, bytes, MADV_HUGEPAGE);  // fewer TLB misses, where there are any
 
+  if (trial != nullptr) {
+    // Memory that the kernel clears meanwhile, and a hypervisor provides, would be measured with the disk.
+    for (std::uint64_t at = 0; at < bytes; at += kDirectBlock) memory.get()[at] = std::byte{0};
+  }
+
   std::vector<Transfer> transfers;
   for (std::size_t i = 0; i < runs.size(); ++i)
     transfers.push_back(files.transfer(runs[i].place, memory.get() + runs[i].at, i));
-  queue.submit(transfers);
-  std::vector<Arrival> arrivals;
-  while (arrivals.size() < transfers.size()) queue.collect(arrivals, true);
-  for (const Arrival& arrival : arrivals) {
-    if (arrival.error != 0)
-      return fail(ErrorCode::io, "{}: the dense weights could not be read: {}", model.file().path().string(),
-                  errno_message(arrival.error));
-    files.forget(runs[arrival.tag].place);
-  }
+  const int error = trial != nullptr ? read_in_parts(transfers, queue, *trial) : read_all(transfers, queue);
+  if (error != 0)
+    return fail(ErrorCode::io, "{}: the dense weights could not be read: {}", model.file().path().string(),
+                errno_message(error));
+  for (const Run& run : runs) files.forget(run.place);
 
   ModelWeights weights = model.weights();
   visit_dense(weights, [&](Matrix& matrix) {

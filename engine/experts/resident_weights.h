@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "engine/experts/model_files.h"
+#include "engine/experts/read_shape.h"
 #include "engine/model/model.h"
 
 namespace sirocco {
@@ -18,7 +19,9 @@ struct ResidentWeights {
 // What they will take.
 std::uint64_t resident_weights_bytes(const Model& model, const ModelFiles& files);
 
+// With `trial` they are read in its parts, and the queue keeps the shape that it chooses.
 // Error: memory that cannot be had, a read that failed.
-Result<ResidentWeights> make_weights_resident(const Model& model, const ModelFiles& files, TransferQueue& queue);
+Result<ResidentWeights> make_weights_resident(const Model& model, const ModelFiles& files, TransferQueue& queue,
+                                              ShapeTrial* trial);
 
 }  // namespace sirocco

@@ -30,8 +30,9 @@ void add(std::atomic<std::uint64_t>& counter, std::uint64_t n) {
   counter.fetch_add(n, std::memory_order_relaxed);
 }
 
-std::uint64_t nanoseconds_since(std::chrono::steady_clock::time_point begin) {
-  return static_cast<std::uint64_t>(std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count());
+std::int64_t now_ns() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
 }
 
 }  // namespace
@@ -105,13 +106,25 @@ void SlottedExperts::follow_wish() {
     added.push_back(at);
     ++usable_;
   }
+  lock_memory(added);
   free_.insert(free_.end(), added.rbegin(), added.rend());  // the first of them will be taken first
+}
+
+// Ascending slots: what is written to them is not swapped out. Memory that is locked cannot be given back.
+void SlottedExperts::lock_memory(std::span<const std::size_t> slots) {
+  for (std::size_t first = 0; locked_ && first < slots.size();) {
+    std::size_t count = 1;
+    while (first + count < slots.size() && slots[first + count] == slots[first] + count) ++count;
+    locked_ = mlock2(memory_of(slots[first]), count * store_->slot_bytes(), MLOCK_ONFAULT) == 0;
+    first += count;
+  }
 }
 
 // An empty slot's memory, or that of the expert that may leave. False if none can be now.
 bool SlottedExperts::give_back_one() {
   std::size_t at = 0;
   if (!find_slot(false, at)) return false;
+  munlock(memory_of(at), store_->slot_bytes());
   madvise(memory_of(at), store_->slot_bytes(), MADV_DONTNEED);
   slots_[at].state = SlotState::absent;
   --usable_;
@@ -186,7 +199,7 @@ void SlottedExperts::start_misses() {
 // What load() has appended to transfers_.
 void SlottedExperts::submit() {
   if (transfers_.empty()) return;
-  if (under_way_ == 0) reading_since_ = std::chrono::steady_clock::now();
+  if (under_way_ == 0) reading_since_ns_ = now_ns();
   under_way_ += transfers_.size();
   queue_->submit(transfers_);
 }
@@ -208,6 +221,7 @@ void SlottedExperts::load(ExpertId expert, std::size_t at, bool guessed) {
     const ExpertStore::Extent& read = layout.extents.at(extent);
     transfers_.push_back(
         store_->files().transfer(read.place, memory_of(at) + read.in_slot, at << kExtentBits | extent));
+    transfers_.back().background = guessed && !prompt_;  // a prompt wants nearly all, so these will be
     add(counters_[expert.layer].bytes_read, transfers_.back().bytes);
   }
 }
@@ -266,6 +280,7 @@ bool SlottedExperts::pump() {
     slot.passing = false;
     preloading_ += store_->layout(expert).count;
   }
+  for (Transfer& transfer : transfers_) transfer.background = true;
   if (free_.empty()) preload_.clear();
   submit();
   return !preload_.empty() || preloading_ != 0 || usable_ != wished_;
@@ -351,9 +366,11 @@ void SlottedExperts::empty_failed() {
 void SlottedExperts::take_arrivals(bool wait) {
   arrivals_.clear();
   if (wait) {
-    const auto begin = std::chrono::steady_clock::now();
+    const std::int64_t begin = now_ns();
+    waiting_since_ns_ = begin;
     queue_->collect(arrivals_, true);
-    add(counters_[layer_].wait_ns, nanoseconds_since(begin));
+    waiting_since_ns_ = 0;
+    add(counters_[layer_].wait_ns, static_cast<std::uint64_t>(now_ns() - begin));
   } else {
     queue_->collect(arrivals_, false);
   }
@@ -369,7 +386,8 @@ void SlottedExperts::take_arrivals(bool wait) {
       store_->files().forget(read.place);
       slot.missing = static_cast<std::uint8_t>(slot.missing & ~(1U << extent));
     } else if (++slot.tries.at(extent) < kTries) {
-      const Transfer again = store_->files().transfer(read.place, memory_of(at) + read.in_slot, arrival.tag);
+      Transfer again = store_->files().transfer(read.place, memory_of(at) + read.in_slot, arrival.tag);
+      again.background = slot.preloaded && slot.pins == 0;
       queue_->submit(std::span(&again, 1));
       continue;
     } else {
@@ -382,7 +400,7 @@ void SlottedExperts::take_arrivals(bool wait) {
       slot.missing = static_cast<std::uint8_t>(slot.missing & ~(1U << extent));
     }
     if (slot.missing == 0) slot.state = slot.error == 0 ? SlotState::ready : SlotState::failed;
-    if (--under_way_ == 0) reading_ns_ += nanoseconds_since(reading_since_);
+    if (--under_way_ == 0) reading_ns_ += static_cast<std::uint64_t>(now_ns() - reading_since_ns_);
   }
   start_guesses();
 }
@@ -449,6 +467,16 @@ Error SlottedExperts::failure(ExpertId expert) const {
 void SlottedExperts::release(ExpertId expert) {
   const auto at = static_cast<std::size_t>(slot_of_[number(expert)]);
   --slots_[at].pins;
+}
+
+std::chrono::nanoseconds SlottedExperts::waiting_for_disk() const {
+  const std::int64_t since = waiting_since_ns_;
+  return std::chrono::nanoseconds(since == 0 ? 0 : std::max<std::int64_t>(now_ns() - since, 0));
+}
+
+std::string SlottedExperts::reads() const {
+  const ReadShape& shape = queue_->shape();
+  return fmt::format("{}, {} x {} KiB", queue_->kind(), shape.depth, shape.piece_bytes / KiB);
 }
 
 ExpertCounters SlottedExperts::counters(std::uint32_t layer) const {

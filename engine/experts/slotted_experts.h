@@ -88,14 +88,16 @@ class SlottedExperts final : public ExpertSource {
   std::size_t slots() const { return usable_; }            // from any thread
   std::size_t experts() const { return slot_of_.size(); }  // of the model
   std::uint64_t slot_bytes() const { return store_->slot_bytes(); }
-  std::string_view queue_kind() const { return queue_->kind(); }
+  bool locked() const { return locked_; }  // none of the slots can be swapped out
+  std::string reads() const;               // how: "io_uring, 16 x 1024 KiB"
+  // How long the engine thread has been waiting for the disk without any news; 0: it does not wait. From any thread.
+  std::chrono::nanoseconds waiting_for_disk() const;
   std::uint32_t layers() const { return store_->layers(); }
   ExpertCounters counters(std::uint32_t layer) const;
   ExpertCounters counters() const;  // of all layers
   std::uint32_t slots_of(std::uint32_t layer) const { return counters_[layer].slots; }
-  std::uint64_t reading_ns() const {
-    return reading_ns_;
-  }  // for which reads were under way, as the engine thread saw it
+  // For which reads were under way, as the engine thread saw it.
+  std::uint64_t reading_ns() const { return reading_ns_; }
 
  private:
   enum class SlotState : std::uint8_t { absent, empty, loading, ready, failed };  // absent: without memory
@@ -132,6 +134,7 @@ class SlottedExperts final : public ExpertSource {
   bool find_slot(bool for_guess, std::size_t& found);
   void empty(std::size_t slot);
   bool give_back_one();
+  void lock_memory(std::span<const std::size_t> slots);
   void empty_failed();
   void take_arrivals(bool wait);
   bool tell_all(bool hits, std::size_t most, std::vector<ExpertNews>& news);
@@ -143,6 +146,7 @@ class SlottedExperts final : public ExpertSource {
   std::unique_ptr<EvictionPolicy> policy_;
   std::byte* slab_ = nullptr;
   std::uint64_t slab_bytes_ = 0;
+  bool locked_ = true;
 
   std::vector<Slot> slots_;  // one for each expert; those that have memory are used
   std::atomic<std::size_t> usable_ = 0;
@@ -170,6 +174,7 @@ class SlottedExperts final : public ExpertSource {
   std::vector<std::size_t> candidate_slots_;
   std::vector<Transfer> transfers_;
   std::vector<Arrival> arrivals_;
+  std::atomic<std::int64_t> waiting_since_ns_ = 0;  // 0: not
 
   struct Counters {
     std::atomic<std::uint64_t> hits, misses, foreseen, evictions, bytes_read, failures, wait_ns;
@@ -177,7 +182,7 @@ class SlottedExperts final : public ExpertSource {
   };
   std::vector<Counters> counters_;  // of each layer
   std::size_t under_way_ = 0;       // transfers
-  std::chrono::steady_clock::time_point reading_since_;
+  std::int64_t reading_since_ns_ = 0;
   std::atomic<std::uint64_t> reading_ns_ = 0;
   std::uint64_t failures_ = 0;
   std::uint64_t emptied_failures_ = 0;

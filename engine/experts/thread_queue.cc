@@ -4,7 +4,6 @@
 
 #include <cerrno>
 #include <condition_variable>
-#include <deque>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -14,7 +13,7 @@
 namespace sirocco {
 namespace {
 
-constexpr std::size_t kThreads = 8;  // pieces under way at the same time
+constexpr std::size_t kThreads = 32;  // pieces under way at the same time
 
 class ThreadQueue final : public TransferQueue {
  public:
@@ -46,16 +45,21 @@ class ThreadQueue final : public TransferQueue {
 
   std::string_view kind() const override { return "threads"; }
 
+  void set_shape(const ReadShape& shape) override {
+    TransferQueue::set_shape(shape);
+    const std::lock_guard lock(mutex_);
+    pieces_.set_shape(shape);
+  }
+
   void submit(std::span<const Transfer> transfers) override {
     const std::lock_guard lock(mutex_);
-    for (const Transfer& transfer : transfers)
-      pieces_.add(transfer, [&](const Piece& piece) { todo_.push_back(piece); });
-    work_.notify_all();
+    for (const Transfer& transfer : transfers) pieces_.add(transfer);
+    work_.notify_one();
   }
 
   void collect(std::vector<Arrival>& arrivals, bool wait) override {
     std::unique_lock lock(mutex_);
-    if (wait) done_.wait(lock, [this] { return !arrived_.empty() || pieces_.under_way() == 0; });
+    if (wait) done_.wait(lock, [this] { return !arrived_.empty() || pieces_.transfers() == 0; });
     arrivals.insert(arrivals.end(), arrived_.begin(), arrived_.end());
     arrived_.clear();
   }
@@ -64,26 +68,24 @@ class ThreadQueue final : public TransferQueue {
   void read_pieces() {
     std::unique_lock lock(mutex_);
     while (true) {
-      work_.wait(lock, [this] { return stopping_ || !todo_.empty(); });
-      if (todo_.empty()) return;  // what was submitted is read even when stopping
-      const Piece piece = todo_.front();
-      todo_.pop_front();
+      // What was submitted is read even when stopping.
+      work_.wait(lock, [this] { return pieces_.may_begin() || (stopping_ && !pieces_.waiting()); });
+      if (!pieces_.waiting()) return;
+      const Piece piece = pieces_.begin();
+      if (pieces_.may_begin()) work_.notify_one();
       lock.unlock();
       const ssize_t got = pread(piece.descriptor, piece.to, piece.bytes, static_cast<off_t>(piece.offset));
       const std::int64_t result = got < 0 ? -errno : got;
       lock.lock();
-      if (pieces_.ended(piece, result, arrived_, [&](const Piece& rest) { todo_.push_front(rest); })) {
-        done_.notify_one();
-      } else {
-        work_.notify_one();
-      }
+      pieces_.ended(piece, result, arrived_);
+      if (!arrived_.empty()) done_.notify_one();
+      if (stopping_) work_.notify_all();
     }
   }
 
   std::mutex mutex_;
   std::condition_variable work_;
   std::condition_variable done_;
-  std::deque<Piece> todo_;
   Pieces pieces_;
   std::vector<Arrival> arrived_;
   bool stopping_ = false;

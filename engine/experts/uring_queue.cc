@@ -1,8 +1,6 @@
 // Transfers by io_uring: the kernel reads while the engine thread computes; nothing of ours runs meanwhile.
 #include <liburing.h>
 
-#include <cerrno>
-#include <deque>
 #include <vector>
 
 #include "engine/experts/transfer_pieces.h"
@@ -10,7 +8,7 @@
 namespace sirocco {
 namespace {
 
-constexpr unsigned kUnderWay = 256;  // pieces at the same time
+constexpr unsigned kUnderWay = 256;  // pieces at the same time, however small
 
 class UringQueue final : public TransferQueue {
  public:
@@ -21,7 +19,7 @@ class UringQueue final : public TransferQueue {
   UringQueue& operator=(const UringQueue&) = delete;
   ~UringQueue() override {
     if (!started_) return;
-    todo_.clear();
+    pieces_.drop_waiting();
     while (free_.size() < kUnderWay) reap(true);
     io_uring_queue_exit(&ring_);
   }
@@ -35,31 +33,34 @@ class UringQueue final : public TransferQueue {
 
   std::string_view kind() const override { return "io_uring"; }
 
+  void set_shape(const ReadShape& shape) override {
+    TransferQueue::set_shape(shape);
+    pieces_.set_shape(shape);
+  }
+
   void submit(std::span<const Transfer> transfers) override {
-    for (const Transfer& transfer : transfers)
-      pieces_.add(transfer, [&](const Piece& piece) { todo_.push_back(piece); });
+    for (const Transfer& transfer : transfers) pieces_.add(transfer);
     begin_pieces();
   }
 
   void collect(std::vector<Arrival>& arrivals, bool wait) override {
     const std::size_t before = arrivals.size();
     do {
-      reap(wait && pieces_.under_way() != 0);
+      reap(wait && pieces_.transfers() != 0);
       arrivals.insert(arrivals.end(), arrived_.begin(), arrived_.end());
       arrived_.clear();
-    } while (wait && arrivals.size() == before && pieces_.under_way() != 0);
+    } while (wait && arrivals.size() == before && pieces_.transfers() != 0);
   }
 
  private:
   void begin_pieces() {
     bool any = false;
-    while (!todo_.empty() && !free_.empty()) {
+    while (pieces_.may_begin() && !free_.empty()) {
       io_uring_sqe* const entry = io_uring_get_sqe(&ring_);
       if (entry == nullptr) break;
       const unsigned slot = free_.back();
       free_.pop_back();
-      const Piece& piece = under_way_[slot] = todo_.front();
-      todo_.pop_front();
+      const Piece& piece = under_way_[slot] = pieces_.begin();
       io_uring_prep_read(entry, piece.descriptor, piece.to, static_cast<unsigned>(piece.bytes), piece.offset);
       io_uring_sqe_set_data64(entry, slot);
       any = true;
@@ -80,7 +81,7 @@ class UringQueue final : public TransferQueue {
       const std::int64_t result = entry->res;
       io_uring_cqe_seen(&ring_, entry);
       free_.push_back(slot);
-      pieces_.ended(under_way_[slot], result, arrived_, [&](const Piece& rest) { todo_.push_front(rest); });
+      pieces_.ended(under_way_[slot], result, arrived_);
     }
     begin_pieces();
   }
@@ -89,7 +90,6 @@ class UringQueue final : public TransferQueue {
   bool started_ = false;
   std::vector<Piece> under_way_;  // by slot
   std::vector<unsigned> free_;
-  std::deque<Piece> todo_;
   Pieces pieces_;
   std::vector<Arrival> arrived_;
 };

@@ -52,6 +52,7 @@ class LargerThanMemory(TestWithFolder):
             self.assertGreater(experts["misses"], experts["slots"])
             self.assertGreater(experts["evictions"], 0)
             self.assertEqual(experts["failures"], 0)
+            self.assertRegex(experts["reads"], r"^(io_uring|threads), \d+ x \d+ KiB$")
             charged = sum(line["bytes"] for line in status["memory"] if line["name"].startswith("* "))
             self.assertLessEqual(charged, 300 * MIB)
             resident = int(pathlib.Path(f"/proc/{small.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")

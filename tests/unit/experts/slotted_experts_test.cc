@@ -3,22 +3,26 @@
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <map>
 #include <numeric>
 #include <random>
+#include <set>
 #include <thread>
 
 #include "engine/backend/backend.h"
 #include "engine/experts/hot_set.h"
 #include "engine/experts/residency.h"
 #include "engine/experts/resident_weights.h"
+#include "tests/support/refuse_system_call.h"
 #include "tests/support/source_dir.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/testing_queue.h"
@@ -211,6 +215,47 @@ TEST(SlottedExperts, AReadThatFailsFailsTheSequencesThatNeedItAndNoOther) {
   EXPECT_GT(spared, 24U);  // at least all of the second steps, and some of the first
 }
 
+TEST(SlottedExperts, AStalledReadIsWaitedForAndHoldsUpNoOther) {
+  const auto model = open_model("tiny-qwen3moe.gguf");
+  test::TestingQueue::Control control;
+  Serving run(model, {.slots = 6, .queue = testing_queue(control)});
+  SlottedExperts& experts = *run.slotted();
+  const auto files = ModelFiles::open(model->shared_file()).value();
+  const FilePlace up = files->place(model->weights().layers[0].experts[1].up);
+  bool stalled = true;
+  std::vector<ExpertNews> news;
+  control.held = [&](const Transfer& transfer) {
+    return stalled && transfer.offset <= up.offset && up.offset < transfer.offset + transfer.wanted;
+  };
+  std::set<std::uint32_t> here;  // complete
+  int silences = 0;
+  control.silence = [&] {
+    ++silences;
+    EXPECT_EQ(here, (std::set<std::uint32_t>{0, 2}));
+    EXPECT_GT(experts.waiting_for_disk().count(), 0);
+    stalled = false;
+  };
+  const std::vector<WantedExpert> wanted = {{.index = 0, .rows = 1}, {.index = 1, .rows = 1}, {.index = 2, .rows = 1}};
+  experts.request(0, wanted, 1);
+  while (here.size() < wanted.size()) {
+    news.clear();
+    experts.wait(news);
+    ASSERT_FALSE(news.empty());
+    for (const ExpertNews& one : news) {
+      ASSERT_NE(one.what, ExpertNews::What::failed);
+      if (one.what == ExpertNews::What::down) here.insert(one.index);
+    }
+  }
+  EXPECT_EQ(silences, 1);
+  EXPECT_EQ(experts.waiting_for_disk().count(), 0);
+  for (const WantedExpert& one : wanted) {
+    const Lease lease = experts.lease({.layer = 0, .index = one.index});
+    const Matrix& mapped = model->weights().layers[0].experts[one.index].up;
+    EXPECT_EQ(std::memcmp(lease.weights().up.data, mapped.data, mapped.outputs * row_bytes(mapped.type, mapped.inputs)),
+              0);
+  }
+}
+
 TEST(SlottedExperts, AFileCutShortFailsTheRequestAndNotTheProcess) {
   const test::TemporaryDirectory folder;
   const auto path = folder.path() / "m.gguf";
@@ -346,6 +391,47 @@ TEST(SlottedExperts, LayersCountWhatTheyWant) {
   EXPECT_GT(experts.reading_ns(), 0U);
 }
 
+std::uint64_t locked_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmLck:")) return std::stoull(line.substr(6)) * KiB;
+  return 0;
+}
+
+TEST(SlottedExperts, SlotsAreLockedInMemoryWhilePermitted) {
+  const auto model = open_model("tiny-qwen3moe.gguf");
+  const std::uint64_t before = locked_bytes();
+  Serving run(model, {.slots = 20, .queue = nullptr});
+  if (!run.slotted()->locked()) GTEST_SKIP() << "locking memory is not permitted here";
+  EXPECT_TRUE(run.residency().degraded.empty());
+  const std::uint64_t with_20 = locked_bytes();
+  const std::uint64_t slot = run.slotted()->slot_bytes();
+  EXPECT_GE(with_20, before + 20 * slot);
+  run.slotted()->set_slots(5);
+  while (run.slotted()->pump()) std::this_thread::yield();
+  EXPECT_EQ(locked_bytes(), with_20 - 15 * slot);
+  run.slotted()->set_slots(12);
+  while (run.slotted()->pump()) std::this_thread::yield();
+  EXPECT_EQ(locked_bytes(), with_20 - 8 * slot);
+}
+
+// In a process of its own.
+TEST(SlottedExpertsDeathTest, SlotsThatMayNotBeLockedAreSaid) {
+  const auto without_locks = [] {
+    test::refuse_system_call(__NR_mlock2);
+    const Residency residency =
+        make_residency(open_model("tiny-qwen3moe.gguf"), {.slots = 8, .queue = nullptr}).value();
+    const bool said = std::any_of(residency.degraded.begin(), residency.degraded.end(), [](const std::string& reason) {
+      return reason ==
+             "experts in memory may be swapped out: locking all of them in memory is not permitted (LimitMEMLOCK, "
+             "ulimit -l)";
+    });
+    std::_Exit(said ? 0 : 3);
+  };
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(without_locks(), testing::ExitedWithCode(0), "");
+}
+
 TEST(SlottedExperts, TheHotSetIsThereAgainBeforeAnyoneAsks) {
   const auto model = open_model("tiny-qwen3moe.gguf");
   const std::vector<TokenId> text = text_of(*model, 20, 8);
@@ -391,6 +477,31 @@ TEST(SlottedExperts, PreloadingGivesWayAtAnyMoment) {
     }
     EXPECT_EQ(run.logits(text, 4), expected) << slots;
   }
+}
+
+TEST(SlottedExperts, WhatIsReadForNobodyGivesWayToWhatIsWaitedFor) {
+  const auto model = open_model("tiny-qwen3moe.gguf");
+  std::map<std::byte*, bool> background;  // of each transfer, by where it goes
+  test::TestingQueue::Control control;
+  control.held = [&](const Transfer& transfer) {
+    background[transfer.to] = transfer.background;
+    return false;
+  };
+  Serving run(model, {.slots = 6, .queue = testing_queue(control)});
+  const auto all_are = [&](bool expected) {
+    return !background.empty() &&
+           std::all_of(background.begin(), background.end(), [&](const auto& one) { return one.second == expected; });
+  };
+  background.clear();  // the dense weights
+  run.slotted()->preload(std::vector<ExpertId>{{0, 1}, {1, 2}});
+  while (run.slotted()->pump()) {
+  }
+  EXPECT_TRUE(all_are(true));
+  background.clear();
+  run.slotted()->request(0, std::vector<WantedExpert>{{.index = 3, .rows = 1}, {.index = 5, .rows = 1}}, 1);
+  std::vector<ExpertNews> news;
+  run.slotted()->wait(news);
+  EXPECT_TRUE(all_are(false));
 }
 
 TEST(HotSet, ComesBackAsItWasSaved) {

@@ -2,19 +2,17 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstddef>
 #include <cstdlib>
 #include <memory>
 #include <random>
 
+#include "engine/experts/read_shape.h"
+#include "tests/support/refuse_system_call.h"
 #include "tests/support/temporary_directory.h"
 
 namespace sirocco {
@@ -64,10 +62,12 @@ class TransferQueueTest : public testing::TestWithParam<Make> {
   int direct_ = -1;
 };
 
-TEST_P(TransferQueueTest, BringsWhatIsInTheFile) {
-  for (const int descriptor : {descriptor_, direct_}) {
+TEST_P(TransferQueueTest, BringsWhatIsInTheFileWhateverTheShape) {
+  std::mt19937 random(11);
+  for (std::size_t i = 0; i < 2 * read_shapes().size(); ++i) {
+    const int descriptor = i % 2 == 0 ? descriptor_ : direct_;
     if (descriptor < 0) continue;  // the file system knows no O_DIRECT
-    std::mt19937 random(11);
+    queue_->set_shape(read_shapes()[i / 2]);
     std::vector<Buffer> buffers;
     std::vector<Transfer> transfers;
     for (std::uint64_t tag = 0; tag < 40; ++tag) {
@@ -81,7 +81,8 @@ TEST_P(TransferQueueTest, BringsWhatIsInTheFile) {
                            .bytes = bytes,
                            .wanted = std::min(bytes, there),
                            .to = buffers.back().memory.get(),
-                           .tag = tag});
+                           .tag = tag,
+                           .background = random() % 2 == 0});
     }
     queue_->submit(transfers);
     std::vector<bool> seen(transfers.size());
@@ -137,13 +138,7 @@ TEST_P(TransferQueueTest, DestructorWaitsForWhatIsUnderWay) {
 // In a process of its own, to which a filter forbids io_uring as systemd's SystemCallFilter does.
 TEST(MakeTransferQueueDeathTest, WhereTheKernelRefusesIoUringThreadsRead) {
   const auto without_uring = [] {
-    const sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-                                  BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
-                                  BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-                                  BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-    const sock_fprog program = {.len = 4, .filter = const_cast<sock_filter*>(filter)};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
-      std::_Exit(2);
+    test::refuse_system_call(__NR_io_uring_setup);
     const auto refused = make_uring_queue();
     if (refused || refused.error().message() != "io_uring cannot be used here: Operation not permitted") std::_Exit(3);
     const auto queue = make_transfer_queue();
