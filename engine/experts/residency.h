@@ -37,6 +37,7 @@ struct ResidencyOptions {
   std::size_t slots = 0;
   std::string_view policy = "lfru";
   bool foresight = false;                // read what the next layer probably wants while the disk is idle
+  Timeline* timeline = nullptr;          // of the reads, for measurements
   std::unique_ptr<TransferQueue> queue;  // null: io_uring, or threads where the kernel has none for us
 };
 

@@ -156,7 +156,7 @@ void SlottedExperts::start_misses() {
     load(id, at, false);
   }
   wanted_under_way_ += transfers_.size();
-  if (!transfers_.empty()) queue_->submit(transfers_);
+  submit(transfers_);
 }
 
 // Its transfers are appended to transfers_.
@@ -205,7 +205,7 @@ void SlottedExperts::start_guesses() {
     any_guessed_ = true;
     guesses_.pop_back();
   }
-  if (!transfers_.empty()) queue_->submit(transfers_);
+  submit(transfers_);
 }
 
 void SlottedExperts::preload(std::span<const ExpertId> experts) {
@@ -233,7 +233,7 @@ bool SlottedExperts::pump() {
     preloading_ += store_->layout(expert).count;
   }
   if (free_.empty()) preload_.clear();
-  if (!transfers_.empty()) queue_->submit(transfers_);
+  submit(transfers_);
   return !preload_.empty() || preloading_ != 0;
 }
 
@@ -314,9 +314,40 @@ void SlottedExperts::empty_failed() {
   }
 }
 
+void SlottedExperts::set_timeline(Timeline* timeline) {
+  timeline_ = timeline;
+  begun_.assign(timeline == nullptr ? 0 : slots_.size() << kExtentBits, 0);
+}
+
+void SlottedExperts::submit(std::span<const Transfer> transfers) {
+  if (transfers.empty()) return;
+  const Timeline::Span span(timeline_, {.kind = Timeline::Kind::submit, .layer = layer_});
+  if (timeline_ != nullptr) {
+    const std::uint64_t begun = timeline_->reads_begin(transfers.size());
+    for (const Transfer& transfer : transfers) begun_[transfer.tag] = begun;
+  }
+  queue_->submit(transfers);
+}
+
+void SlottedExperts::note_arrivals() {
+  for (const Arrival& arrival : arrivals_) {
+    const auto extent = static_cast<std::uint8_t>(arrival.tag & ((1U << kExtentBits) - 1U));
+    const ExpertId expert = slots_[arrival.tag >> kExtentBits].expert;
+    const FilePlace& place = store_->layout(expert).extents.at(extent).place;
+    timeline_->read_ends({.kind = Timeline::Kind::read,
+                          .failed = arrival.error != 0,
+                          .extent = extent,
+                          .layer = expert.layer,
+                          .expert = expert.index,
+                          .bytes = place.after_last_block() - place.first_block()},
+                         begun_[arrival.tag]);
+  }
+}
+
 void SlottedExperts::take_arrivals(bool wait) {
   arrivals_.clear();
   if (wait) {
+    const Timeline::Span span(timeline_, {.kind = Timeline::Kind::wait, .layer = layer_});
     const auto begin = std::chrono::steady_clock::now();
     queue_->collect(arrivals_, true);
     const auto waited = std::chrono::steady_clock::now() - begin;
@@ -324,6 +355,7 @@ void SlottedExperts::take_arrivals(bool wait) {
   } else {
     queue_->collect(arrivals_, false);
   }
+  if (timeline_ != nullptr) note_arrivals();
   for (const Arrival& arrival : arrivals_) {
     const std::size_t at = arrival.tag >> kExtentBits;
     const auto extent = static_cast<std::size_t>(arrival.tag & ((1U << kExtentBits) - 1U));
@@ -337,7 +369,7 @@ void SlottedExperts::take_arrivals(bool wait) {
       slot.missing = static_cast<std::uint8_t>(slot.missing & ~(1U << extent));
     } else if (++slot.tries.at(extent) < kTries) {
       const Transfer again = store_->files().transfer(read.place, memory_of(at) + read.in_slot, arrival.tag);
-      queue_->submit(std::span(&again, 1));
+      submit(std::span(&again, 1));
       continue;
     } else {
       // The others of its reads still write to the slot: it fails when all have ended.

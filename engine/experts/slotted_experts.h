@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/base/timeline.h"
 #include "engine/experts/eviction_policy.h"
 #include "engine/experts/expert_store.h"
 #include "engine/experts/transfer_queue.h"
@@ -84,6 +85,7 @@ class SlottedExperts final : public ExpertSource {
   std::vector<ExpertId> hot_set() const;
 
   void set_foresight(bool on) { foresight_ = on; }
+  void set_timeline(Timeline* timeline);                   // before the first request; it outlives this
   std::size_t slots() const { return usable_; }            // from any thread
   std::size_t experts() const { return slot_of_.size(); }  // of the model
   std::uint64_t resident_slot_bytes() const;               // that the slots take now, as the kernel counts
@@ -123,7 +125,9 @@ class SlottedExperts final : public ExpertSource {
   void empty(std::size_t slot);
   bool give_back_one();
   void empty_failed();
+  void submit(std::span<const Transfer> transfers);
   void take_arrivals(bool wait);
+  void note_arrivals();
   bool tell_all(bool hits, std::size_t most, std::vector<ExpertNews>& news);
   bool tell(Wanted& wanted, std::vector<ExpertNews>& news);
   void release(ExpertId expert) override;
@@ -159,6 +163,9 @@ class SlottedExperts final : public ExpertSource {
   std::vector<std::size_t> candidate_slots_;
   std::vector<Transfer> transfers_;
   std::vector<Arrival> arrivals_;
+
+  Timeline* timeline_ = nullptr;
+  std::vector<std::uint64_t> begun_;  // by a transfer's tag, for the timeline
 
   struct Counters {
     std::atomic<std::uint64_t> hits, misses, foreseen, evictions, bytes_read, failures, wait_ns;
