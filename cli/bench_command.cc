@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -17,8 +18,11 @@
 #include "cli/option_values.h"
 #include "cli/output.h"
 #include "cli/roofline.h"
+#include "cli/route_trace.h"
+#include "cli/timeline_report.h"
 #include "cli/waiting.h"
 #include "engine/base/cgroup.h"
+#include "engine/base/printable.h"
 #include "engine/engine.h"
 #include "engine/experts/residency.h"
 #include "engine/gguf/mapping_guard.h"
@@ -29,6 +33,7 @@ namespace {
 constexpr int kMemoryPasses = 5;
 constexpr std::size_t kPeersVocabulary = 32'000;  // tests/bench/peers
 constexpr std::uint32_t kTurnsAt = 7;             // of each position of --at
+constexpr std::size_t kTimelineEvents = 1'000'000;
 
 struct BenchOptions {
   std::string model;
@@ -39,6 +44,8 @@ struct BenchOptions {
   std::uint32_t rows = 512;
   std::vector<std::uint32_t> at;
   std::string memory;
+  std::string trace;
+  std::string route_trace;
   bool json = false;
   EngineOptions engine;
 };
@@ -56,13 +63,22 @@ double median(std::vector<double> values) {
 // Sequences of made-up tokens on a backend, without a scheduler: what the hardware and the kernels give.
 class BenchRun {
  public:
+  // `timeline` may be null, and is stopped; it outlives this.
   static Result<BenchRun> create(const std::shared_ptr<const Model>& model, const BenchOptions& options,
-                                 const EnginePlan& plan) {
-    const BackendOptions& backend = plan.backend;
+                                 const EnginePlan& plan, Timeline* timeline) {
+    BackendOptions backend = plan.backend;
     BenchRun run;
+    run.timeline_ = timeline;
+    if (!options.route_trace.empty()) {
+      SIROCCO_TRY(const RouteTrace trace, read_route_trace(options.route_trace));
+      SIROCCO_TRY(RouteTraceReplay replay, RouteTraceReplay::create(trace, model->spec()));
+      run.replay_ = std::make_unique<RouteTraceReplay>(std::move(replay));
+    }
+    backend.instruments = {.timeline = timeline, .replay = run.replay_.get()};
     SIROCCO_TRY(run.residency_, make_residency(model, {.slots = plan.residency.slots,
                                                        .policy = options.engine.eviction,
                                                        .foresight = options.engine.foresight,
+                                                       .timeline = timeline,
                                                        .queue = nullptr}));
     SIROCCO_TRY(run.backend_, make_backend(run.residency_.model, *run.residency_.experts, backend));
     run.options_ = options;
@@ -86,25 +102,36 @@ class BenchRun {
     double decode = 0;
     ExpertCounters prefill_experts;
     ExpertCounters decode_experts;
+    Timeline::Totals prefill_time;  // if there is a timeline
+    Timeline::Totals decode_time;
   };
 
-  Result<Speed> measure() {
+  // On the timeline, if `trace`.
+  Result<Speed> measure(bool trace) {
+    if (trace) timeline_->start();
     const ExpertCounters before = counters();
+    const Timeline::Totals time_before = time();
     const auto begin = std::chrono::steady_clock::now();
-    for (const std::vector<BlockId>& table : tables_) SIROCCO_CHECK(prefill(table));
+    SIROCCO_CHECK(prefill());
     const double prefill_seconds = seconds_since(begin);
+    const Timeline::Totals prefill_time = time() - time_before;
     const ExpertCounters between = counters();
     // Of the sequence computed last: what is not a number spreads through the KV cache to all later logits.
     SIROCCO_CHECK(check_finite(std::span(logits_).first(vocabulary_), options_.prompt - 1, options_.model));
+    const Timeline::Totals time_between = time();
     const auto middle = std::chrono::steady_clock::now();
-    for (std::uint32_t i = 0; i < options_.generate; ++i) SIROCCO_CHECK(decode(options_.prompt + i));
+    SIROCCO_CHECK(decode_all(options_.prompt));
     const double decode_seconds = seconds_since(middle);
+    const Timeline::Totals decode_time = time() - time_between;
+    if (trace) timeline_->stop();
     SIROCCO_CHECK(check_finite(logits_, options_.prompt + options_.generate - 1, options_.model));
     if (const auto lost = lost_mapping()) return fail(ErrorCode::io, "{}", *lost);
     return Speed{.prefill = options_.batch * options_.prompt / prefill_seconds,
                  .decode = options_.batch * options_.generate / decode_seconds,
                  .prefill_experts = between - before,
-                 .decode_experts = counters() - between};
+                 .decode_experts = counters() - between,
+                 .prefill_time = prefill_time,
+                 .decode_time = decode_time};
   }
 
   // tokens/s of answers at each of those positions, taking turns. What they read was computed by measure().
@@ -113,7 +140,7 @@ class BenchRun {
     for (std::uint32_t turn = 0; turn < kTurnsAt; ++turn) {
       for (std::size_t at = 0; at < positions.size(); ++at) {
         const auto begin = std::chrono::steady_clock::now();
-        for (std::uint32_t i = 0; i < options_.generate; ++i) SIROCCO_CHECK(decode(positions[at] + i));
+        SIROCCO_CHECK(decode_all(positions[at]));
         speeds[at].push_back(options_.batch * options_.generate / seconds_since(begin));
       }
     }
@@ -127,6 +154,15 @@ class BenchRun {
 
   ExpertCounters counters() const {
     return residency_.slotted == nullptr ? ExpertCounters() : residency_.slotted->counters();
+  }
+
+  Timeline::Totals time() const { return timeline_ == nullptr ? Timeline::Totals() : timeline_->totals(); }
+
+  Result<void> prefill() {
+    const Timeline::Span span(timeline_, {.kind = Timeline::Kind::prefill});
+    if (replay_) replay_->set(0, 0);
+    for (const std::vector<BlockId>& table : tables_) SIROCCO_CHECK(prefill(table));
+    return {};
   }
 
   Result<void> prefill(const std::vector<BlockId>& table) {
@@ -143,6 +179,15 @@ class BenchRun {
     return {};
   }
 
+  // One answer, where the last one ended in a trace of routing.
+  Result<void> decode_all(std::uint32_t position) {
+    const Timeline::Span span(timeline_, {.kind = Timeline::Kind::decode});
+    if (replay_) replay_->set(position, options_.prompt + decoded_);
+    decoded_ += options_.generate;
+    for (std::uint32_t i = 0; i < options_.generate; ++i) SIROCCO_CHECK(decode(position + i));
+    return {};
+  }
+
   Result<void> decode(std::uint32_t position) {
     const std::span<const TokenId> token(&tokens_[position % tokens_.size()], 1);
     std::vector<StepSequence> sequences;
@@ -152,6 +197,8 @@ class BenchRun {
   }
 
   BenchOptions options_;
+  Timeline* timeline_ = nullptr;
+  std::unique_ptr<RouteTraceReplay> replay_;
   Residency residency_;
   std::unique_ptr<Backend> backend_;
   std::vector<std::vector<BlockId>> tables_;  // of each sequence
@@ -159,6 +206,7 @@ class BenchRun {
   std::vector<float> logits_;                 // [batch, vocabulary]
   std::uint32_t rows_per_step_ = 0;
   std::size_t vocabulary_ = 0;
+  std::uint64_t decoded_ = 0;  // steps
 };
 
 // What a token reads of weights and KV cache, in the middle of an answer that begins at `position`.
@@ -196,12 +244,37 @@ class Bounds {
   std::vector<double> peak_;
 };
 
+// The last run's timeline, written and summarised.
+Result<nlohmann::ordered_json> report_timeline(const Timeline& timeline, const BenchRun::Speed& last, bool reads,
+                                               const BenchOptions& options, std::ofstream& file) {
+  write_chrome_trace(file, timeline,
+                     {{"program", "sirocco " SIROCCO_VERSION},
+                      {"model", options.model},
+                      {"prompt", options.prompt},
+                      {"generate", options.generate},
+                      {"batch", options.batch}});
+  file.close();
+  if (!file) return fail(ErrorCode::io, "{}: cannot be written", options.trace);
+  return nlohmann::ordered_json{{"file", options.trace},
+                                {"events", timeline.events().size()},
+                                {"events_left_out", timeline.left_out()},
+                                {"prefill", phase_json(last.prefill_time, reads)},
+                                {"decode", phase_json(last.decode_time, reads)}};
+}
+
 Result<nlohmann::ordered_json> bench(BenchOptions& options) {
   using Json = nlohmann::ordered_json;
   for (const std::uint32_t position : options.at) {
     if (position > options.prompt)
       return fail(ErrorCode::invalid_argument, "--at {}: the prompt has {} tokens (--prompt)", position,
                   options.prompt);
+  }
+  std::optional<Timeline> timeline;
+  std::ofstream trace;
+  if (!options.trace.empty()) {
+    trace.open(options.trace);
+    if (!trace) return fail(errno_code(errno), "{}: cannot be written: {}", options.trace, errno_message(errno));
+    timeline.emplace(kTimelineEvents);
   }
   if (!options.memory.empty()) {
     SIROCCO_TRY(options.engine.memory_budget, parse_bytes(options.memory));
@@ -222,7 +295,7 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
     bounds.measure();
     bounds.release();
   }
-  SIROCCO_TRY(BenchRun made, BenchRun::create(model, options, plan));
+  SIROCCO_TRY(BenchRun made, BenchRun::create(model, options, plan, timeline ? &*timeline : nullptr));
   std::optional<BenchRun> run(std::move(made));
 
   std::vector<double> prefill;
@@ -230,6 +303,7 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
   std::vector<double> disk_runs;
   ExpertCounters prefill_experts;
   ExpertCounters decode_experts;
+  BenchRun::Speed last;
   Waiting waiting("warming up");  // the first run maps pages in and starts threads
   for (std::uint32_t i = 0; i <= options.repeat; ++i) {
     if (!slotted) {
@@ -238,8 +312,9 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
       disk_runs.push_back(*disk);
     }
     if (i > 0) waiting.now_for(fmt::format("run {} of {}", i, options.repeat));
-    SIROCCO_TRY(const BenchRun::Speed speed, run->measure());
+    SIROCCO_TRY(const BenchRun::Speed speed, run->measure(timeline && i == options.repeat));
     if (i == 0) continue;
+    last = speed;
     prefill.push_back(speed.prefill);
     decode.push_back(speed.decode);
     prefill_experts = prefill_experts + speed.prefill_experts;
@@ -301,7 +376,7 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
     const double reading = disk == 0 ? 0 : experts["prefill_bytes_read"].get<double>() / disk;
     experts["prefill_bound_tokens_per_s"] = tokens / std::max(computing, reading);
   }
-  return Json{
+  Json report = {
       {"model", options.model},
       {"backend", backend},
       {"isa", isa},
@@ -321,7 +396,12 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
       {"decode_at", at},
       {"bandwidth", {{"memory_gb_s", memory / 1e9}, {"disk_gb_s", disk != 0 ? Json(disk / 1e9) : Json(nullptr)}}},
       {"experts", experts},
+      {"route_trace", options.route_trace.empty() ? Json(nullptr) : Json(options.route_trace)},
       {"resident_bytes", resident}};
+  if (timeline) {
+    SIROCCO_TRY(report["timeline"], report_timeline(*timeline, last, slotted, options, trace));
+  }
+  return report;
 }
 
 void print_text(const nlohmann::ordered_json& report) {
@@ -342,6 +422,9 @@ void print_text(const nlohmann::ordered_json& report) {
     fmt::print("experts  {} in memory, {:.1f} % of those wanted were there, {} read for each token\n",
                experts["slots"].get<std::size_t>(), 100 * experts["hit_rate"].get<double>(),
                format_bytes(static_cast<std::uint64_t>(experts["bytes_read_per_token"].get<double>())));
+  if (const auto& file = report["route_trace"]; file.is_string())
+    fmt::print("routing  from {}, not the model's own\n", printable(file.get<std::string>()));
+  if (report.contains("timeline")) fmt::print("{}", timeline_text(report["timeline"]));
   fmt::print("resident {}\n", format_bytes(report["resident_bytes"].get<std::uint64_t>()));
 }
 
@@ -367,13 +450,27 @@ void add_bench_command(CLI::App& app, CommandContext& context) {
   command->add_option("--eviction", options->engine.eviction, "Which expert leaves, where not all fit")
       ->check(one_of(std::vector<std::string>(policy_names().begin(), policy_names().end())))
       ->capture_default_str();
-  command->add_flag("--foresight", options->engine.foresight,
-                    "Read what the next layer of an answer probably wants while the disk is idle, where not all fit");
+  CLI::Option* const foresight = command->add_flag(
+      "--foresight", options->engine.foresight,
+      "Read what the next layer of an answer probably wants while the disk is idle, where not all fit");
   add_backend_options(*command, options->engine.backend, options->engine.isa, options->engine.threads);
   command->add_flag("--pin-threads", options->engine.pin_threads, "Each thread on a CPU of its own");
   command->add_option("--repeat", options->repeat, "Runs that count; one goes before them")
       ->check(whole_number(1, 1000))
       ->capture_default_str();
+  command
+      ->add_option("--trace", options->trace,
+                   "Write a timeline of the last run to this file, for chrome://tracing or Perfetto: what the engine "
+                   "thread does, its waits, and the reads")
+      ->check(not_empty());
+  command
+      ->add_option(
+          "--route-trace", options->route_trace,
+          "Take the experts from this CSV file (turn,phase,step,layer,expert) instead of the model's routers, "
+          "which are random in made-up models: a prompt's from its beginning, answers' from there on, each run "
+          "going on where the last one stopped, and again from the beginning at its end")
+      ->check(not_empty())
+      ->excludes(foresight);
   command->add_flag("--json", options->json, "Print one JSON document");
   command->callback([options, &context] {
     const Result<nlohmann::ordered_json> report = bench(*options);

@@ -151,6 +151,7 @@ struct SynthFlags {
   std::string type = "Q4_K";
   std::uint32_t layers = 0;   // 0: all
   std::uint32_t experts = 0;  // 0: the preset's
+  std::uint32_t used = 0;     // likewise
   std::uint64_t seed = 1;
   bool force = false;
 };
@@ -167,6 +168,10 @@ Result<ModelPreset> chosen_preset(const SynthFlags& flags) {
   if (flags.layers > 0) preset.layers = flags.layers;
   if (flags.experts > 0) preset.experts = flags.experts;
   preset.experts_used = std::min(preset.experts_used, preset.experts);
+  if (flags.used > preset.experts) {
+    return fail(ErrorCode::invalid_argument, "--used {}: there are {} experts", flags.used, preset.experts);
+  }
+  if (flags.used > 0) preset.experts_used = flags.used;
   return preset;
 }
 
@@ -309,6 +314,8 @@ void add_synth(CLI::App& model, CommandContext& context) {
       ->check(CLI::IsMember(computable_types()));
   command->add_option("--seed", flags->seed, "Of the weights")->capture_default_str()->check(CLI::NonNegativeNumber);
   command->add_option("--experts", flags->experts, "Another number of experts than the preset's")
+      ->check(CLI::Range(1, 1024));
+  command->add_option("--used", flags->used, "Of them, that each token is sent to; the preset's number if not given")
       ->check(CLI::Range(1, 1024));
   command->add_flag("--force", flags->force, "Replace OUT if it exists");
   command->callback([=, &context] { context.exit_code = run_synth(*flags); });

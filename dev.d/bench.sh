@@ -80,7 +80,18 @@ bench_experts() {
   fi
   bench_larger mixtral-8x7b 15 6GiB
   bench_larger qwen3-30b-a3b 12 2GiB
+  if [[ -f $ROUTE_TRACE ]]; then bench_replayed; fi
   bench_disk
+}
+
+# Qwen3's dimensions with a real model's routing, of 6 experts for each token; random weights route at random.
+bench_replayed() {
+  local model=build/models/qwen3-30b-a3b-12-layers-6-used.gguf
+  [[ -e $model ]] ||
+    build/release/bin/sirocco model synth "$model" --preset qwen3-30b-a3b --layers 12 --used 6 --type Q4_K ||
+    die "$model could not be made"
+  python3 tests/bench/experts_bench.py --sirocco build/release/bin/sirocco --model "$model" --memory 2GiB --generate 12 \
+    --route-trace build/bench/route.csv --out build/bench/experts-qwen3-30b-a3b-replayed.json
 }
 
 # The transfer queue next to fio, and the time to READY next to what the disk needs for the dense weights.

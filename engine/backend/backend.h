@@ -12,6 +12,7 @@
 #include "engine/base/memory_plan.h"
 #include "engine/model/expert_source.h"
 #include "engine/model/forward.h"
+#include "engine/model/instruments.h"
 #include "engine/model/step.h"
 
 namespace sirocco {
@@ -25,6 +26,7 @@ struct BackendOptions {
   std::uint32_t kv_blocks = 0;
   std::uint32_t kv_block_tokens = 32;
   TensorType kv_type = TensorType::f16;
+  Instruments instruments = {};
 };
 
 class Backend {

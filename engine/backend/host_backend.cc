@@ -20,7 +20,7 @@ class HostBackend final : public Backend {
         kv_(kv),
         kv_bytes_(kv.bytes(kernels, model->spec())),
         pool_(std::move(pool)),
-        forward_(std::move(model), kernels, options.limits, pool_, experts) {}
+        forward_(std::move(model), kernels, options.limits, pool_, experts, options.instruments) {}
   ~HostBackend() override { munmap(kv_.base, kv_bytes_); }
   HostBackend(const HostBackend&) = delete;
   HostBackend& operator=(const HostBackend&) = delete;

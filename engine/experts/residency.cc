@@ -106,6 +106,7 @@ Result<Residency> make_residency(std::shared_ptr<const Model> model, ResidencyOp
   SIROCCO_TRY(auto experts,
               SlottedExperts::create(std::move(store), std::move(options.queue), options.slots, options.policy));
   experts->set_foresight(options.foresight);
+  experts->set_timeline(options.timeline);
   residency.slotted = experts.get();
   residency.experts = std::move(experts);
   residency.model = std::move(dense.model);

@@ -42,6 +42,7 @@ struct ResidencyOptions {
   bool foresight = false;  // read what the next layer probably wants while the disk is idle
   // Where the depth and size of reads that suit the disk are kept; empty: nowhere.
   std::filesystem::path read_shape = {};
+  Timeline* timeline = nullptr;          // of the reads, for measurements
   std::unique_ptr<TransferQueue> queue;  // null: io_uring, or threads where the kernel has none for us
 };
 

@@ -193,15 +193,7 @@ void SlottedExperts::start_misses() {
     wanted_[next_miss_].placed = true;
   }
   wanted_under_way_ += transfers_.size();
-  submit();
-}
-
-// What load() has appended to transfers_.
-void SlottedExperts::submit() {
-  if (transfers_.empty()) return;
-  if (under_way_ == 0) reading_since_ns_ = now_ns();
-  under_way_ += transfers_.size();
-  queue_->submit(transfers_);
+  submit(transfers_);
 }
 
 // Its transfers are appended to transfers_.
@@ -251,7 +243,7 @@ void SlottedExperts::start_guesses() {
     any_guessed_ = true;
     guesses_.pop_back();
   }
-  submit();
+  submit(transfers_);
 }
 
 void SlottedExperts::preload(std::span<const ExpertId> experts) {
@@ -282,7 +274,7 @@ bool SlottedExperts::pump() {
   }
   for (Transfer& transfer : transfers_) transfer.background = true;
   if (free_.empty()) preload_.clear();
-  submit();
+  submit(transfers_);
   return !preload_.empty() || preloading_ != 0 || usable_ != wished_;
 }
 
@@ -363,9 +355,42 @@ void SlottedExperts::empty_failed() {
   }
 }
 
+void SlottedExperts::set_timeline(Timeline* timeline) {
+  timeline_ = timeline;
+  begun_.assign(timeline == nullptr ? 0 : slots_.size() << kExtentBits, 0);
+}
+
+void SlottedExperts::submit(std::span<const Transfer> transfers) {
+  if (transfers.empty()) return;
+  const Timeline::Span span(timeline_, {.kind = Timeline::Kind::submit, .layer = layer_});
+  if (timeline_ != nullptr) {
+    const std::uint64_t begun = timeline_->reads_begin(transfers.size());
+    for (const Transfer& transfer : transfers) begun_[transfer.tag] = begun;
+  }
+  if (under_way_ == 0) reading_since_ns_ = now_ns();
+  under_way_ += transfers.size();
+  queue_->submit(transfers);
+}
+
+void SlottedExperts::note_arrivals() {
+  for (const Arrival& arrival : arrivals_) {
+    const auto extent = static_cast<std::uint8_t>(arrival.tag & ((1U << kExtentBits) - 1U));
+    const ExpertId expert = slots_[arrival.tag >> kExtentBits].expert;
+    const FilePlace& place = store_->layout(expert).extents.at(extent).place;
+    timeline_->read_ends({.kind = Timeline::Kind::read,
+                          .failed = arrival.error != 0,
+                          .extent = extent,
+                          .layer = expert.layer,
+                          .expert = expert.index,
+                          .bytes = place.after_last_block() - place.first_block()},
+                         begun_[arrival.tag]);
+  }
+}
+
 void SlottedExperts::take_arrivals(bool wait) {
   arrivals_.clear();
   if (wait) {
+    const Timeline::Span span(timeline_, {.kind = Timeline::Kind::wait, .layer = layer_});
     const std::int64_t begin = now_ns();
     waiting_since_ns_ = begin;
     queue_->collect(arrivals_, true);
@@ -374,6 +399,7 @@ void SlottedExperts::take_arrivals(bool wait) {
   } else {
     queue_->collect(arrivals_, false);
   }
+  if (timeline_ != nullptr) note_arrivals();
   for (const Arrival& arrival : arrivals_) {
     const std::size_t at = arrival.tag >> kExtentBits;
     const auto extent = static_cast<std::size_t>(arrival.tag & ((1U << kExtentBits) - 1U));
@@ -388,7 +414,8 @@ void SlottedExperts::take_arrivals(bool wait) {
     } else if (++slot.tries.at(extent) < kTries) {
       Transfer again = store_->files().transfer(read.place, memory_of(at) + read.in_slot, arrival.tag);
       again.background = slot.preloaded && slot.pins == 0;
-      queue_->submit(std::span(&again, 1));
+      submit(std::span(&again, 1));
+      --under_way_;
       continue;
     } else {
       // The others of its reads still write to the slot: it fails when all have ended.

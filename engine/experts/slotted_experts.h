@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/base/timeline.h"
 #include "engine/experts/eviction_policy.h"
 #include "engine/experts/expert_store.h"
 #include "engine/experts/transfer_queue.h"
@@ -85,6 +86,7 @@ class SlottedExperts final : public ExpertSource {
   std::vector<ExpertId> hot_set() const;
 
   void set_foresight(bool on) { foresight_ = on; }
+  void set_timeline(Timeline* timeline);                   // before the first request; it outlives this
   std::size_t slots() const { return usable_; }            // from any thread
   std::size_t experts() const { return slot_of_.size(); }  // of the model
   std::uint64_t slot_bytes() const { return store_->slot_bytes(); }
@@ -127,7 +129,6 @@ class SlottedExperts final : public ExpertSource {
   bool has(const Slot& slot, std::initializer_list<Projection> projections) const;
   void follow_wish();
   void forget_guesses();
-  void submit();
   void start_misses();
   void start_guesses();
   void load(ExpertId expert, std::size_t slot, bool guessed);
@@ -136,7 +137,9 @@ class SlottedExperts final : public ExpertSource {
   bool give_back_one();
   void lock_memory(std::span<const std::size_t> slots);
   void empty_failed();
+  void submit(std::span<const Transfer> transfers);
   void take_arrivals(bool wait);
+  void note_arrivals();
   bool tell_all(bool hits, std::size_t most, std::vector<ExpertNews>& news);
   bool tell(Wanted& wanted, std::vector<ExpertNews>& news);
   void release(ExpertId expert) override;
@@ -175,6 +178,9 @@ class SlottedExperts final : public ExpertSource {
   std::vector<Transfer> transfers_;
   std::vector<Arrival> arrivals_;
   std::atomic<std::int64_t> waiting_since_ns_ = 0;  // 0: not
+
+  Timeline* timeline_ = nullptr;
+  std::vector<std::uint64_t> begun_;  // by a transfer's tag, for the timeline
 
   struct Counters {
     std::atomic<std::uint64_t> hits, misses, foreseen, evictions, bytes_read, failures, wait_ns;

@@ -31,13 +31,14 @@ std::uint64_t Forward::scratch_bytes(const Model& model, const Kernels& kernels,
 }
 
 Forward::Forward(std::shared_ptr<const Model> model, const Kernels& kernels, const StepLimits& limits, ThreadPool& pool,
-                 ExpertSource& experts)
+                 ExpertSource& experts, const Instruments& instruments)
     : model_(std::move(model)),
       kernels_(kernels),
       spec_(model_->spec()),
       limits_(limits),
       pool_(pool),
       experts_(experts),
+      instruments_(instruments),
       scratch_(std::make_unique<Scratch>(*model_, kernels, ForwardSizes(spec_, limits, pool.threads()), limits, pool)) {
 }
 
@@ -48,12 +49,15 @@ void Forward::run(const Step& step, const KvMemory& kv, std::span<float> logits,
   const std::size_t rows = step.rows();
   assert(rows > 0 && rows <= limits_.rows && step.logit_rows() <= limits_.logit_rows);
   assert(logits.size() == step.logit_rows() * spec_.vocabulary);
+  const Timeline::Span span(instruments_.timeline,
+                            {.kind = Timeline::Kind::step, .rows = static_cast<std::uint32_t>(rows)});
   embed(step);
   for (std::uint32_t layer = 0; layer < spec_.layers; ++layer) {
     const LayerWeights& weights = model_->weights().layers[layer];
+    const Timeline::Span layer_span(instruments_.timeline, {.kind = Timeline::Kind::layer, .layer = layer});
     attention_part(step, kv, layer, rows);
     if (weights.experts.empty()) {
-      dense_part(weights, rows);
+      dense_part(layer, rows);
     } else {
       expert_part(layer, rows, failures);
     }
@@ -65,6 +69,8 @@ void Forward::run(const Step& step, const KvMemory& kv, std::span<float> logits,
 void Forward::embed(const Step& step) {
   Scratch& s = *scratch_;
   const std::size_t pairs = s.frequencies.size();
+  const Timeline::Span span(instruments_.timeline,
+                            {.kind = Timeline::Kind::embed, .rows = static_cast<std::uint32_t>(step.rows())});
   std::uint32_t row = 0;
   for (std::uint32_t i = 0; i < step.sequences.size(); ++i) {
     const StepSequence& sequence = step.sequences[i];
@@ -95,6 +101,9 @@ void Forward::prepare_normed(std::size_t rows, const std::vector<float>& weight,
 
 void Forward::attention_part(const Step& step, const KvMemory& kv, std::uint32_t layer, std::size_t rows) {
   Scratch& s = *scratch_;
+  const Timeline::Span span(
+      instruments_.timeline,
+      {.kind = Timeline::Kind::attention, .layer = layer, .rows = static_cast<std::uint32_t>(rows)});
   const LayerWeights& weights = model_->weights().layers[layer];
   const std::span<const std::uint32_t> all = std::span(s.all_rows).first(rows);
   prepare_normed(rows, weights.attention_norm, s.formats.attention);
@@ -132,8 +141,11 @@ void Forward::write_keys(const Step& step, const KvMemory& kv, std::uint32_t lay
   });
 }
 
-void Forward::dense_part(const LayerWeights& weights, std::size_t rows) {
+void Forward::dense_part(std::uint32_t layer, std::size_t rows) {
   Scratch& s = *scratch_;
+  const LayerWeights& weights = model_->weights().layers[layer];
+  const Timeline::Span span(instruments_.timeline,
+                            {.kind = Timeline::Kind::dense, .layer = layer, .rows = static_cast<std::uint32_t>(rows)});
   const std::span<const std::uint32_t> all = std::span(s.all_rows).first(rows);
   prepare_normed(rows, weights.ffn_norm, s.formats.ffn);
   s.products.run(std::array{Products::Product{.w = &weights.gate,
@@ -150,6 +162,8 @@ void Forward::dense_part(const LayerWeights& weights, std::size_t rows) {
 
 void Forward::output_part(const Step& step, std::span<float> logits) {
   Scratch& s = *scratch_;
+  const Timeline::Span span(instruments_.timeline,
+                            {.kind = Timeline::Kind::logits, .rows = static_cast<std::uint32_t>(step.logit_rows())});
   std::size_t row = 0;
   std::size_t wanted = 0;
   for (const StepSequence& sequence : step.sequences) {

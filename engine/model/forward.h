@@ -11,6 +11,7 @@
 
 #include "engine/base/thread_pool.h"
 #include "engine/model/expert_source.h"
+#include "engine/model/instruments.h"
 #include "engine/model/model.h"
 #include "engine/model/step.h"
 #include "kernels/kernels.h"
@@ -44,7 +45,7 @@ class FormatSet;
 class Forward {
  public:
   Forward(std::shared_ptr<const Model> model, const Kernels& kernels, const StepLimits& limits, ThreadPool& pool,
-          ExpertSource& experts);
+          ExpertSource& experts, const Instruments& instruments);
   ~Forward();
 
   // Writes the logits of the rows that want them, in order of sequences and rows.
@@ -64,13 +65,15 @@ class Forward {
   void attention_part(const Step& step, const KvMemory& kv, std::uint32_t layer, std::size_t rows);
   void write_keys(const Step& step, const KvMemory& kv, std::uint32_t layer);
   void attend(const Step& step, const KvMemory& kv, std::uint32_t layer);
-  void dense_part(const LayerWeights& weights, std::size_t rows);
+  void dense_part(std::uint32_t layer, std::size_t rows);
   void expert_part(std::uint32_t layer, std::size_t rows, std::vector<SequenceFailure>& failures);
   void foresee(std::uint32_t layer, std::size_t rows);
   void take_leases(std::uint32_t layer);
-  void finish_experts();
+  Timeline::Event listed(Timeline::Kind kind, std::uint32_t layer) const;
+  void finish_experts(std::uint32_t layer);
   void fail_rows(ExpertId expert, std::vector<SequenceFailure>& failures);
   void route(const LayerWeights& weights, std::size_t rows);
+  void replay_route(std::uint32_t layer, std::size_t rows);
   void group_by_expert(std::size_t rows);
   void output_part(const Step& step, std::span<float> logits);
 
@@ -80,6 +83,7 @@ class Forward {
   StepLimits limits_;
   ThreadPool& pool_;
   ExpertSource& experts_;
+  Instruments instruments_;
   std::unique_ptr<Scratch> scratch_;
 };
 

@@ -2,6 +2,7 @@
 // all of its rows as soon as it is there, and sum each row's experts in ascending order of their index.
 #include <algorithm>
 #include <array>
+#include <cassert>
 
 #include "engine/model/forward_scratch.h"
 #include "kernels/ref/add.h"
@@ -19,6 +20,18 @@ void Forward::route(const LayerWeights& weights, std::size_t rows) {
                std::span(s.chosen).subspan(row * moe.used, moe.used),
                std::span(s.weights).subspan(row * moe.used, moe.used), s.route_scratch[thread]);
   });
+}
+
+// What is measured may want other experts than the router does.
+void Forward::replay_route(std::uint32_t layer, std::size_t rows) {
+  Scratch& s = *scratch_;
+  const std::size_t used = spec_.moe->used;
+  for (std::size_t row = 0; row < rows; ++row) {
+    const std::span<const std::uint32_t> experts = instruments_.replay->experts(s.positions[row], layer);
+    assert(experts.size() == used && std::is_sorted(experts.begin(), experts.end()));
+    std::copy_n(experts.begin(), used, s.chosen.begin() + static_cast<std::ptrdiff_t>(row * used));
+    std::fill_n(s.weights.begin() + static_cast<std::ptrdiff_t>(row * used), used, 1.0F / static_cast<float>(used));
+  }
 }
 
 // A counting sort of the (row, expert) assignments by expert; rows keep their order.
@@ -45,6 +58,9 @@ void Forward::foresee(std::uint32_t layer, std::size_t rows) {
   if (rows <= kForeseenRows) {
     if (moe.used > kForeseenUses) return;
     const LayerWeights& weights = model_->weights().layers[layer];
+    const Timeline::Span span(
+        instruments_.timeline,
+        {.kind = Timeline::Kind::foresee, .layer = layer, .rows = static_cast<std::uint32_t>(rows)});
     s.hidden_products.prepare(rows, spec_.width, s.formats.ffn, [&](std::size_t row) {
       float* const normed = &s.branch[row * spec_.width];  // not in use before the experts' sum
       kernels_.rms_norm(&s.x[row * spec_.width], weights.ffn_norm.data(), spec_.width, spec_.rms_epsilon, normed);
@@ -67,6 +83,19 @@ void Forward::foresee(std::uint32_t layer, std::size_t rows) {
   experts_.foresee(layer, s.foreseen);
 }
 
+// A run over `list`, for the timeline.
+Timeline::Event Forward::listed(Timeline::Kind kind, std::uint32_t layer) const {
+  Timeline::Event event = {.kind = kind, .layer = layer};
+  if (instruments_.timeline == nullptr) return event;
+  for (const Products::Product& product : scratch_->list) {
+    ++event.experts;
+    event.rows += static_cast<std::uint32_t>(product.rows.size());
+    for (const Matrix* matrix : {product.w, product.up})
+      if (matrix != nullptr) event.bytes += matrix->outputs * row_bytes(matrix->type, matrix->inputs);
+  }
+  return event;
+}
+
 // Gate and up of the experts that `news` brought.
 void Forward::take_leases(std::uint32_t layer) {
   Scratch& s = *scratch_;
@@ -85,6 +114,7 @@ void Forward::take_leases(std::uint32_t layer) {
                       .stride = hidden});
   }
   if (s.list.empty()) return;
+  const Timeline::Span span(instruments_.timeline, listed(Timeline::Kind::gate_up, layer));
   s.products.run(s.list);
   for (const Products::Product& done : s.list) {
     const auto first = static_cast<std::size_t>(done.y - s.gate.data()) / hidden;
@@ -94,7 +124,7 @@ void Forward::take_leases(std::uint32_t layer) {
 }
 
 // Down of the experts that are complete with `news`.
-void Forward::finish_experts() {
+void Forward::finish_experts(std::uint32_t layer) {
   Scratch& s = *scratch_;
   s.list.clear();
   for (const ExpertNews& news : s.news) {
@@ -105,7 +135,10 @@ void Forward::finish_experts() {
                       .y = &s.expert_out[s.first[e] * std::size_t{spec_.width}],
                       .stride = spec_.width});
   }
-  if (!s.list.empty()) s.hidden_products.run(s.list);
+  if (!s.list.empty()) {
+    const Timeline::Span span(instruments_.timeline, listed(Timeline::Kind::down, layer));
+    s.hidden_products.run(s.list);
+  }
   for (const ExpertNews& news : s.news)
     if (news.what != ExpertNews::What::lease) s.leases[news.index] = Lease();
 }
@@ -127,14 +160,26 @@ void Forward::expert_part(std::uint32_t layer, std::size_t rows, std::vector<Seq
   const MoeSpec& moe = *spec_.moe;
   const std::size_t width = spec_.width;
   const LayerWeights& weights = model_->weights().layers[layer];
-  prepare_normed(rows, weights.ffn_norm, s.formats.ffn);
-  route(weights, rows);
-  group_by_expert(rows);
+  const auto all_rows = static_cast<std::uint32_t>(rows);
+  Timeline* const timeline = instruments_.timeline;
+  {
+    const Timeline::Span span(timeline, {.kind = Timeline::Kind::route, .layer = layer, .rows = all_rows});
+    prepare_normed(rows, weights.ffn_norm, s.formats.ffn);
+    route(weights, rows);
+    if (instruments_.replay != nullptr) replay_route(layer, rows);
+    group_by_expert(rows);
+  }
 
   s.wanted.clear();
   for (std::uint32_t e = 0; e < moe.experts; ++e)
     if (s.first[e + 1] != s.first[e]) s.wanted.push_back({.index = e, .rows = s.first[e + 1] - s.first[e]});
-  experts_.request(layer, s.wanted, static_cast<std::uint32_t>(rows));
+  {
+    const Timeline::Span span(timeline, {.kind = Timeline::Kind::request,
+                                         .layer = layer,
+                                         .experts = static_cast<std::uint32_t>(s.wanted.size()),
+                                         .rows = all_rows});
+    experts_.request(layer, s.wanted, all_rows);
+  }
   if (experts_.foresees(rows > kForeseenRows)) foresee(layer + 1, rows);
   // In the order in which they come; each writes to a place of its own.
   for (std::size_t left = s.wanted.size(); left > 0;) {
@@ -145,9 +190,10 @@ void Forward::expert_part(std::uint32_t layer, std::size_t rows, std::vector<Seq
       if (news.what == ExpertNews::What::failed) fail_rows({.layer = layer, .index = news.index}, failures);
       if (news.what != ExpertNews::What::lease) --left;
     }
-    finish_experts();
+    finish_experts(layer);
   }
 
+  const Timeline::Span span(timeline, {.kind = Timeline::Kind::sum, .layer = layer, .rows = all_rows});
   // Each row's outputs are added up in the order in which `route` listed its experts: ascending.
   pool_.run(rows, [&](std::size_t row, std::size_t) {
     const std::span<float> sum = std::span(s.branch).subspan(row * width, width);

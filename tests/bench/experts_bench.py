@@ -80,11 +80,16 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--eviction", default="lfru")
     parser.add_argument("--foresight", action="store_true", help="a second run of ours with it, each round")
+    parser.add_argument("--route-trace", help="of `sirocco bench`; for ours alone: peers and foresight ask the routers")
     parser.add_argument("--peer", action="append", default=[], help="of tests/bench/peers/peers.py, run by --python")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
+
+    if args.route_trace and (args.peer or args.foresight):
+        parser.error("--route-trace: neither a peer nor --foresight can follow it")
+    replay = ["--route-trace", args.route_trace] if args.route_trace else []
 
     units = {"GiB": 2**30, "MiB": 2**20}
     limit = int(float(args.memory[:-3]) * units[args.memory[-3:]])
@@ -96,7 +101,7 @@ def main():
             entry = {"sirocco": run_in(group, [
                 args.sirocco, "bench", "--model", args.model, "--prompt", str(args.prompt), "--generate",
                 str(args.generate), "--memory", args.memory, "--threads", str(args.threads), "--eviction", args.eviction,
-                "--repeat", "1", "--json"])}
+                "--repeat", "1", *replay, "--json"])}
             if args.foresight:
                 entry["foresight"] = run_in(group, [
                     args.sirocco, "bench", "--model", args.model, "--prompt", str(args.prompt), "--generate",
@@ -118,7 +123,8 @@ def main():
         group.remove()
 
     ours = [entry["sirocco"] for entry in rounds]
-    print(f"{args.model} in {args.memory}: {ours[0]['experts']['slots']} experts in memory, {args.eviction}")
+    print(f"{args.model} in {args.memory}: {ours[0]['experts']['slots']} experts in memory, {args.eviction}" +
+          (f", routing from {args.route_trace}" if args.route_trace else ""))
     print(f"decode    {spread([r['decode']['tokens_per_s'] for r in ours])} tokens/s, "
           f"{spread([r['experts']['share_of_bound'] for r in ours])} of the bound, hit rate "
           f"{spread([r['experts']['hit_rate'] for r in ours])}, "

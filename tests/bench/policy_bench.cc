@@ -3,75 +3,30 @@
 //
 //   policy_bench --trace FILE.csv [--share 0.1,0.2,0.35,0.5] [--policy NAME]... [--json FILE]
 //
-// The trace has a line for each expert used, in order: turn,phase,step,layer,slot,expert,…; the names are in its first
-// line that is no comment. Without --trace, made-up ones: popular experts (Zipf), of which a part stays from token to
-// token, and which change now and then.
+// cli/route_trace.h says what a trace is. Without --trace, made-up ones: popular experts (Zipf), of which a part stays
+// from token to token, and which change now and then.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <set>
-#include <sstream>
 #include <string>
-#include <tuple>
 #include <vector>
 
+#include "cli/route_trace.h"
 #include "engine/experts/eviction_policy.h"
 
 namespace sirocco {
 namespace {
 
-struct Trace {
-  std::string name;
-  std::uint32_t layers = 0;
-  std::uint32_t experts = 0;                                    // of a layer
-  std::vector<std::vector<std::vector<std::uint32_t>>> tokens;  // [token][layer] experts, ascending
-};
-
-Trace read_trace(const std::string& path) {
-  std::ifstream in(path);
-  if (!in) throw CLI::ValidationError("--trace", path + ": cannot be read");
-  Trace trace;
-  trace.name = path;
-  std::map<std::string, std::size_t> columns;
-  std::map<std::tuple<int, int, int>, std::size_t> steps;
-  std::string line;
-  while (std::getline(in, line)) {
-    if (line.empty() || line[0] == '#') continue;
-    std::vector<std::string> cells;
-    std::istringstream words(line);
-    for (std::string cell; std::getline(words, cell, ',');) cells.push_back(cell);
-    if (columns.empty()) {
-      for (std::size_t i = 0; i < cells.size(); ++i) columns[cells[i]] = i;
-      continue;
-    }
-    const auto number = [&](const char* column) { return std::stoi(cells.at(columns.at(column))); };
-    const std::tuple step(number("turn"), number("phase"), number("step"));
-    const auto layer = static_cast<std::uint32_t>(number("layer"));
-    const auto expert = static_cast<std::uint32_t>(number("expert"));
-    const std::size_t token = steps.try_emplace(step, trace.tokens.size()).first->second;
-    if (token == trace.tokens.size()) trace.tokens.emplace_back();
-    if (trace.tokens[token].size() <= layer) trace.tokens[token].resize(layer + 1);
-    trace.tokens[token][layer].push_back(expert);
-    trace.layers = std::max(trace.layers, layer + 1);
-    trace.experts = std::max(trace.experts, expert + 1);
-  }
-  for (auto& token : trace.tokens) {
-    token.resize(trace.layers);
-    for (auto& experts : token) std::sort(experts.begin(), experts.end());
-  }
-  return trace;
-}
-
 // `stay`: the chance that an expert of the last token is kept; every `topic` tokens others become popular.
-Trace make_trace(std::string name, std::uint32_t layers, std::uint32_t experts, std::uint32_t used, double zipf,
-                 double stay, std::size_t topic, unsigned seed) {
+RouteTrace make_trace(std::string name, std::uint32_t layers, std::uint32_t experts, std::uint32_t used, double zipf,
+                      double stay, std::size_t topic, unsigned seed) {
   constexpr std::size_t kTokens = 400;
-  Trace trace = {.name = std::move(name), .layers = layers, .experts = experts, .tokens = {}};
+  RouteTrace trace = {.name = std::move(name), .layers = layers, .experts = experts, .tokens = {}};
   std::mt19937 random(seed);
   std::vector<std::vector<std::uint32_t>> rank(layers, std::vector<std::uint32_t>(experts));
   for (auto& order : rank) {
@@ -99,7 +54,7 @@ Trace make_trace(std::string name, std::uint32_t layers, std::uint32_t experts, 
 }
 
 // Hit rate, of all experts wanted.
-double replay(const Trace& trace, const EvictionPolicy& policy, std::size_t slots) {
+double replay(const RouteTrace& trace, const EvictionPolicy& policy, std::size_t slots) {
   const auto number = [&](std::uint32_t layer, std::uint32_t expert) {
     return std::size_t{layer} * trace.experts + expert;
   };
@@ -174,12 +129,19 @@ int main(int argc, char** argv) {
   app.add_option("--share", shares)->delimiter(',');
   app.add_option("--policy", names);
   app.add_option("--json", json);
-  std::vector<Trace> traces;
+  std::vector<RouteTrace> traces;
   try {
     app.parse(argc, argv);
-    for (const std::string& path : paths) traces.push_back(read_trace(path));
   } catch (const CLI::ParseError& error) {
     return app.exit(error);
+  }
+  for (const std::string& path : paths) {
+    auto trace = read_route_trace(path);
+    if (!trace) {
+      std::fprintf(stderr, "%s\n", trace.error().message().c_str());
+      return 2;
+    }
+    traces.push_back(*std::move(trace));
   }
   if (traces.empty()) {
     traces.push_back(make_trace("Zipf, 40 % stay", 24, 128, 8, 0.7, 0.4, 0, 1));
@@ -188,7 +150,7 @@ int main(int argc, char** argv) {
     traces.push_back(make_trace("as popular as any, 30 % stay", 15, 8, 2, 0, 0.3, 0, 4));
   }
   nlohmann::ordered_json report = nlohmann::ordered_json::array();
-  for (const Trace& trace : traces) {
+  for (const RouteTrace& trace : traces) {
     std::printf("%s: %zu tokens, %u layers of %u experts\n", trace.name.c_str(), trace.tokens.size(), trace.layers,
                 trace.experts);
     for (const double share : shares) {

@@ -12,7 +12,7 @@ import time
 import unittest
 
 from memory_group import MemoryGroup
-from programs import DEMO_MODEL, TestWithFolder, wait_until
+from programs import BIN, DEMO_MODEL, TestWithFolder, wait_until
 
 QUESTION = "Write a short story about a ship."
 MIB = 2**20
@@ -73,6 +73,31 @@ class LargerThanMemory(TestWithFolder):
         (self.folder / "hot").write_text("nonsense")
         third = self.daemon(DEMO_MODEL, config)
         self.assertIn("hot: not a list of experts of this version; it is ignored", third.log.read_text())
+
+    def test_bench_writes_a_timeline_of_computing_waiting_and_reading(self):
+        trace = self.folder / "trace.json"
+        done = subprocess.run([BIN / "sirocco", "bench", "--model", DEMO_MODEL, "--memory", "300MiB", "--prompt", "20",
+                               "--generate", "4", "--repeat", "1", "--trace", trace, "--json"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        report = json.loads(done.stdout)["timeline"]
+        document = json.loads(trace.read_text())
+        self.assertEqual(document["otherData"]["events_left_out"], 0)
+        spans = [event for event in document["traceEvents"] if event["ph"] == "X"]
+        self.assertEqual(len(spans), report["events"])
+        self.assertEqual({span["cat"] for span in spans}, {"compute", "wait", "read", "other"})
+        self.assertEqual(sum(span["name"] == "step" for span in spans), 1 + 4)
+        names = {span["name"] for span in spans if span["cat"] == "compute"}
+        self.assertLessEqual({"attention", "route", "gate, up", "down", "sum", "logits"}, names)
+        layers = {span["args"]["layer"] for span in spans if span["name"] == "attention"}
+        self.assertEqual(len(layers), 30)
+        for span in spans:
+            if span["cat"] == "read":
+                self.assertGreater(span["args"]["bytes"], 0)
+                self.assertIn(span["args"]["layer"], layers)
+        for phase in ("prefill", "decode"):
+            self.assertAlmostEqual(sum(report[phase][part] for part in ("computing", "waiting", "other")), 1, 3)
+            self.assertLessEqual(report[phase]["disk_idle"], 1)
+            self.assertGreater(report[phase]["read_gb_s"], 0)
 
     def test_a_budget_that_cannot_work_is_refused_with_one_that_can(self):
         with self.assertRaises(AssertionError) as refused:

@@ -162,6 +162,33 @@ INSTANTIATE_TEST_SUITE_P(Models, SlottedModels,
                          });
 
 // Two sequences in a step; every read of one expert fails, which only one of them needs.
+TEST_P(SlottedModels, NorOnATimelineWhichHoldsEveryReadAndWait) {
+  const auto model = open_model(GetParam());
+  const std::vector<TokenId> text = text_of(*model, 30, 4);
+  const std::vector<float> expected = Serving(model, {}).logits(text, 20);
+  Timeline timeline(100'000);
+  Serving run(model, {.slots = 4, .timeline = &timeline, .queue = nullptr});
+  timeline.start();
+  EXPECT_EQ(run.logits(text, 20), expected);
+  run.slotted()->pump();
+  std::uint64_t bytes = 0;
+  std::size_t waits = 0;
+  for (const Timeline::Event& event : timeline.events()) {
+    EXPECT_LE(event.begin_ns, event.end_ns);
+    if (event.kind == Timeline::Kind::wait) ++waits;
+    if (event.kind != Timeline::Kind::read) continue;
+    EXPECT_LT(event.layer, model->spec().layers);
+    EXPECT_LT(event.expert, model->spec().moe->experts);
+    EXPECT_FALSE(event.failed);
+    bytes += event.bytes;
+  }
+  EXPECT_GT(waits, 0U);
+  EXPECT_EQ(bytes, timeline.totals().bytes_read);
+  // Guesses for the prompt may still be under way.
+  EXPECT_GT(bytes, 0U);
+  EXPECT_LE(bytes, run.slotted()->counters().bytes_read);
+}
+
 TEST(SlottedExperts, AReadThatFailsFailsTheSequencesThatNeedItAndNoOther) {
   const auto model = open_model("tiny-mixtral.gguf");
   const std::size_t vocabulary = model->spec().vocabulary;
