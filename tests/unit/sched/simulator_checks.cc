@@ -166,6 +166,12 @@ void Simulator::check_left_out(const SchedRequest& r, std::uint32_t free, bool s
     if (plan_.marks[i] != StepPlan::Mark::none || other.holds_blocks()) continue;
     if (other.blocks > free && (other.request_class <= r.request_class || aged(other.request_class))) overtakes = true;
   }
+  for (const PlannedRows& rows : plan_.rows) {
+    const SchedRequest& other = state_.requests[rows.request];
+    if (needs_blocks && rows.takes_blocks && other.request_class > r.request_class && !aged(other.request_class) &&
+        (r.request_class == RequestClass::realtime || !streams))
+      fail("order", fmt::format("request {} lacks blocks and {} takes some", r.id, other.id));
+  }
   // What is moved out for a realtime request may leave blocks over that others get in the next step.
   const bool lacks = needs_blocks && (r.blocks > free || overtakes || !plan_.swapped_out.empty());
   std::uint32_t prompts = 0;
@@ -223,6 +229,14 @@ void Simulator::check_time(bool streams) {
   if (std::abs(expected - plan_.seconds) > 1e-9) fail("time", "the plan expects another");
   if (streams && expected > std::max(bound, least) + 1e-9)
     fail("time", fmt::format("a step of {:.3f} s, {:.3f} s may be", expected, std::max(bound, least)));
+  // The sequences in the order in which they were chosen.
+  std::array<std::uint32_t, 2> before = {};  // prompts, streams
+  for (const PlannedRows& rows : plan_.rows) {
+    const bool may_wait = !rows.decoding && state_.requests[rows.request].request_class != RequestClass::realtime;
+    if (streams && may_wait && before[0] > 0 && state_.cost.seconds(before[1], before[0] + 1) > bound)
+      fail("time", fmt::format("the prompt of {} makes the step too long", rows.id));
+    ++before[rows.decoding ? 1 : 0];
+  }
   const bool full = plan_.decode_rows + plan_.prompt_rows == state_.limits.max_rows_per_step ||
                     (streams && state_.cost.seconds(plan_.decode_rows, plan_.prompt_rows + 1) > bound - 1e-9);
   for (const PlannedRows& rows : plan_.rows)
@@ -249,8 +263,8 @@ void Simulator::check_ageing() {
     }
     without_[c] = could && !had ? without_[c] + 1 : 0;
     if (c > 0) {
-      run_.seen["most steps without, beyond age_steps"] =
-          std::max<std::uint64_t>(run_.seen["most steps without, beyond age_steps"],
+      run_.seen["aged in two classes at once"] =
+          std::max<std::uint64_t>(run_.seen["aged in two classes at once"],
                                   without_[c] > state_.limits.age_steps ? without_[c] - state_.limits.age_steps : 0);
       if (without_[c] > state_.limits.age_steps + 1)
         fail("starvation", fmt::format("class {} had no row in {} steps", c, without_[c]));
