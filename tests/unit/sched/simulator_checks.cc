@@ -313,8 +313,8 @@ void Simulator::check_fairness() {
     most = std::max(most, served_[uid]);
   }
   ++run_.seen["fairness compared"];
-  const double bound =
-      (state_.limits.max_rows_per_step + state_.limits.max_running) / static_cast<double>(least_weight);
+  // Who is owed least gets a place only beside one that is owed up to max_running more, and then a step's rows at most.
+  const double bound = state_.limits.max_rows_per_step / static_cast<double>(least_weight) + state_.limits.max_running;
   if (most - least > bound) fail("fairness", fmt::format("{:.0f} and {:.0f} tokens by weight", least, most));
 }
 
