@@ -9,7 +9,8 @@
 // - Rows: one for every sequence in the step. What is left goes to the prompts, in the same order.
 // - Time: while an interactive or realtime stream has begun, prompts are cut so that the step is not expected to take
 //   longer than step_time_bound; no further prompt below realtime joins if even its one row would exceed it, but one
-//   always may. The promise: no longer than the bound, or than one row for each sequence if that is longer.
+//   always may (fairness yields to that). The promise: no longer than the bound, or than one row for each sequence if
+//   that is longer.
 // - Blocks are taken for the longest text at the start. Who stands ahead and lacks blocks is not overtaken by its own
 // or
 //   a lower class. Ahead of realtime, an aged class holds back blocks only when it has waited eight times as long.

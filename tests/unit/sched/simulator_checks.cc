@@ -178,6 +178,7 @@ void Simulator::check_left_out(const SchedRequest& r, std::uint32_t free, bool s
   for (const PlannedRows& rows : plan_.rows) prompts += rows.decoding ? 0 : 1;
   const bool slow = streams && !r.decoding() && r.request_class != RequestClass::realtime && prompts > 0 &&
                     state_.cost.seconds(plan_.decode_rows, prompts + 1) > state_.limits.step_time_bound;
+  if (slow) saturated_ = false;  // a uid with prompts alone then gets less than one with streams
   if (lacks || slow) return;
   if (plan_.rows.size() < state_.limits.max_running)
     fail("idle", fmt::format("request {} could run and there is a place", r.id));
