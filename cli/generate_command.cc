@@ -43,6 +43,10 @@ void explain_end(const wire::Done& done) {
     fmt::print(stderr, "sirocco: stopped after {} tokens (--max-tokens)\n", done.generated_tokens);
   if (done.reason == wire::DoneReason::context_full)
     fmt::print(stderr, "sirocco: stopped, the model's context is full\n");
+  if (done.reason == wire::DoneReason::deadline)
+    fmt::print(stderr, "sirocco: stopped at the deadline (--deadline-ms)\n");
+  if (done.reason == wire::DoneReason::superseded)
+    fmt::print(stderr, "sirocco: stopped, a newer request has the same key (--latest-wins-key)\n");
 }
 
 int generate(const GenerateOptions& options) {

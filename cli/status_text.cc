@@ -90,11 +90,16 @@ std::string requests_text(const wire::StatusReport& report) {
       fmt::format("\nrequests   {} running, {} queued, {} done, {} failed; {} connections\n", report.requests_running,
                   report.requests_queued, report.requests_done, report.requests_failed, report.connections);
   if (report.active.empty()) return text;
-  text += fmt::format("  {:>8}  {:>6}  {:>8}  {:<8}  {:>7}  {:>9}\n", "request", "uid", "pid", "state", "prompt",
-                      "generated");
-  for (const wire::ActiveRequest& request : report.active)
-    text += fmt::format("  {:>8}  {:>6}  {:>8}  {:<8}  {:>7}  {:>9}\n", request.id, request.uid, request.pid,
-                        wire::request_state_name(request.state), request.prompt_tokens, request.generated);
+  text += fmt::format("  {:>8}  {:>6}  {:>8}  {:<11}  {:<8}  {:>7}  {:>9}  {:>8}  {:>8}  {:>8}\n", "request", "uid",
+                      "pid", "class", "state", "prompt", "generated", "age", "queued", "tokens/s");
+  for (const wire::ActiveRequest& request : report.active) {
+    const auto seconds = static_cast<double>(request.age_ms - std::min(request.queued_ms, request.age_ms)) / 1000;
+    text += fmt::format("  {:>8}  {:>6}  {:>8}  {:<11}  {:<8}  {:>7}  {:>9}  {:>6.1f} s  {:>6.1f} s  {:>8.1f}\n",
+                        request.id, request.uid, request.pid, wire::priority_name(request.priority),
+                        wire::request_state_name(request.state), request.prompt_tokens, request.generated,
+                        static_cast<double>(request.age_ms) / 1000, static_cast<double>(request.queued_ms) / 1000,
+                        seconds == 0 ? 0.0 : request.generated / seconds);
+  }
   return text;
 }
 
@@ -164,7 +169,10 @@ nlohmann::ordered_json status_json(const wire::StatusReport& report) {
                       {"pid", request.pid},
                       {"state", wire::request_state_name(request.state)},
                       {"prompt_tokens", request.prompt_tokens},
-                      {"generated", request.generated}});
+                      {"generated", request.generated},
+                      {"priority", wire::priority_name(request.priority)},
+                      {"age_ms", request.age_ms},
+                      {"queued_ms", request.queued_ms}});
   return {{"daemon_version", report.daemon_version},
           {"state", wire::state_name(report.state)},
           {"reasons", report.reasons},

@@ -32,6 +32,8 @@ struct EngineConfig {
   std::uint32_t max_rows_per_step = 64;
   std::uint32_t max_running = 16;  // sequences in a step, at most max_rows_per_step
   std::uint32_t max_queued = 64;   // requests
+  std::uint32_t max_queued_per_user = 32;
+  std::uint32_t max_step_ms = 250;
   bool operator==(const EngineConfig&) const = default;
 };
 

@@ -1,6 +1,7 @@
 #include "daemon/conversion.h"
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 
 #include "ipc/wire/limits.h"
@@ -57,10 +58,44 @@ wire::DoneReason to_wire(FinishReason reason) {
       return wire::DoneReason::max_tokens;
     case FinishReason::context_full:
       return wire::DoneReason::context_full;
+    case FinishReason::deadline:
+      return wire::DoneReason::deadline;
+    case FinishReason::superseded:
+      return wire::DoneReason::superseded;
     case FinishReason::cancelled:
       break;
   }
   return wire::DoneReason::cancelled;
+}
+
+RequestClass class_of(wire::Priority priority) {
+  switch (priority) {
+    case wire::Priority::batch:
+      return RequestClass::batch;
+    case wire::Priority::realtime:
+      return RequestClass::realtime;
+    case wire::Priority::interactive:
+      break;
+  }
+  return RequestClass::interactive;
+}
+
+wire::Priority to_wire(RequestClass request_class) {
+  switch (request_class) {
+    case RequestClass::batch:
+      return wire::Priority::batch;
+    case RequestClass::realtime:
+      return wire::Priority::realtime;
+    case RequestClass::interactive:
+      break;
+  }
+  return wire::Priority::interactive;
+}
+
+wire::RequestState to_wire(const EngineStatus::Request& request) {
+  if (request.state == SchedRequestState::queued) return wire::RequestState::queued;
+  if (request.state != SchedRequestState::running) return wire::RequestState::paused;
+  return request.generated_tokens == 0 ? wire::RequestState::prefill : wire::RequestState::decode;
 }
 
 Role from_wire(wire::Role role) {
@@ -104,7 +139,9 @@ std::string quantisation(const GgufFile& file) {
 wire::Error to_wire(const Error& error) {
   return {.code = to_wire(error.code()),
           .message = error.message(),
-          .retry_after_ms = worth_retrying(error.code()) ? kRetryMs : 0};
+          .retry_after_ms = error.retry_after_ms() != 0    ? error.retry_after_ms()
+                            : worth_retrying(error.code()) ? kRetryMs
+                                                           : 0};
 }
 
 wire::Done to_wire(const DoneEvent& done) {
@@ -134,14 +171,11 @@ wire::ModelCard model_card(const EngineParts& parts) {
   return card;
 }
 
-Result<GenerateRequest> from_wire(wire::Generate&& generate) {
+Result<GenerateRequest> from_wire(wire::Generate&& generate, std::uint32_t uid) {
   const auto unsupported = [](std::string_view field) {
     return fail(ErrorCode::unsupported, "Generate.{} is not supported by this version of the daemon: leave it out",
                 field);
   };
-  if (generate.priority != wire::Priority::interactive) return unsupported("priority");
-  if (generate.deadline_ms != 0) return unsupported("deadline_ms");
-  if (!generate.latest_wins_key.empty()) return unsupported("latest_wins_key");
   if (!generate.session.empty()) return unsupported("session");
 
   GenerateRequest request;
@@ -170,6 +204,12 @@ Result<GenerateRequest> from_wire(wire::Generate&& generate) {
                       .logit_bias = sampling.logit_bias};
   request.max_tokens = generate.max_tokens;
   request.stops = std::move(generate.stop);
+  request.uid = uid;
+  request.request_class = class_of(generate.priority);
+  request.deadline_ms = generate.deadline_ms;
+  request.partial = generate.partial;
+  request.max_queue_ms = generate.max_queue_ms;
+  request.latest_wins_key = std::move(generate.latest_wins_key);
   return request;
 }
 
@@ -225,18 +265,24 @@ void fill_status(const Engine& engine, wire::StatusReport& report) {
   for (const MemoryPlan::Line& line : status.plan.lines)
     report.memory.push_back({.name = (line.charged ? "* " : "") + line.name, .bytes = line.bytes, .note = line.note});
   if (parts.slotted != nullptr) report.experts = expert_report(status, *parts.slotted);
+  const auto now = std::chrono::steady_clock::now();
+  const auto milliseconds = [](auto duration) {
+    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());
+  };
   for (const EngineStatus::Request& request : status.requests) {
-    report.requests_running += request.running ? 1 : 0;
-    report.requests_queued += request.running ? 0 : 1;
-    if (report.active.size() >= 256) continue;
+    const bool queued = request.state == SchedRequestState::queued;
+    report.requests_running += queued ? 0 : 1;
+    report.requests_queued += queued ? 1 : 0;
+    if (report.active.size() >= wire::kMaxActiveRequests) continue;
     report.active.push_back({.id = request.id,
                              .uid = 0,
                              .pid = 0,
-                             .state = !request.running                ? wire::RequestState::queued
-                                      : request.generated_tokens == 0 ? wire::RequestState::prefill
-                                                                      : wire::RequestState::decode,
+                             .state = to_wire(request),
                              .prompt_tokens = request.prompt_tokens,
-                             .generated = request.generated_tokens});
+                             .generated = request.generated_tokens,
+                             .priority = to_wire(request.request_class),
+                             .age_ms = milliseconds(now - request.submitted),
+                             .queued_ms = milliseconds(request.started.value_or(now) - request.submitted)});
   }
 }
 

@@ -11,7 +11,7 @@ wire::Done to_wire(const DoneEvent& done);
 wire::ModelCard model_card(const EngineParts& parts);
 
 // Error UNSUPPORTED: what the protocol knows and this version does not do yet. Nothing is ignored silently.
-Result<GenerateRequest> from_wire(wire::Generate&& generate);
+Result<GenerateRequest> from_wire(wire::Generate&& generate, std::uint32_t uid);
 
 // READY, DEGRADED or FAILED.
 wire::State state_of(const EngineStatus& status);

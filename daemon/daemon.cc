@@ -40,6 +40,8 @@ EngineOptions engine_options(const Config& config) {
   options.max_rows_per_step = config.engine.max_rows_per_step;
   options.max_running = config.engine.max_running;
   options.max_queued = config.engine.max_queued;
+  options.max_queued_per_uid = config.engine.max_queued_per_user;
+  options.max_step_seconds = config.engine.max_step_ms / 1000.0;
   options.kv_tokens = config.memory.kv_tokens;
   options.kv_type = config.memory.kv_type;
   options.memory_budget = config.memory.budget.value_or(0);

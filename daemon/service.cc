@@ -156,7 +156,7 @@ void Service::on_generate(RequestKey key, const Peer& peer, wire::Generate gener
   }
   if (engine_ == nullptr) return void(end(key, no_model()));
   std::string prompt = log_prompts_ ? logged_prompt(generate.prompt) : std::string();
-  auto request = from_wire(std::move(generate));
+  auto request = from_wire(std::move(generate), peer.uid);
   if (!request) return void(end(key, to_wire(request.error())));
   const std::size_t bytes = bytes_of(request->prompt);
   if (!text_->post(key, bytes, [this, key, request = *std::move(request), prompt = std::move(prompt)] {

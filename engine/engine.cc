@@ -6,17 +6,14 @@
 #include <cassert>
 #include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <mutex>
 #include <thread>
-#include <unordered_set>
 
 #include "engine/experts/hot_set.h"
 #include "engine/experts/slot_governor.h"
 #include "engine/gguf/mapping_guard.h"
 #include "engine/recent_speed.h"
-#include "engine/running_request.h"
-#include "engine/sched/scheduler.h"
+#include "engine/request_table.h"
 
 namespace sirocco {
 
@@ -37,21 +34,17 @@ struct Engine::State {
 
   mutable std::mutex mutex;
   std::condition_variable wake;
-  std::deque<std::unique_ptr<RunningRequest>> queued;  // submitted, not yet running
-  std::unordered_set<RequestId> cancelled;             // asked for since the last step
+  RequestTable requests;
   bool closing = false;
-  RequestId next_id = 1;
   EngineStatus shown;  // as of the last step
   MemoryPlan plan;
   bool pump = false;  // there may be something to do for SlottedExperts
 
   BlockPool blocks;
-  std::vector<std::unique_ptr<RunningRequest>> running;  // in order of arrival
-  EngineStatus counters;                                 // copied to `shown` after each step
+  RequestTable::Turn turn;
+  EngineStatus counters;  // copied to `shown` after each step
   RecentSpeed prefill_speed;
   RecentSpeed decode_speed;
-  std::vector<SequenceState> states;
-  std::vector<StepShare> shares;
   std::vector<StepSequence> sequences;
   std::vector<SequenceFailure> failures;  // of the last step
   std::vector<float> logits;              // [max_running, vocabulary]
@@ -62,13 +55,12 @@ struct Engine::State {
       : parts(std::move(p)),
         sink(std::move(s)),
         on_failure(std::move(f)),
+        requests(parts, parts.kv_block_tokens),
         blocks(parts.kv_blocks, parts.kv_block_tokens),
         logits(std::size_t{parts.max_running} * parts.tokenizer->vocabulary_size()) {
     assert(parts.context <= std::uint64_t{parts.kv_blocks} * parts.kv_block_tokens);
     for (std::size_t id = 0; id < parts.tokenizer->vocabulary_size(); ++id)
       longest_token = std::max(longest_token, parts.tokenizer->token(static_cast<TokenId>(id)).size());
-    states.reserve(parts.max_running);
-    shares.reserve(parts.max_running);
     sequences.reserve(parts.max_running);
     plan = parts.plan;
     counters.kv_blocks = blocks.total();
@@ -81,11 +73,11 @@ struct Engine::State {
 
   void loop();
   bool wait_for_work();
-  void admit();
-  void drop_cancelled();
+  void begin_turn();
   Result<void> take_step();
   void after_row(RunningRequest& request, std::span<float> row);
   void end(RunningRequest& request, Event&& event);
+  void tell_end(RunningRequest& request, Event&& event);
   void end_all(const Error& error);
   void fail(const Error& error);
   void publish();
@@ -143,6 +135,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Event
   parts.max_rows_per_step = plan.backend.limits.rows;
   parts.max_running = options.max_running;
   parts.max_queued = options.max_queued;
+  parts.max_queued_per_uid = options.max_queued_per_uid;
+  parts.max_step_seconds = options.max_step_seconds;
   return start(std::move(parts), std::move(sink), std::move(on_failure));
 }
 
@@ -211,22 +205,15 @@ Result<Submitted> Engine::submit(const GenerateRequest& request,
   const std::lock_guard lock(s.mutex);
   if (s.closing) return fail(ErrorCode::shutting_down, "the engine is shutting down");
   if (s.shown.failure) return fail(*s.shown.failure);
-  if (s.queued.size() >= parts.max_queued)
-    return fail(ErrorCode::busy, "{} requests are waiting, the most that may (engine.max_queued); try again later",
-                s.queued.size());
-  entry->id = s.next_id++;
-  const Submitted submitted = {.id = entry->id,
-                               .prompt_tokens = entry->prompt_tokens(),
-                               .queue_position = static_cast<std::uint32_t>(s.queued.size())};
+  SIROCCO_TRY(const Submitted submitted, s.requests.add(std::move(entry), request));
   if (announce) announce(submitted);
-  s.queued.push_back(std::move(entry));
   s.wake.notify_one();
   return submitted;
 }
 
 void Engine::cancel(RequestId id) {
   const std::lock_guard lock(state_->mutex);
-  state_->cancelled.insert(id);
+  state_->requests.ask_to_end(id, FinishReason::cancelled);
   state_->wake.notify_one();
 }
 
@@ -273,7 +260,7 @@ Result<void> Engine::save_hot_set(const std::filesystem::path& file) const {
 EngineStatus Engine::status() const {
   const std::lock_guard lock(state_->mutex);
   EngineStatus status = state_->shown;
-  for (const auto& request : state_->queued) status.requests.push_back(request->status(false));
+  status.requests = state_->requests.status();
   status.plan = state_->plan;
   if (state_->governor) status.planned_slots = state_->governor->planned();
   status.degraded = state_->degraded();
@@ -286,9 +273,8 @@ const EngineParts& Engine::parts() const {
 
 void Engine::State::loop() {
   while (wait_for_work()) {
-    drop_cancelled();
-    admit();
-    if (running.empty()) {
+    begin_turn();
+    if (turn.rows.empty()) {
       publish();
       continue;
     }
@@ -322,7 +308,7 @@ std::vector<std::string> Engine::State::degraded() const {
 
 // False when the engine is to stop.
 bool Engine::State::wait_for_work() {
-  const auto has_work = [this] { return closing || !cancelled.empty() || !queued.empty() || !running.empty(); };
+  const auto has_work = [this] { return closing || !requests.empty(); };
   std::unique_lock lock(mutex);
   while (!has_work()) {
     pump = false;
@@ -339,53 +325,30 @@ bool Engine::State::wait_for_work() {
   return !closing;
 }
 
-void Engine::State::drop_cancelled() {
-  std::unordered_set<RequestId> asked;
-  std::vector<std::unique_ptr<RunningRequest>> dropped;
+// Ends what is to end, and gives what starts its blocks. Whoever asks meanwhile finds each request in the table, or has
+// been told its ending.
+void Engine::State::begin_turn() {
   {
     const std::lock_guard lock(mutex);
-    asked.swap(cancelled);
-    if (asked.empty()) return;
-    for (auto& request : queued)
-      if (asked.contains(request->id)) dropped.push_back(std::move(request));
-    std::erase(queued, nullptr);
+    requests.next(turn);
   }
-  for (auto& request : running)
-    if (asked.contains(request->id)) dropped.push_back(std::move(request));
-  std::erase(running, nullptr);
-  for (const auto& request : dropped) {
-    std::string held = request->held_text();
-    if (!held.empty()) sink(request->id, TokensEvent{.ids = {}, .text = std::move(held)});
-    end(*request, request->done(FinishReason::cancelled, {}));
+  for (RequestTable::Ending& ending : turn.endings) {
+    if (ending.error) {
+      tell_end(*ending.request, *std::move(ending.error));
+      continue;
+    }
+    std::string held = ending.request->held_text();
+    if (!held.empty()) sink(ending.request->id, TokensEvent{.ids = {}, .text = std::move(held)});
+    tell_end(*ending.request, ending.request->done(*ending.reason, {}));
   }
-}
-
-// Waiting requests start in order of arrival as soon as there is a place and there are blocks for the longest they can
-// get. Whoever asks meanwhile finds each in one of the two lists.
-void Engine::State::admit() {
-  const std::lock_guard lock(mutex);
-  while (!queued.empty() && running.size() < parts.max_running) {
-    auto taken = blocks.take(queued.front()->longest());
-    if (!taken) return;
-    queued.front()->start(*std::move(taken));
-    shown.requests.push_back(queued.front()->status(true));
-    running.push_back(std::move(queued.front()));
-    queued.pop_front();
-  }
+  turn.endings.clear();
+  for (const RequestTable::Rows& rows : turn.rows)
+    if (rows.starts) rows.request->give_blocks(*blocks.take(rows.request->longest()));
 }
 
 Result<void> Engine::State::take_step() {
-  states.clear();
-  for (const auto& request : running) states.push_back(request->state());
-  plan_step(states, parts.max_rows_per_step, shares);
   sequences.clear();
-  std::uint32_t prompt_rows = 0;
-  std::uint32_t rows = 0;
-  for (const StepShare& share : shares) {
-    sequences.push_back(running[share.sequence]->rows(share.rows));
-    rows += share.rows;
-    prompt_rows += states[share.sequence].decoding ? 0 : share.rows;
-  }
+  for (const RequestTable::Rows& rows : turn.rows) sequences.push_back(rows.request->rows(rows.rows));
   const Step step = {.sequences = sequences};
   const std::size_t vocabulary = parts.tokenizer->vocabulary_size();
   const auto began = Clock::now();
@@ -393,15 +356,20 @@ Result<void> Engine::State::take_step() {
   SIROCCO_CHECK(parts.backend->step(step, std::span(logits).first(step.logit_rows() * vocabulary), failures));
   if (lost_mapping()) return {};
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
-  counters.prefill_tokens += prompt_rows;
-  counters.decode_tokens += rows - prompt_rows;
-  prefill_speed.add(prompt_rows, seconds * prompt_rows / rows);
-  decode_speed.add(rows - prompt_rows, seconds * (rows - prompt_rows) / rows);
+  const std::uint32_t rows = turn.prompt_rows + turn.decode_rows;
+  counters.prefill_tokens += turn.prompt_rows;
+  counters.decode_tokens += turn.decode_rows;
+  prefill_speed.add(turn.prompt_rows, seconds * turn.prompt_rows / rows);
+  decode_speed.add(turn.decode_rows, seconds * turn.decode_rows / rows);
+  {
+    const std::lock_guard lock(mutex);
+    requests.observe(turn, seconds);
+  }
 
   std::size_t row = 0;
-  for (std::size_t i = 0; i < shares.size(); ++i) {
-    RunningRequest& request = *running[shares[i].sequence];
-    request.advance(shares[i].rows);
+  for (std::size_t i = 0; i < turn.rows.size(); ++i) {
+    RunningRequest& request = *turn.rows[i].request;
+    request.advance(turn.rows[i].rows);
     const std::size_t here = row;
     if (sequences[i].logits != WantLogits::none) ++row;
     const auto failed = std::find_if(failures.begin(), failures.end(),
@@ -412,7 +380,6 @@ Result<void> Engine::State::take_step() {
       after_row(request, std::span(logits).subspan(here * vocabulary, vocabulary));
     }
   }
-  std::erase_if(running, [](const auto& request) { return request->ended; });
   return {};
 }
 
@@ -423,30 +390,39 @@ void Engine::State::after_row(RunningRequest& request, std::span<float> row) {
   if (output->done) end(request, *std::move(output->done));
 }
 
+// Out of the table, and told.
 void Engine::State::end(RunningRequest& request, Event&& event) {
-  blocks.give_back(request.take_blocks());
-  request.ended = true;
+  std::unique_ptr<RunningRequest> ended;
   {
-    // Who has read the ending does not find the request among those that run.
     const std::lock_guard lock(mutex);
-    std::erase_if(shown.requests, [&](const EngineStatus::Request& r) { return r.id == request.id; });
+    ended = requests.remove(request.id);
+  }
+  tell_end(*ended, std::move(event));
+}
+
+// It is out of the table: who has read the ending does not find it there.
+void Engine::State::tell_end(RunningRequest& request, Event&& event) {
+  blocks.give_back(request.take_blocks());
+  {
+    const std::lock_guard lock(mutex);
     shown.kv_blocks_free = blocks.available();
   }
   sink(request.id, std::move(event));
 }
 
+// A step that failed ends the requests that were in it; the others go on, unless the engine cannot.
 void Engine::State::end_all(const Error& error) {
-  std::deque<std::unique_ptr<RunningRequest>> waiting;
+  std::vector<std::unique_ptr<RunningRequest>> ended;
   {
     const std::lock_guard lock(mutex);
-    // A step that failed ends the requests that were in it; those that wait go on, unless the engine cannot.
-    if (closing || counters.failure) waiting.swap(queued);
+    if (closing || counters.failure) {
+      ended = requests.remove_all();
+    } else {
+      for (const RequestTable::Rows& rows : turn.rows) ended.push_back(requests.remove(rows.request->id));
+    }
     shown.failure = counters.failure;
   }
-  for (const auto& request : running)
-    if (!request->ended) end(*request, error);
-  running.clear();
-  for (const auto& request : waiting) end(*request, error);
+  for (const auto& request : ended) tell_end(*request, error);
 }
 
 // Of the whole engine. Told last: who hears of it may stop everything, and the requests are to end with the reason.
@@ -462,7 +438,6 @@ void Engine::State::publish() {
   counters.decode_tokens_per_s = decode_speed.tokens_per_s();
   const std::lock_guard lock(mutex);
   shown = counters;
-  for (const auto& request : running) shown.requests.push_back(request->status(true));
 }
 
 }  // namespace sirocco

@@ -5,6 +5,7 @@
 // submit, cancel, set_budget, status and close may be called from any thread.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -22,6 +23,7 @@
 #include "engine/experts/residency.h"
 #include "engine/model/model.h"
 #include "engine/sample/sampler.h"
+#include "engine/sched/sched_state.h"
 #include "engine/text/chat_format.h"
 #include "engine/text/tokenizer.h"
 
@@ -35,9 +37,12 @@ struct EngineOptions {
   bool pin_threads = false;   // each to a CPU of its own
   std::uint32_t context = 0;  // tokens of one sequence; 0: the model's own
   std::uint32_t max_rows_per_step = 64;
-  std::uint32_t max_running = 16;        // sequences in a step
-  std::uint32_t max_queued = 64;         // requests waiting; more are refused with BUSY
-  std::uint64_t kv_tokens = 0;           // of all sequences together; 0: up to four contexts in a quarter of the budget
+  std::uint32_t max_running = 16;  // sequences in a step
+  std::uint32_t max_queued = 64;   // requests waiting; more are refused with BUSY
+  std::uint32_t max_queued_per_uid = 32;
+  double max_step_seconds =
+      0.25;                     // that prompts may make a step last, while answers run that are not of the class batch
+  std::uint64_t kv_tokens = 0;  // of all sequences together; 0: up to four contexts in a quarter of the budget
   TensorType kv_type = TensorType::f16;  // or f32 or q8_0
   std::uint64_t memory_budget = 0;       // bytes; 0: what is free, less the headroom
   std::uint64_t memory_headroom = 512 * MiB;
@@ -59,9 +64,25 @@ struct GenerateRequest {
   SamplingParameters sampling;
   std::uint32_t max_tokens = 0;  // 0: as many as the context holds
   std::vector<std::string> stops;
+  // For the scheduler.
+  std::uint32_t uid = 0;
+  RequestClass request_class = RequestClass::interactive;
+  std::uint32_t weight = 1;          // tokens of a user in a class go by it
+  std::uint32_t deadline_ms = 0;     // after submit; 0: none
+  bool partial = false;              // at the deadline it ends with what there is; else with an error
+  std::uint32_t max_queue_ms = 0;    // until its first step; 0: any time
+  std::string latest_wins_key = {};  // a newer request of the user with the same key ends this one; empty: none
 };
 
-enum class FinishReason : std::uint8_t { end_token, stop_string, max_tokens, context_full, cancelled };
+enum class FinishReason : std::uint8_t {
+  end_token,
+  stop_string,
+  max_tokens,
+  context_full,
+  cancelled,
+  deadline,
+  superseded
+};
 
 struct TokensEvent {
   std::vector<TokenId> ids;
@@ -92,12 +113,15 @@ struct Submitted {
 struct EngineStatus {
   struct Request {
     RequestId id = 0;
-    bool running = false;
+    SchedRequestState state = SchedRequestState::queued;
+    RequestClass request_class = RequestClass::interactive;
     std::uint32_t prompt_tokens = 0;
     std::uint32_t prefilled_tokens = 0;
     std::uint32_t generated_tokens = 0;
+    std::chrono::steady_clock::time_point submitted;
+    std::optional<std::chrono::steady_clock::time_point> started;
   };
-  std::vector<Request> requests;
+  std::vector<Request> requests;  // in order of arrival
   std::uint64_t prefill_tokens = 0;
   std::uint64_t decode_tokens = 0;
   double prefill_tokens_per_s = 0;  // recently; the time of a mixed step is shared by rows
@@ -138,6 +162,8 @@ struct EngineParts {
   std::uint32_t max_rows_per_step = 64;
   std::uint32_t max_running = 16;
   std::uint32_t max_queued = 64;
+  std::uint32_t max_queued_per_uid = 32;
+  double max_step_seconds = 0.25;
 };
 
 class Engine {

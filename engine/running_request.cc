@@ -31,11 +31,6 @@ RunningRequest::RunningRequest(const EngineParts& parts, const GenerateRequest& 
   if (parts.chat && std::holds_alternative<Conversation>(request.prompt)) end_tokens_ = parts.chat->end_tokens();
 }
 
-void RunningRequest::start(std::vector<BlockId> blocks) {
-  blocks_ = std::move(blocks);
-  started_ = Clock::now();
-}
-
 StepSequence RunningRequest::rows(std::uint32_t count) const {
   const bool last = cached_ + count == tokens_.size();
   return {.tokens = std::span(tokens_).subspan(cached_, count),
@@ -90,14 +85,6 @@ DoneEvent RunningRequest::done(FinishReason reason, std::string stop) const {
           .queued_us = microseconds(submitted_, started),
           .prefill_us = microseconds(started, first_token),
           .decode_us = microseconds(first_token, now)};
-}
-
-EngineStatus::Request RunningRequest::status(bool running) const {
-  return {.id = id,
-          .running = running,
-          .prompt_tokens = prompt_tokens_,
-          .prefilled_tokens = std::min(cached_, prompt_tokens_),
-          .generated_tokens = generated()};
 }
 
 }  // namespace sirocco

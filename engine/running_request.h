@@ -10,7 +10,6 @@
 #include "engine/engine.h"
 #include "engine/kv/block_pool.h"
 #include "engine/sample/stop_strings.h"
-#include "engine/sched/scheduler.h"
 #include "engine/text/detokenizer.h"
 
 namespace sirocco {
@@ -22,17 +21,16 @@ class RunningRequest {
   RunningRequest(const EngineParts& parts, const GenerateRequest& request, std::vector<TokenId> prompt);
 
   RequestId id = 0;
-  bool ended = false;
-
   std::uint32_t prompt_tokens() const { return prompt_tokens_; }
   std::uint32_t longest() const { return longest_; }  // tokens in the cache at most
 
-  void start(std::vector<BlockId> blocks);
+  Clock::time_point submitted() const { return submitted_; }
+  std::optional<Clock::time_point> started() const { return started_; }
+
+  void mark_started() { started_ = Clock::now(); }
+  void give_blocks(std::vector<BlockId> blocks) { blocks_ = std::move(blocks); }
   std::vector<BlockId> take_blocks() { return std::exchange(blocks_, {}); }
 
-  SequenceState state() const {
-    return {.pending = static_cast<std::uint32_t>(tokens_.size()) - cached_, .decoding = cached_ >= prompt_tokens_};
-  }
   // The next `count` pending tokens as a part of a step; logits of the last are wanted if no token pends after it.
   StepSequence rows(std::uint32_t count) const;
   void advance(std::uint32_t count) { cached_ += count; }
@@ -48,7 +46,6 @@ class RunningRequest {
   std::string held_text();
 
   DoneEvent done(FinishReason reason, std::string stop) const;
-  EngineStatus::Request status(bool running) const;
 
  private:
   std::uint32_t generated() const { return static_cast<std::uint32_t>(tokens_.size()) - prompt_tokens_; }

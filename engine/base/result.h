@@ -42,9 +42,17 @@ class [[nodiscard]] Error {
   // The same error with "where: " before its message.
   Error at(std::string_view where) const { return {code_, fmt::format("{}: {}", where, message_)}; }
 
+  // When another try makes sense, milliseconds; 0: not said.
+  std::uint32_t retry_after_ms() const { return retry_after_ms_; }
+  Error worth_retrying_after(std::uint32_t ms) && {
+    retry_after_ms_ = ms;
+    return std::move(*this);
+  }
+
  private:
   ErrorCode code_;
   std::string message_;
+  std::uint32_t retry_after_ms_ = 0;
 };
 
 template <class T>

@@ -7,10 +7,9 @@
 namespace sirocco {
 
 double seconds_alone(const SchedState& state, const SchedRequest& request) {
+  if (request.decoding()) return state.cost.step + state.cost.decode_row;
   const double steps = std::ceil(request.prompt / static_cast<double>(state.limits.max_rows_per_step));
-  const double decode_rows = request.generate - (request.prompt > 0 ? std::min(1U, request.generate) : 0U);
-  return (steps + decode_rows) * state.cost.step + request.prompt * state.cost.prompt_row +
-         decode_rows * state.cost.decode_row;
+  return steps * state.cost.step + request.prompt * state.cost.prompt_row;
 }
 
 namespace {
@@ -37,7 +36,7 @@ Admission admit_request(const SchedState& state, const SchedRequest& request, do
   std::uint32_t queued = 0;
   std::uint32_t of_uid = 0;
   for (const SchedRequest& r : state.requests) {
-    if (r.state != RequestState::queued || r.id == older) continue;
+    if (r.state != SchedRequestState::queued || r.id == older) continue;
     ++queued;
     of_uid += r.uid == request.uid ? 1 : 0;
   }
@@ -53,7 +52,7 @@ std::optional<RequestId> superseded(const SchedState& state, const SchedRequest&
 }
 
 void submit_request(SchedState& state, SchedRequest request) {
-  assert(request.state == RequestState::queued && request.weight > 0);
+  assert(request.state == SchedRequestState::queued && request.weight > 0);
   auto& accounts = state.accounts;
   auto at = std::find_if(accounts.begin(), accounts.end(),
                          [&](const Account& a) { return a.uid == request.uid && a.in_use(); });

@@ -16,7 +16,7 @@ namespace sirocco {
 enum class RequestClass : std::uint8_t { realtime, interactive, batch };
 constexpr std::size_t kClasses = 3;
 
-enum class RequestState : std::uint8_t {
+enum class SchedRequestState : std::uint8_t {
   queued,
   running,  // had rows in the last step
   paused,   // keeps its KV blocks
@@ -37,12 +37,12 @@ struct SchedRequest {
   std::uint32_t generate = 0;        // tokens that may still be generated; the last row of the prompt gives the first
   std::uint32_t blocks = 0;          // of its longest text: taken all at once when it starts
 
-  RequestState state = RequestState::queued;
+  SchedRequestState state = SchedRequestState::queued;
   std::uint64_t started = 0;  // the step in which it started
   std::uint32_t account = 0;  // index into SchedState::accounts, set by submit_request
 
   bool decoding() const { return prompt == 0; }
-  bool holds_blocks() const { return state == RequestState::running || state == RequestState::paused; }
+  bool holds_blocks() const { return state == SchedRequestState::running || state == SchedRequestState::paused; }
   // Rows that could be computed next: of a stream only the token that was sampled last.
   std::uint32_t pending() const { return prompt > 0 ? prompt : generate > 0 ? 1U : 0U; }
 };
@@ -79,8 +79,9 @@ struct SchedState {
   std::array<std::uint32_t, kClasses> steps_without = {};  // a row, in a row, though the class has requests
 };
 
-// Seconds until the last token that the request may generate if it runs alone from the next step on. Nothing is faster
-// by the cost model, so that what misses its deadline by this estimate misses it in truth, as far as the model is true.
+// Seconds until the request's next token if it runs alone from the next step on: the shortest answer that it may give.
+// Nothing is faster by the cost model, so that what misses its deadline by this estimate misses it in truth, as far as
+// the model is true.
 double seconds_alone(const SchedState& state, const SchedRequest& request);
 
 struct Admission {
@@ -90,7 +91,7 @@ struct Admission {
   double estimate = 0;     // deadline: seconds_alone
 };
 
-// Refuses with `busy` instead of a longer queue, with `deadline` what needs all of its tokens and cannot have them in
+// Refuses with `busy` instead of a longer queue, with `deadline` what cannot have even its first token in
 // time, and with `too_long` what could never have its blocks. A request that ends another one by latest-wins is
 // judged as if that one had left.
 Admission admit_request(const SchedState& state, const SchedRequest& request, double now);

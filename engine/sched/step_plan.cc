@@ -59,7 +59,7 @@ void Planner::end_late(double now) {
   plan_.marks.assign(state_.requests.size(), Mark::none);
   for (std::uint32_t i = 0; i < state_.requests.size(); ++i) {
     const SchedRequest& r = state_.requests[i];
-    const bool queued = r.state == RequestState::queued;
+    const bool queued = r.state == SchedRequestState::queued;
     PlannedEnd end = {.request = i, .id = r.id};
     if (r.deadline > 0 && r.deadline <= now) {
     } else if (r.deadline > 0 && queued && !r.partial_at_deadline && now + seconds_alone(state_, r) > r.deadline) {
@@ -81,14 +81,14 @@ void Planner::list_candidates() {
   plan_.candidates.assign(state_.accounts.size(), {});
   for (std::uint32_t i = 0; i < state_.requests.size(); ++i) {
     const SchedRequest& r = state_.requests[i];
-    if (r.state == RequestState::queued) continue;
+    if (r.state == SchedRequestState::queued) continue;
     if (r.holds_blocks() && r.decoding() && r.pending() > 0 && r.request_class != RequestClass::batch &&
         plan_.marks[i] != Mark::ended)
       streams_ = true;
     list(i);
   }
   for (std::uint32_t i = 0; i < state_.requests.size(); ++i)
-    if (state_.requests[i].state == RequestState::queued) list(i);
+    if (state_.requests[i].state == SchedRequestState::queued) list(i);
   std::sort(plan_.order.begin(), plan_.order.end());
 }
 
@@ -96,7 +96,7 @@ void Planner::list(std::uint32_t index) {
   const SchedRequest& r = state_.requests[index];
   if (plan_.marks[index] == Mark::ended || r.pending() == 0) return;
   const std::uint32_t ahead = plan_.candidates[r.account][class_of(r)]++;
-  if (ahead >= slots_ && r.state == RequestState::queued) return;  // more of one uid cannot start in one step
+  if (ahead >= slots_ && r.state == SchedRequestState::queued) return;  // more of one uid cannot start in one step
   const double behind = ahead - state_.accounts[r.account].deficit[class_of(r)];
   const auto position = static_cast<std::uint64_t>(std::min(behind * 256, 2e12));
   plan_.order.push_back(std::uint64_t{class_of(r)} << kClassShift | position << kIndexBits | index);
@@ -237,20 +237,20 @@ void apply_plan(SchedState& state, const StepPlan& plan) {
   assert(plan.marks.size() == state.requests.size());
   for (const PlannedEnd& end : plan.ended) release_request(state, state.requests[end.request]);
   for (const std::uint32_t index : plan.swapped_out) {
-    state.requests[index].state = RequestState::swapped;
+    state.requests[index].state = SchedRequestState::swapped;
     state.free_blocks += state.requests[index].blocks;
   }
   for (SchedRequest& r : state.requests)
-    if (r.state == RequestState::running) r.state = RequestState::paused;
+    if (r.state == SchedRequestState::running) r.state = SchedRequestState::paused;
   std::array<bool, kClasses> had_rows = {};
   for (const PlannedRows& planned : plan.rows) {
     SchedRequest& r = state.requests[planned.request];
     if (planned.takes_blocks) {
       assert(r.blocks <= state.free_blocks);
       state.free_blocks -= r.blocks;
-      if (r.state == RequestState::queued) r.started = state.steps;
+      if (r.state == SchedRequestState::queued) r.started = state.steps;
     }
-    r.state = RequestState::running;
+    r.state = SchedRequestState::running;
     if (!planned.decoding) r.prompt -= planned.rows;
     if (r.prompt == 0 && r.generate > 0) --r.generate;
     state.accounts[r.account].deficit[class_of(r)] -= planned.rows / static_cast<double>(r.weight);

@@ -70,7 +70,7 @@ void instant(EngineParts& parts, const Options& options) {
   parts.kv_blocks = options.streams * (parts.context / parts.kv_block_tokens);
   parts.max_running = options.streams;
   parts.max_rows_per_step = options.streams;
-  parts.max_queued = options.streams;
+  parts.max_queued = parts.max_queued_per_uid = options.streams;
 }
 
 [[noreturn]] void give_up(const std::string& why) {

@@ -33,8 +33,15 @@ wire::StatusReport report() {
   report.isa = "x86-64";
   report.threads = 2;
   report.connections = 2;
-  report.active = {
-      {.id = 7, .uid = 1000, .pid = 4321, .state = wire::RequestState::decode, .prompt_tokens = 31, .generated = 5}};
+  report.active = {{.id = 7,
+                    .uid = 1000,
+                    .pid = 4321,
+                    .state = wire::RequestState::decode,
+                    .prompt_tokens = 31,
+                    .generated = 5,
+                    .priority = wire::Priority::interactive,
+                    .age_ms = 3000,
+                    .queued_ms = 500}};
   return report;
 }
 
@@ -55,8 +62,8 @@ TEST(StatusText, ShowsEveryPartOfTheReportOnOneScreen) {
             "  KV cache        90.0 MiB  f16\n"
             "\n"
             "requests   1 running, 0 queued, 12 done, 0 failed; 2 connections\n"
-            "   request     uid       pid  state      prompt  generated\n"
-            "         7    1000      4321  DECODE         31          5\n");
+            "   request     uid       pid  class        state      prompt  generated       age    queued  tokens/s\n"
+            "         7    1000      4321  INTERACTIVE  DECODE         31          5     3.0 s     0.5 s       2.0\n");
 }
 
 TEST(StatusText, ExpertsAreShownWhereNotAllAreInMemory) {

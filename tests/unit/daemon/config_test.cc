@@ -56,7 +56,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       EXPECT_NE(text.find(indent + name + ":"), std::string::npos) << name;
     }
   }
-  EXPECT_EQ(keys, 34U + 7U);  // and 7 maps
+  EXPECT_EQ(keys, 36U + 7U);  // and 7 maps
 }
 
 TEST(Config, EmptyFileIsTheDefaults) {
@@ -74,7 +74,9 @@ TEST(Config, EveryKeyReachesItsField) {
                      .pin_threads = true,
                      .max_rows_per_step = 128,
                      .max_running = 20,
-                     .max_queued = 5};
+                     .max_queued = 5,
+                     .max_queued_per_user = 4,
+                     .max_step_ms = 90};
   expected.memory = {.budget = 6 * GiB,
                      .headroom = 100'000'000,
                      .eviction = "layer-lru",
@@ -99,7 +101,8 @@ TEST(Config, EveryKeyReachesItsField) {
   expected.metrics = {.file = "/m", .interval_s = 60};
   EXPECT_EQ(parsed(R"(
 model: {path: /m/a b.gguf, context: 8192}
-engine: {backend: cpu, isa: avx2, threads: 3, pin_threads: true, max_rows_per_step: 128, max_running: 20, max_queued: 5}
+engine: {backend: cpu, isa: avx2, threads: 3, pin_threads: true, max_rows_per_step: 128, max_running: 20, max_queued: 5,
+  max_queued_per_user: 4, max_step_ms: 90}
 memory: {budget: 6GiB, headroom: 100MB, eviction: layer-lru, foresight: true, hot_set: /s/hot, kv_type: q8_0, kv_tokens: 4294967296}
 server:
   socket: '/tmp/s'
@@ -192,7 +195,7 @@ TEST(Config, AllErrorsAreReportedInTheOrderOfTheFile) {
       errors("engine:\n  threads: x\n  speed: 9\nlog: [1, {a: 2}]\nmodel:\n  path: a\n  path: b\n  context: -1\n"),
       "c:2:12: engine.threads: \"x\" is not possible; allowed: a whole number from 0 to 1024\n"
       "c:3:3: engine.speed: unknown key; allowed: backend, isa, threads, pin_threads, max_rows_per_step, max_running, "
-      "max_queued\n"
+      "max_queued, max_queued_per_user, max_step_ms\n"
       "c:4:6: log: lists are not allowed; the configuration is made of maps only\n"
       "c:7:3: model.path: given twice, first in line 6; allowed: once\n"
       "c:8:12: model.context: \"-1\" is not possible; allowed: a whole number from 0 to 16777216");

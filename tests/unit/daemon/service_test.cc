@@ -116,7 +116,7 @@ class ServiceTest : public testing::Test {
 };
 
 TEST_F(ServiceTest, ManyClientsGetTheAnswersOfTheEngine) {
-  start([](EngineParts& parts) { parts.max_queued = 100; });
+  start([](EngineParts& parts) { parts.max_queued = parts.max_queued_per_uid = 100; });
   Client first = connect();
   std::string alone;
   ASSERT_TRUE(first.generate(raw("hello", 20), {.batch = [&](const wire::TokenBatch& batch) {

@@ -45,7 +45,7 @@ TEST(Engine, AnswersWithTheTokensOfTheModel) {
 }
 
 TEST(Engine, ManyRequestsGetWhatEachGetsAloneAndOneEnding) {
-  FakeEngine fake([](EngineParts& parts) { parts.max_queued = 100; });
+  FakeEngine fake([](EngineParts& parts) { parts.max_queued = parts.max_queued_per_uid = 100; });
   std::vector<std::pair<RequestId, std::string>> sent;
   for (int i = 0; i < 60; ++i) {
     const std::string prompt(static_cast<std::size_t>(1 + i % 23), static_cast<char>('a' + (i * 5) % 24));
@@ -230,7 +230,7 @@ TEST(Engine, ARequestIsShownAsRunningDuringItsFirstStep) {
   gate.open();
   ASSERT_EQ(status.requests.size(), 1U);
   EXPECT_EQ(status.requests[0].id, id);
-  EXPECT_TRUE(status.requests[0].running);
+  EXPECT_EQ(status.requests[0].state, SchedRequestState::running);
 }
 
 TEST(Engine, ARequestThatHasEndedIsNoLongerShown) {

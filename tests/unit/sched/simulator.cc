@@ -134,8 +134,8 @@ void Simulator::step() {
   run_.seen["moved out"] += plan_.swapped_out.size();
   for (const PlannedRows& rows : plan_.rows) {
     Books& books = books_[rows.id];
-    if (state_.requests[rows.request].state == RequestState::paused) ++run_.seen["went on after a pause"];
-    if (state_.requests[rows.request].state == RequestState::swapped) ++run_.seen["moved in"];
+    if (state_.requests[rows.request].state == SchedRequestState::paused) ++run_.seen["went on after a pause"];
+    if (state_.requests[rows.request].state == SchedRequestState::swapped) ++run_.seen["moved in"];
     if (!rows.decoding) books.computed += rows.rows;
     if (books.computed == books.request.prompt) ++books.generated;
     served_[books.request.uid] += rows.rows / static_cast<double>(books.request.weight);

@@ -34,7 +34,7 @@ void Simulator::check_admission(const SchedRequest& request, const Admission& ad
   std::uint32_t of_uid = 0;
   for (const SchedRequest& r : state_.requests) {
     const bool replaced = r.uid == request.uid && r.latest_wins != 0 && r.latest_wins == request.latest_wins;
-    if (r.state != RequestState::queued || replaced) continue;
+    if (r.state != SchedRequestState::queued || replaced) continue;
     ++queued;
     of_uid += r.uid == request.uid ? 1 : 0;
   }
@@ -45,7 +45,6 @@ void Simulator::check_admission(const SchedRequest& request, const Admission& ad
     alone += state_.cost.seconds(0, rows);
     left -= rows;
   }
-  alone += (request.generate - 1) * state_.cost.seconds(1, 0);
   const bool full = queued >= state_.limits.max_queued || of_uid >= state_.limits.max_queued_per_uid;
   const bool in_time = request.deadline == 0 || request.partial_at_deadline || now_ + alone <= request.deadline + 1e-9;
   const std::string what = fmt::format("request {}, {} queued, {} of its uid", request.id, queued, of_uid);
@@ -85,7 +84,7 @@ void Simulator::check_endings() {
   for (const PlannedEnd& e : plan_.ended) {
     const SchedRequest& r = state_.requests[e.request];
     if (r.id != e.id || books_[e.id].ended || !ended.insert(e.id).second) fail("one ending", "planned twice");
-    const bool queued = r.state == RequestState::queued;
+    const bool queued = r.state == SchedRequestState::queued;
     const bool late = r.deadline > 0 && r.deadline <= now_;
     const bool hopeless = r.deadline > 0 && queued && !r.partial_at_deadline && now_ + e.estimate > r.deadline &&
                           std::abs(e.estimate - seconds_alone(state_, r)) < 1e-9;
@@ -96,7 +95,7 @@ void Simulator::check_endings() {
   for (const SchedRequest& r : state_.requests) {
     if (ended.contains(r.id)) continue;
     if (r.deadline > 0 && r.deadline <= now_) fail("deadline", fmt::format("request {} is past it and goes on", r.id));
-    if (r.state == RequestState::queued && r.max_queue_time > 0 && now_ - r.arrival > r.max_queue_time)
+    if (r.state == SchedRequestState::queued && r.max_queue_time > 0 && now_ - r.arrival > r.max_queue_time)
       fail("queue time", fmt::format("request {} goes on waiting", r.id));
   }
 }
@@ -114,7 +113,7 @@ void Simulator::check_rows() {
     if (r.id != rows.id || !ids.insert(rows.id).second) fail("rows", "a request is there twice, or has ended");
     if (rows.decoding != (left == 0) || rows.rows == 0 || rows.rows > std::max(left, 1U))
       fail("rows", fmt::format("request {}: {} rows of {}", rows.id, rows.rows, left));
-    if (rows.takes_blocks != (r.state == RequestState::queued || r.state == RequestState::swapped))
+    if (rows.takes_blocks != (r.state == SchedRequestState::queued || r.state == SchedRequestState::swapped))
       fail("blocks", "taken by who has them");
     (rows.decoding ? decode_rows : prompt_rows) += rows.rows;
   }
@@ -187,7 +186,7 @@ void Simulator::check_left_out(const SchedRequest& r, std::uint32_t free, bool s
     const SchedRequest& other = state_.requests[rows.request];
     if (other.request_class > r.request_class && (!aged(other.request_class) || ++guests > 1))
       fail("classes", fmt::format("request {} waits for {} of a lower class", r.id, other.id));
-    if (other.state == RequestState::queued && r.state == RequestState::queued && other.uid == r.uid &&
+    if (other.state == SchedRequestState::queued && r.state == SchedRequestState::queued && other.uid == r.uid &&
         other.request_class == r.request_class && other.id > r.id)
       fail("order", fmt::format("request {} is overtaken by {} of its uid", r.id, other.id));
   }
@@ -282,10 +281,10 @@ void Simulator::check_books() {
     if (r.prompt + books.computed != books.request.prompt || r.generate + books.generated != books.request.generate)
       fail("no work lost", fmt::format("request {}", r.id));
     if (books.ended) fail("one ending", fmt::format("request {} goes on after its", r.id));
-    if (r.state != RequestState::queued || planned(r)) {
-      if ((r.state == RequestState::running) != planned(r)) fail("states", fmt::format("request {}", r.id));
+    if (r.state != SchedRequestState::queued || planned(r)) {
+      if ((r.state == SchedRequestState::running) != planned(r)) fail("states", fmt::format("request {}", r.id));
     }
-    if (books.computed > 0 && r.state == RequestState::queued) fail("no work lost", "back in the queue");
+    if (books.computed > 0 && r.state == SchedRequestState::queued) fail("no work lost", "back in the queue");
     if (r.holds_blocks()) blocks += books.request.blocks;
     if (r.latest_wins != 0 && !keys.emplace(r.uid, r.latest_wins).second) fail("latest wins", "two with one key");
   }

@@ -1,0 +1,160 @@
+#include "engine/request_table.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace sirocco {
+namespace {
+
+double seconds_of(Clock::time_point time) {
+  return std::chrono::duration<double>(time.time_since_epoch()).count();
+}
+
+std::uint32_t milliseconds_up(double seconds) {
+  return static_cast<std::uint32_t>(std::ceil(1000 * seconds));
+}
+
+// Of the user and the key; 0: none. That two keys meet is as likely as that the memory fails.
+std::uint64_t latest_wins(const GenerateRequest& request) {
+  return request.latest_wins_key.empty() ? 0 : std::hash<std::string>()(request.latest_wins_key) | 1U;
+}
+
+Error late(const PlannedEnd& end) {
+  if (end.reason == PlannedEnd::Reason::queue_time)
+    return {ErrorCode::deadline, "it has waited for its first step as long as it may (max_queue_ms)"};
+  if (end.estimate == 0) return {ErrorCode::deadline, "the deadline has passed before the answer was complete"};
+  return {ErrorCode::deadline,
+          fmt::format("the deadline cannot be met: the first token would take {:.2f} s more at least", end.estimate)};
+}
+
+}  // namespace
+
+RequestTable::RequestTable(const EngineParts& parts, std::uint32_t block_tokens) : block_tokens_(block_tokens) {
+  state_.limits = {.max_running = parts.max_running,
+                   .max_rows_per_step = parts.max_rows_per_step,
+                   .step_time_bound = parts.max_step_seconds,
+                   .max_queued = parts.max_queued,
+                   .max_queued_per_uid = parts.max_queued_per_uid,
+                   .kv_blocks = parts.kv_blocks};
+  state_.free_blocks = parts.kv_blocks;
+}
+
+Result<Submitted> RequestTable::add(std::unique_ptr<RunningRequest> request, const GenerateRequest& attributes) {
+  const double now = seconds_of(Clock::now());
+  const double arrival = seconds_of(request->submitted());
+  const SchedRequest wanted = {.id = next_id_,
+                               .uid = attributes.uid,
+                               .request_class = attributes.request_class,
+                               .weight = attributes.weight,
+                               .arrival = arrival,
+                               .deadline = attributes.deadline_ms == 0 ? 0 : arrival + attributes.deadline_ms / 1000.0,
+                               .partial_at_deadline = attributes.partial,
+                               .max_queue_time = attributes.max_queue_ms / 1000.0,
+                               .latest_wins = latest_wins(attributes),
+                               .prompt = request->prompt_tokens(),
+                               .generate = request->longest() - request->prompt_tokens(),
+                               .blocks = (request->longest() + block_tokens_ - 1) / block_tokens_};
+  const Admission admission = admit_request(state_, wanted, now);
+  if (admission.verdict == Admission::Verdict::deadline)
+    return fail(ErrorCode::deadline, "the deadline cannot be met: the first token would take {:.2f} s at least",
+                admission.estimate);
+  if (admission.verdict == Admission::Verdict::busy)
+    return fail(Error(ErrorCode::busy,
+                      "too many requests are waiting, of all users or of this one (engine.max_queued, "
+                      "engine.max_queued_per_user); try again later")
+                    .worth_retrying_after(milliseconds_up(admission.retry_after)));
+  if (admission.verdict == Admission::Verdict::too_long)
+    return fail(ErrorCode::context_overflow, "the KV cache is smaller than the longest text of this request");
+  while (const auto older = superseded(state_, wanted)) ask_to_end(*older, FinishReason::superseded);
+
+  const auto queued = std::count_if(state_.requests.begin(), state_.requests.end(),
+                                    [](const SchedRequest& r) { return r.state == SchedRequestState::queued; });
+  const Submitted submitted = {
+      .id = next_id_, .prompt_tokens = request->prompt_tokens(), .queue_position = static_cast<std::uint32_t>(queued)};
+  request->id = next_id_++;
+  submit_request(state_, wanted);
+  requests_.emplace(submitted.id, std::move(request));
+  return submitted;
+}
+
+void RequestTable::ask_to_end(RequestId id, FinishReason reason) {
+  if (!requests_.contains(id) || !asked_.emplace(id, reason).second) return;
+  end_request(state_, id);  // its blocks are given back with its ending, which comes before the next step
+}
+
+void RequestTable::next(Turn& turn) {
+  turn.endings.clear();
+  turn.rows.clear();
+  const auto end = [&](RequestId id, std::optional<FinishReason> reason, std::optional<Error> error) {
+    const auto at = requests_.find(id);
+    turn.endings.push_back({.request = std::move(at->second), .reason = reason, .error = std::move(error)});
+    requests_.erase(at);
+  };
+  for (const auto& [id, reason] : asked_) end(id, reason, {});
+  asked_.clear();
+
+  plan_step(state_, seconds_of(Clock::now()), plan_);
+  for (const PlannedEnd& planned : plan_.ended) {
+    const bool partial =
+        planned.reason == PlannedEnd::Reason::deadline && state_.requests[planned.request].partial_at_deadline;
+    if (partial) {
+      end(planned.id, FinishReason::deadline, {});
+    } else {
+      end(planned.id, {}, late(planned));
+    }
+  }
+  for (const PlannedRows& planned : plan_.rows) {
+    RunningRequest* const request = requests_.at(planned.id).get();
+    if (planned.takes_blocks) request->mark_started();
+    turn.rows.push_back({.request = request, .rows = planned.rows, .starts = planned.takes_blocks});
+  }
+  turn.decode_rows = plan_.decode_rows;
+  turn.prompt_rows = plan_.prompt_rows;
+  apply_plan(state_, plan_);
+}
+
+std::unique_ptr<RunningRequest> RequestTable::remove(RequestId id) {
+  const auto at = requests_.find(id);
+  std::unique_ptr<RunningRequest> request = std::move(at->second);
+  requests_.erase(at);
+  if (asked_.erase(id) == 0) end_request(state_, id);
+  return request;
+}
+
+std::vector<std::unique_ptr<RunningRequest>> RequestTable::remove_all() {
+  std::vector<std::unique_ptr<RunningRequest>> all;
+  for (auto& [id, request] : requests_) all.push_back(std::move(request));
+  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a->id < b->id; });
+  requests_.clear();
+  asked_.clear();
+  while (!state_.requests.empty()) end_request(state_, state_.requests.back().id);
+  return all;
+}
+
+std::vector<EngineStatus::Request> RequestTable::status() const {
+  std::vector<EngineStatus::Request> all;
+  for (const SchedRequest& r : state_.requests) {
+    const RunningRequest& request = *requests_.at(r.id);
+    all.push_back({.id = r.id,
+                   .state = r.state,
+                   .request_class = r.request_class,
+                   .prompt_tokens = request.prompt_tokens(),
+                   .prefilled_tokens = request.prompt_tokens() - r.prompt,
+                   .generated_tokens = request.longest() - request.prompt_tokens() - r.generate,
+                   .submitted = request.submitted(),
+                   .started = request.started()});
+  }
+  // Asked to end, and perhaps still in a step.
+  for (const auto& [id, reason] : asked_) {
+    const RunningRequest& request = *requests_.at(id);
+    all.push_back({.id = id,
+                   .state = request.started() ? SchedRequestState::running : SchedRequestState::queued,
+                   .prompt_tokens = request.prompt_tokens(),
+                   .submitted = request.submitted(),
+                   .started = request.started()});
+  }
+  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  return all;
+}
+
+}  // namespace sirocco

@@ -1,0 +1,68 @@
+// Every request that has no ending yet, as the scheduler sees it and as the engine computes it. What each step consists
+// of is plan_step's decision; this keeps both sides in step. Guarded by the Engine's mutex; what a RunningRequest holds
+// beside its constants belongs to the engine thread.
+#pragma once
+
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/running_request.h"
+#include "engine/sched/step_plan.h"
+
+namespace sirocco {
+
+class RequestTable {
+ public:
+  RequestTable(const EngineParts& parts, std::uint32_t block_tokens);
+
+  // A request of the same user with the same key is asked to end. Errors: BUSY, or DEADLINE with the estimate; it is
+  // not in the table then.
+  Result<Submitted> add(std::unique_ptr<RunningRequest> request, const GenerateRequest& attributes);
+
+  // With what it has, before the next step. Unknown ids are ignored.
+  void ask_to_end(RequestId id, FinishReason reason);
+
+  bool empty() const { return requests_.empty(); }
+  bool contains(RequestId id) const { return requests_.contains(id); }
+
+  // What is to be done next: first the endings, which are out of the table, then the step.
+  struct Ending {
+    std::unique_ptr<RunningRequest> request;
+    std::optional<FinishReason> reason;  // with what there is; or
+    std::optional<Error> error;
+  };
+  struct Rows {
+    RunningRequest* request = nullptr;
+    std::uint32_t rows = 0;
+    bool starts = false;  // and takes its blocks
+  };
+  struct Turn {
+    std::vector<Ending> endings;
+    std::vector<Rows> rows;
+    std::uint32_t decode_rows = 0;
+    std::uint32_t prompt_rows = 0;
+  };
+  void next(Turn& turn);
+
+  // How long the step of the last turn took.
+  void observe(const Turn& turn, double seconds) { state_.cost.observe(turn.decode_rows, turn.prompt_rows, seconds); }
+
+  // It has ended: out of the table.
+  std::unique_ptr<RunningRequest> remove(RequestId id);
+  // Everything that is there.
+  std::vector<std::unique_ptr<RunningRequest>> remove_all();
+
+  // In order of arrival.
+  std::vector<EngineStatus::Request> status() const;
+
+ private:
+  const std::uint32_t block_tokens_;
+  RequestId next_id_ = 1;
+  SchedState state_;
+  StepPlan plan_;
+  std::unordered_map<RequestId, std::unique_ptr<RunningRequest>> requests_;
+  std::unordered_map<RequestId, FinishReason> asked_;  // to end, and still in the table
+};
+
+}  // namespace sirocco
