@@ -51,8 +51,8 @@ struct Engine::State {
   std::vector<SequenceState> states;
   std::vector<StepShare> shares;
   std::vector<StepSequence> sequences;
-  std::vector<SequenceFailure> failures;  // of the last step
-  std::vector<float> logits;              // [max_running, vocabulary]
+  StepReport report;          // of the last step
+  std::vector<float> logits;  // [max_running, vocabulary]
   std::size_t planned_slots = 0;
   Clock::time_point watched;  // when the memory was last looked at
   std::thread thread;
@@ -69,6 +69,7 @@ struct Engine::State {
     states.reserve(parts.max_running);
     shares.reserve(parts.max_running);
     sequences.reserve(parts.max_running);
+    report.lossy_experts.reserve(parts.max_running);
     counters.kv_blocks = blocks.total();
     counters.kv_blocks_free = blocks.available();
     shown = counters;
@@ -121,6 +122,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Event
   parts.experts = std::move(residency.experts);
   parts.slotted = residency.slotted;
   parts.degraded = std::move(residency.degraded);
+  if (parts.slotted != nullptr)
+    for (std::string& reason : lossy_reasons(options.lossy)) parts.degraded.push_back(std::move(reason));
   // A budget that was given is kept unless memory really runs out.
   parts.memory_reserve =
       options.memory_budget == 0 ? options.memory_headroom : std::min(options.memory_headroom, kLeastReserve);
@@ -347,8 +350,7 @@ Result<void> Engine::State::take_step() {
   const Step step = {.sequences = sequences};
   const std::size_t vocabulary = parts.tokenizer->vocabulary_size();
   const auto began = Clock::now();
-  failures.clear();
-  SIROCCO_CHECK(parts.backend->step(step, std::span(logits).first(step.logit_rows() * vocabulary), failures));
+  SIROCCO_CHECK(parts.backend->step(step, std::span(logits).first(step.logit_rows() * vocabulary), report));
   if (lost_mapping()) return {};
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
   counters.prefill_tokens += prompt_rows;
@@ -360,11 +362,12 @@ Result<void> Engine::State::take_step() {
   for (std::size_t i = 0; i < shares.size(); ++i) {
     RunningRequest& request = *running[shares[i].sequence];
     request.advance(shares[i].rows);
+    if (!report.lossy_experts.empty()) request.add_lossy(report.lossy_experts[i]);
     const std::size_t here = row;
     if (sequences[i].logits != WantLogits::none) ++row;
-    const auto failed = std::find_if(failures.begin(), failures.end(),
+    const auto failed = std::find_if(report.failures.begin(), report.failures.end(),
                                      [&](const SequenceFailure& failure) { return failure.sequence == i; });
-    if (failed != failures.end()) {
+    if (failed != report.failures.end()) {
       end(request, failed->error);
     } else if (sequences[i].logits != WantLogits::none) {
       after_row(request, std::span(logits).subspan(here * vocabulary, vocabulary));

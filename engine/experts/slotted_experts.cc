@@ -396,6 +396,16 @@ void SlottedExperts::wait(std::vector<ExpertNews>& news) {
   }
 }
 
+bool SlottedExperts::resident(ExpertId expert) const {
+  const std::int32_t at = slot_of_[number(expert)];
+  return at >= 0 && slots_[static_cast<std::size_t>(at)].state == SlotState::ready;
+}
+
+void SlottedExperts::count(const LossyCounts& counts) {
+  add(counters_.skipped, counts.skipped);
+  add(counters_.substituted, counts.substituted);
+}
+
 Lease SlottedExperts::lease(ExpertId expert) {
   const auto at = static_cast<std::size_t>(slot_of_[number(expert)]);
   return Lease(this, expert, store_->weights(expert, memory_of(at)));
@@ -429,7 +439,9 @@ ExpertCounters SlottedExperts::counters() const {
           .evictions = counters_.evictions,
           .bytes_read = counters_.bytes_read,
           .failures = counters_.failures,
-          .wait_ns = counters_.wait_ns};
+          .wait_ns = counters_.wait_ns,
+          .skipped = counters_.skipped,
+          .substituted = counters_.substituted};
 }
 
 }  // namespace sirocco

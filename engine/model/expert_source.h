@@ -10,6 +10,7 @@
 
 #include "engine/base/ids.h"
 #include "engine/base/result.h"
+#include "engine/model/lossy.h"
 #include "engine/model/weights.h"
 
 namespace sirocco {
@@ -63,6 +64,12 @@ class ExpertSource {
   // The experts that this layer wants, ascending; `rows` is what the step has. Everything that the last request brought
   // must have been taken and dropped.
   virtual void request(std::uint32_t layer, std::span<const WantedExpert> wanted, std::uint32_t rows) = 0;
+
+  // Whether it could be computed with at once. Asked by lossy modes alone, before a request, which the answers hold
+  // for.
+  virtual bool resident(ExpertId /*expert*/) const { return true; }
+  // What they did without because of the answers.
+  virtual void count(const LossyCounts& /*counts*/) {}
 
   // Guesses at what the next layer will want, worth a read while nothing is waited for; empty: everything. Asked for
   // only if foresees().
