@@ -49,11 +49,15 @@ std::string experts_text(const wire::ExpertReport& experts) {
   const std::uint64_t wanted = experts.hits + experts.misses;
   return fmt::format(
       "experts    {} of {} in memory, {:.1f} % of those wanted were there\n"
-      "           {} read from disk ({}), {:.1f} s waited{}\n",
+      "           {} read from disk ({}), {:.1f} s waited{}\n{}",
       experts.slots, experts.experts,
       wanted == 0 ? 0.0 : 100 * static_cast<double>(experts.hits) / static_cast<double>(wanted),
       format_bytes(experts.bytes_read), plain(experts.reads), static_cast<double>(experts.waited_ms) / 1000,
-      experts.failures == 0 ? "" : fmt::format(", {} reads failed", experts.failures));
+      experts.failures == 0 ? "" : fmt::format(", {} reads failed", experts.failures),
+      experts.skipped + experts.substituted == 0
+          ? ""
+          : fmt::format("           {} skipped, {} replaced: answers are not exact\n", experts.skipped,
+                        experts.substituted));
 }
 
 std::string memory_text(const std::vector<wire::MemoryItem>& memory) {
@@ -99,9 +103,10 @@ namespace {
 
 nlohmann::ordered_json experts_json(const std::optional<wire::ExpertReport>& experts) {
   if (!experts) return nullptr;
-  return {{"slots", experts->slots},       {"experts", experts->experts},     {"hits", experts->hits},
-          {"misses", experts->misses},     {"evictions", experts->evictions}, {"bytes_read", experts->bytes_read},
-          {"failures", experts->failures}, {"waited_ms", experts->waited_ms}, {"reads", experts->reads}};
+  return {{"slots", experts->slots},       {"experts", experts->experts},        {"hits", experts->hits},
+          {"misses", experts->misses},     {"evictions", experts->evictions},    {"bytes_read", experts->bytes_read},
+          {"failures", experts->failures}, {"waited_ms", experts->waited_ms},    {"reads", experts->reads},
+          {"skipped", experts->skipped},   {"substituted", experts->substituted}};
 }
 
 }  // namespace

@@ -45,6 +45,13 @@ struct MemoryConfig {
   bool operator==(const MemoryConfig&) const = default;
 };
 
+// Answers may differ from the model's; they say when they do.
+struct LossyConfig {
+  float skip_below = 0;  // of a token's routing weight
+  bool substitute = false;
+  bool operator==(const LossyConfig&) const = default;
+};
+
 struct LimitsConfig {
   std::uint32_t connections = 1024;
   std::uint32_t connections_per_uid = 64;
@@ -75,6 +82,7 @@ struct Config {
   ModelConfig model;
   EngineConfig engine;
   MemoryConfig memory;
+  LossyConfig lossy;
   ServerConfig server;
   LogConfig log;
   bool operator==(const Config&) const = default;

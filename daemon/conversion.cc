@@ -112,7 +112,8 @@ wire::Done to_wire(const DoneEvent& done) {
           .generated_tokens = done.generated_tokens,
           .queued_us = done.queued_us,
           .prefill_us = done.prefill_us,
-          .decode_us = done.decode_us};
+          .decode_us = done.decode_us,
+          .lossy_experts = done.lossy_experts};
 }
 
 wire::ModelCard model_card(const EngineParts& parts) {
@@ -202,7 +203,9 @@ void fill_status(const Engine& engine, wire::StatusReport& report) {
                                         .bytes_read = counters.bytes_read,
                                         .failures = counters.failures,
                                         .waited_ms = counters.wait_ns / 1'000'000,
-                                        .reads = std::string(parts.slotted->queue_kind())};
+                                        .reads = std::string(parts.slotted->queue_kind()),
+                                        .skipped = counters.skipped,
+                                        .substituted = counters.substituted};
   }
   for (const EngineStatus::Request& request : status.requests) {
     report.requests_running += request.running ? 1 : 0;

@@ -170,7 +170,8 @@ Done convert(const fbs::Done& from, Converter& c) {
           .generated_tokens = from.generated_tokens(),
           .queued_us = from.queued_us(),
           .prefill_us = from.prefill_us(),
-          .decode_us = from.decode_us()};
+          .decode_us = from.decode_us(),
+          .lossy_experts = from.lossy_experts()};
 }
 
 Error convert(const fbs::Error& from, Converter& c) {
@@ -211,7 +212,9 @@ std::optional<ExpertReport> expert_report(const fbs::ExpertReport* from, Convert
                       .bytes_read = from->bytes_read(),
                       .failures = from->failures(),
                       .waited_ms = from->waited_ms(),
-                      .reads = c.text(from->reads())};
+                      .reads = c.text(from->reads()),
+                      .skipped = from->skipped(),
+                      .substituted = from->substituted()};
 }
 
 StatusReport convert(const fbs::StatusReport& from, Converter& c) {

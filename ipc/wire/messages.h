@@ -193,6 +193,7 @@ struct Done {
   std::uint64_t queued_us = 0;
   std::uint64_t prefill_us = 0;
   std::uint64_t decode_us = 0;
+  std::uint64_t lossy_experts = 0;
 
   bool operator==(const Done&) const = default;
 };
@@ -269,6 +270,8 @@ struct ExpertReport {
   std::uint64_t failures = 0;
   std::uint64_t waited_ms = 0;
   std::string reads{};
+  std::uint64_t skipped = 0;
+  std::uint64_t substituted = 0;
 
   bool operator==(const ExpertReport&) const = default;
 };

@@ -61,7 +61,7 @@ inline StatusReport example_report() {
           .threads = 10,
           .connections = 11,
           .active = {{12, 1000, 4242, RequestState::prefill, 13, 14}, {15, 0, 1, RequestState::queued, 16, 0}},
-          .experts = ExpertReport{17, 18, 19, 20, 21, 22, 23, 24, "io_uring"}};
+          .experts = ExpertReport{17, 18, 19, 20, 21, 22, 23, 24, "io_uring", 25, 26}};
 }
 
 inline std::vector<Message> example_messages() {
@@ -85,7 +85,7 @@ inline std::vector<Message> example_messages() {
       example_generate(TokenPrompt{{1, 2, 131071}}),
       Accepted{17, 3},
       TokenBatch{{5, 6}, "Bon"},
-      Done{DoneReason::stop_string, "Ende", 17, 42, 1000, 2'000'000, 5'000'000'000},
+      Done{DoneReason::stop_string, "Ende", 17, 42, 1000, 2'000'000, 5'000'000'000, 6'000'000'000},
       Error{ErrorCode::busy, "the queue is full", 250},
       Cancel{},
       Tokenize{"<s>naïve", true, true},
