@@ -396,9 +396,12 @@ void SlottedExperts::wait(std::vector<ExpertNews>& news) {
   }
 }
 
-bool SlottedExperts::resident(ExpertId expert) const {
-  const std::int32_t at = slot_of_[number(expert)];
-  return at >= 0 && slots_[static_cast<std::size_t>(at)].state == SlotState::ready;
+void SlottedExperts::tell_resident(std::uint32_t layer, std::span<std::uint8_t> resident) {
+  take_arrivals(false);  // of guesses
+  for (std::uint32_t index = 0; index < resident.size(); ++index) {
+    const std::int32_t at = slot_of_[number({.layer = layer, .index = index})];
+    resident[index] = at >= 0 && slots_[static_cast<std::size_t>(at)].state == SlotState::ready ? 1 : 0;
+  }
 }
 
 void SlottedExperts::count(const LossyCounts& counts) {

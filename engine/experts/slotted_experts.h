@@ -73,7 +73,7 @@ class SlottedExperts final : public ExpertSource {
 
   void request(std::uint32_t layer, std::span<const WantedExpert> wanted, std::uint32_t rows) override;
   void wait(std::vector<ExpertNews>& news) override;
-  bool resident(ExpertId expert) const override;
+  void tell_resident(std::uint32_t layer, std::span<std::uint8_t> resident) override;
   void count(const LossyCounts& counts) override;
   bool foresees(bool prompt) const override { return prompt || foresight_; }
   void foresee(std::uint32_t layer, std::span<const std::uint32_t> experts) override;

@@ -3,6 +3,7 @@
 // engine/experts. Called from the engine thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <utility>
@@ -65,10 +66,12 @@ class ExpertSource {
   // must have been taken and dropped.
   virtual void request(std::uint32_t layer, std::span<const WantedExpert> wanted, std::uint32_t rows) = 0;
 
-  // Whether it could be computed with at once. Asked by lossy modes alone, before a request, which the answers hold
-  // for.
-  virtual bool resident(ExpertId /*expert*/) const { return true; }
-  // What they did without because of the answers.
+  // For lossy modes, before a request: which experts of the layer could be computed with at once ([experts], 0 or 1).
+  // It holds for that request.
+  virtual void tell_resident(std::uint32_t /*layer*/, std::span<std::uint8_t> resident) {
+    std::fill(resident.begin(), resident.end(), std::uint8_t{1});
+  }
+  // What they did without because of that.
   virtual void count(const LossyCounts& /*counts*/) {}
 
   // Guesses at what the next layer will want, worth a read while nothing is waited for; empty: everything. Asked for

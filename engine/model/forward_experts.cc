@@ -25,8 +25,7 @@ void Forward::route(const LayerWeights& weights, std::size_t rows) {
 void Forward::spare_reads(std::uint32_t layer, std::size_t rows, StepReport& report) {
   Scratch& s = *scratch_;
   const MoeSpec& moe = *spec_.moe;
-  for (std::uint32_t e = 0; e < moe.experts; ++e)
-    s.resident[e] = experts_.resident({.layer = layer, .index = e}) ? 1 : 0;
+  experts_.tell_resident(layer, s.resident);
   LossyCounts all;
   for (std::size_t row = 0; row < rows; ++row) {
     const LossyCounts counts = do_without(lossy_, std::span(s.router).subspan(row * moe.experts, moe.experts),

@@ -108,7 +108,22 @@ INSTANTIATE_TEST_SUITE_P(Models, LossyModels, testing::Values("tiny-mixtral.gguf
                            return std::string(parameter.param).substr(5, std::string(parameter.param).find('.') - 5);
                          });
 
-// Two sequences with one row each: what one does without is not told of the other.
+TEST(Lossy, WhatHasArrivedIsInMemoryBeforeAnyoneHasLooked) {
+  const auto model = open_model("tiny-mixtral.gguf");
+  const std::vector<ExpertId> two = {{.layer = 0, .index = 0}, {.layer = 0, .index = 1}};
+  std::uint64_t hits = 0;
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    test::TestingQueue::Control control;
+    Serving run(model, {.slots = experts_of(*model), .queue = test::testing_queue(control)}, kSkipAll);
+    run.slotted()->preload(two);
+    run.slotted()->pump();  // asks for both, and does not wait
+    run.logits(text_of(*model, 1, 50 + seed), 1);
+    hits += run.slotted()->counters().hits;
+  }
+  EXPECT_GT(hits, 0U);
+}
+
+// Two sequences, with one row and with two: what one does without is not told of the other.
 TEST(Lossy, EachSequenceIsToldOfItsOwnRows) {
   const auto model = open_model("tiny-mixtral.gguf");
   const MoeSpec& moe = *model->spec().moe;
