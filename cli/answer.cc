@@ -58,6 +58,7 @@ nlohmann::ordered_json answer_json(const Answer& answer) {
         {"prefill_tokens_per_s", per_second(done.prompt_tokens, done.prefill_us)},
         {"decode_tokens_per_s", per_second(done.generated_tokens, done.decode_us)}}}};
   if (done.reason == wire::DoneReason::stop_string) document["stop_string"] = done.stop_string;
+  if (done.lossy_experts != 0) document["lossy_experts"] = done.lossy_experts;
   return document;
 }
 
@@ -65,6 +66,12 @@ std::string answer_speed(const wire::Done& done) {
   return fmt::format("{} tokens of prompt, {} of answer; {:.1f} and {:.1f} tokens/s", done.prompt_tokens,
                      done.generated_tokens, per_second(done.prompt_tokens, done.prefill_us),
                      per_second(done.generated_tokens, done.decode_us));
+}
+
+void warn_if_lossy(const wire::Done& done) {
+  if (done.lossy_experts != 0)
+    fmt::print(stderr, "sirocco: {} experts were skipped or replaced, this answer is not exact (lossy modes)\n",
+               done.lossy_experts);
 }
 
 }  // namespace sirocco

@@ -24,10 +24,14 @@ struct Answer {
 ClientResult<Answer> ask(Client& client, const wire::Generate& request,
                          const std::function<bool(std::string_view)>& on_text = {});
 
-// {"text", "ids", "reason", "usage", "timings"}; the reason as the protocol writes it ("MAX_TOKENS").
+// {"text", "ids", "reason", "usage", "timings"}; the reason as the protocol writes it ("MAX_TOKENS"), and
+// "lossy_experts" if there are any.
 nlohmann::ordered_json answer_json(const Answer& answer);
 
 // "12 tokens of prompt, 34 of answer; 56.7 and 8.9 tokens/s"
 std::string answer_speed(const wire::Done& done);
+
+// Tells a person, on standard error, that the answer is not exact, if it is not.
+void warn_if_lossy(const wire::Done& done);
 
 }  // namespace sirocco

@@ -57,4 +57,14 @@ void add_kv_option(CLI::App& command, TensorType& type) {
       ->default_str(preset);
 }
 
+void add_lossy_options(CLI::App& command, LossyOptions& options) {
+  command
+      .add_option("--lossy-skip-below", options.skip_below,
+                  "Not exact: skip experts that are not in memory if their share of the routing weight is below this")
+      ->check(fraction())
+      ->capture_default_str();
+  command.add_flag("--lossy-substitute", options.substitute,
+                   "Not exact: replace experts that are not in memory, but for a token's strongest, by others");
+}
+
 }  // namespace sirocco

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <string>
 
+#include "engine/model/lossy.h"
 #include "kernels/tensor_type.h"
 
 namespace sirocco {
@@ -13,5 +14,8 @@ void add_backend_options(CLI::App& command, std::string& backend, std::string& i
 
 // --kv; what `type` is when this is called is the default.
 void add_kv_option(CLI::App& command, TensorType& type);
+
+// --lossy-skip-below and --lossy-substitute.
+void add_lossy_options(CLI::App& command, LossyOptions& options);
 
 }  // namespace sirocco

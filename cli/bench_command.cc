@@ -367,6 +367,8 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
     experts["foreseen"] = decode_experts.misses == 0 ? 0.0
                                                      : static_cast<double>(decode_experts.foreseen) /
                                                            static_cast<double>(decode_experts.misses);
+    experts["skipped_per_token"] = static_cast<double>(decode_experts.skipped) / runs;
+    experts["substituted_per_token"] = static_cast<double>(decode_experts.substituted) / runs;
     experts["waited_s"] = static_cast<double>(decode_experts.wait_ns) * 1e-9;
     experts["prefill_bytes_read"] = prefill_experts.bytes_read / options.repeat;
     experts["prefill_waited_s"] = static_cast<double>(prefill_experts.wait_ns) * 1e-9 / options.repeat;
@@ -382,6 +384,7 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
       {"isa", isa},
       {"threads", threads},
       {"batch", options.batch},
+      {"lossy", options.engine.lossy.on()},
       {"prefill",
        {{"tokens", options.prompt},
         {"tokens_per_s", median(prefill)},
@@ -425,6 +428,10 @@ void print_text(const nlohmann::ordered_json& report) {
   if (const auto& file = report["route_trace"]; file.is_string())
     fmt::print("routing  from {}, not the model's own\n", printable(file.get<std::string>()));
   if (report.contains("timeline")) fmt::print("{}", timeline_text(report["timeline"]));
+  if (report["lossy"].get<bool>())
+    fmt::print("lossy    {:.1f} skipped, {:.1f} replaced for each token of the answer\n",
+               report["experts"].value("skipped_per_token", 0.0),
+               report["experts"].value("substituted_per_token", 0.0));
   fmt::print("resident {}\n", format_bytes(report["resident_bytes"].get<std::uint64_t>()));
 }
 
@@ -453,6 +460,7 @@ void add_bench_command(CLI::App& app, CommandContext& context) {
   CLI::Option* const foresight = command->add_flag(
       "--foresight", options->engine.foresight,
       "Read what the next layer of an answer probably wants while the disk is idle, where not all fit");
+  add_lossy_options(*command, options->engine.lossy);
   add_backend_options(*command, options->engine.backend, options->engine.isa, options->engine.threads);
   command->add_flag("--pin-threads", options->engine.pin_threads, "Each thread on a CPU of its own");
   command->add_option("--repeat", options->repeat, "Runs that count; one goes before them")

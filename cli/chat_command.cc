@@ -119,6 +119,7 @@ class Chat {
     failed_ = false;
     last_ = answer->done;
     explain_end(answer->done);
+    warn_if_lossy(answer->done);
     // A stopped answer stays as far as it came: the conversation goes on from what was read.
     messages_.push_back(
         {.role = wire::Role::assistant, .content = std::move(answer->text), .tool_calls = {}, .tool_call_id = {}});

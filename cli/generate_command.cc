@@ -77,6 +77,7 @@ int generate(const GenerateOptions& options) {
     print_json(answer_json(*answer));
   } else {
     explain_end(answer->done);
+    warn_if_lossy(answer->done);
   }
   if (answer->done.reason == wire::DoneReason::cancelled) return report_failure("cancelled");
   return 0;

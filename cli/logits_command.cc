@@ -64,7 +64,9 @@ Result<void> logits(LogitsOptions& options) try {
     first = false;
   }));
   SIROCCO_CHECK(finite);
-  if (options.json) fmt::print("]}}\n");
+  const std::uint64_t lossy = evaluation.counters().skipped + evaluation.counters().substituted;
+  if (options.json) fmt::print("], \"lossy_experts\": {}}}\n", lossy);
+  if (!options.json && lossy != 0) fmt::print("{} experts were skipped or replaced: not exact\n", lossy);
   return {};
 } catch (const std::bad_alloc&) {
   return fail(ErrorCode::out_of_memory, "{}: not enough memory to compute so many tokens with this model",
@@ -84,7 +86,15 @@ void add_logits_command(CLI::App& app, CommandContext& context) {
   add_backend_options(*command, options->evaluate.backend, options->evaluate.isa, options->evaluate.threads);
   options->evaluate.kv_type = TensorType::f32;
   add_kv_option(*command, options->evaluate.kv_type);
-  command->add_flag("--json", options->json, R"(Print {"vocab": V, "rows": [{"position": P, "logits": [...]}]})");
+  command->add_option("--rows", options->evaluate.rows_per_step, "Most tokens in one step")
+      ->check(whole_number(1, 4096))
+      ->capture_default_str();
+  command->add_option("--slots", options->evaluate.slots, "Experts in memory, the others are read from disk; 0: all")
+      ->check(whole_number(0, 1U << 24))
+      ->capture_default_str();
+  add_lossy_options(*command, options->evaluate.lossy);
+  command->add_flag("--json", options->json,
+                    R"(Print {"vocab": V, "rows": [{"position": P, "logits": [...]}], "lossy_experts": N})");
   command->callback([options, &context] {
     if (const Result<void> done = logits(*options); !done) context.exit_code = report_failure(done.error());
   });

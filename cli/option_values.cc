@@ -47,6 +47,15 @@ CLI::Validator number() {
   });
 }
 
+CLI::Validator fraction() {
+  return validator([](const std::string& text) {
+    float value = 0;
+    const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool whole = rest == text.data() + text.size() && error == std::errc();
+    return whole && value >= 0 && value <= 1 ? std::string() : fmt::format("{:?} is not a number from 0 to 1", text);
+  });
+}
+
 CLI::Validator byte_size() {
   return validator([](const std::string& text) {
     return parse_bytes(text) ? std::string() : fmt::format("{:?} is not a size, such as 512MiB or 6GiB", text);

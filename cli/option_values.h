@@ -19,6 +19,9 @@ CLI::Validator whole_number(std::uint64_t low, std::uint64_t high);
 // Its range is another's to check.
 CLI::Validator number();
 
+// A number from 0 to 1.
+CLI::Validator fraction();
+
 // As parse_bytes reads it: 6GiB.
 CLI::Validator byte_size();
 

@@ -54,7 +54,7 @@ std::string experts_text(const wire::ExpertReport& experts) {
   const std::uint64_t wanted = experts.hits + experts.misses;
   return fmt::format(
       "experts    {} of {} in memory{}, {:.1f} % of those wanted were there\n"
-      "           {} read from disk ({}){}, {:.1f} s waited{}\n",
+      "           {} read from disk ({}){}, {:.1f} s waited{}\n{}",
       experts.slots, experts.experts,
       experts.slots < experts.planned_slots ? fmt::format(" ({} planned)", experts.planned_slots) : "",
       share(experts.hits, wanted), format_bytes(experts.bytes_read), plain(experts.reads),
@@ -62,7 +62,11 @@ std::string experts_text(const wire::ExpertReport& experts) {
                               : fmt::format(" at {:.2f} GB/s", static_cast<double>(experts.bytes_read) / 1e6 /
                                                                    static_cast<double>(experts.reading_ms)),
       static_cast<double>(experts.waited_ms) / 1000,
-      experts.failures == 0 ? "" : fmt::format(", {} reads failed", experts.failures));
+      experts.failures == 0 ? "" : fmt::format(", {} reads failed", experts.failures),
+      experts.skipped + experts.substituted == 0
+          ? ""
+          : fmt::format("           {} skipped, {} replaced: answers are not exact\n", experts.skipped,
+                        experts.substituted));
 }
 
 std::string layers_text(const wire::ExpertReport& experts) {
@@ -133,12 +137,20 @@ nlohmann::ordered_json experts_json(const std::optional<wire::ExpertReport>& exp
                       {"evictions", layer.evictions},
                       {"bytes_read", layer.bytes_read},
                       {"waited_ms", layer.waited_ms}});
-  return {{"slots", experts->slots},           {"planned_slots", experts->planned_slots},
-          {"experts", experts->experts},       {"hits", experts->hits},
-          {"misses", experts->misses},         {"evictions", experts->evictions},
-          {"bytes_read", experts->bytes_read}, {"failures", experts->failures},
-          {"waited_ms", experts->waited_ms},   {"reading_ms", experts->reading_ms},
-          {"reads", experts->reads},           {"layers", std::move(layers)}};
+  return {{"slots", experts->slots},
+          {"planned_slots", experts->planned_slots},
+          {"experts", experts->experts},
+          {"hits", experts->hits},
+          {"misses", experts->misses},
+          {"evictions", experts->evictions},
+          {"bytes_read", experts->bytes_read},
+          {"failures", experts->failures},
+          {"waited_ms", experts->waited_ms},
+          {"reading_ms", experts->reading_ms},
+          {"reads", experts->reads},
+          {"skipped", experts->skipped},
+          {"substituted", experts->substituted},
+          {"layers", std::move(layers)}};
 }
 
 }  // namespace

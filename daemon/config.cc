@@ -46,6 +46,15 @@ Allowed integer(const YamlEntry& entry, std::uint64_t low, std::uint64_t high, T
   return {};
 }
 
+Allowed fraction(const YamlEntry& entry, float& out) {
+  float value = 0;
+  const char* const end = entry.text.data() + entry.text.size();
+  const auto [rest, error] = std::from_chars(entry.text.data(), end, value);
+  if (!entry.plain || error != std::errc() || rest != end || !(value >= 0 && value <= 1)) return "a number from 0 to 1";
+  out = value;
+  return {};
+}
+
 Allowed byte_size(const YamlEntry& entry, std::uint64_t low, std::uint64_t high, std::uint64_t& out) {
   const Result<std::uint64_t> value = parse_bytes(entry.text);
   if (entry.plain && value && *value >= low && *value <= high) {
@@ -162,6 +171,8 @@ std::vector<Key> all_keys(const Choices& choices) {
       {"memory.headroom", [](C& c, const E& e) { return byte_size(e, 0, 1024 * 1024 * GiB, c.memory.headroom); }},
       {"memory.kv_type", [](C& c, const E& e) { return kv_type(e, c.memory.kv_type); }},
       {"memory.kv_tokens", [](C& c, const E& e) { return integer(e, 0, 1ULL << 32, c.memory.kv_tokens); }},
+      {"lossy.skip_below", [](C& c, const E& e) { return fraction(e, c.lossy.skip_below); }},
+      {"lossy.substitute", [](C& c, const E& e) { return boolean(e, c.lossy.substitute); }},
       {"server.socket", [](C& c, const E& e) { return text(e, 1, kMaxSocketPath, c.server.socket); }},
       {"server.mode", [](C& c, const E& e) { return mode(e, c.server.mode); }},
       {"server.group", [](C& c, const E& e) { return text(e, 0, kMaxName, c.server.group); }},

@@ -48,6 +48,13 @@ struct MemoryConfig {
   bool operator==(const MemoryConfig&) const = default;
 };
 
+// Answers may differ from the model's; they say when they do.
+struct LossyConfig {
+  float skip_below = 0;  // of a token's routing weight
+  bool substitute = false;
+  bool operator==(const LossyConfig&) const = default;
+};
+
 struct LimitsConfig {
   std::uint32_t connections = 1024;
   std::uint32_t connections_per_uid = 64;
@@ -87,6 +94,7 @@ struct Config {
   ModelConfig model;
   EngineConfig engine;
   MemoryConfig memory;
+  LossyConfig lossy;
   ServerConfig server;
   LogConfig log;
   MetricsConfig metrics;

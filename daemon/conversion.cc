@@ -151,7 +151,8 @@ wire::Done to_wire(const DoneEvent& done) {
           .generated_tokens = done.generated_tokens,
           .queued_us = done.queued_us,
           .prefill_us = done.prefill_us,
-          .decode_us = done.decode_us};
+          .decode_us = done.decode_us,
+          .lossy_experts = done.lossy_experts};
 }
 
 wire::ModelCard model_card(const EngineParts& parts) {
@@ -227,7 +228,9 @@ wire::ExpertReport expert_report(const EngineStatus& status, const SlottedExpert
                                .waited_ms = counters.wait_ns / 1'000'000,
                                .reads = experts.reads(),
                                .planned_slots = static_cast<std::uint32_t>(status.planned_slots),
-                               .reading_ms = experts.reading_ns() / 1'000'000};
+                               .reading_ms = experts.reading_ns() / 1'000'000,
+                               .skipped = counters.skipped,
+                               .substituted = counters.substituted};
   for (std::uint32_t layer = 0; layer < std::min<std::size_t>(experts.layers(), wire::kMaxLayers); ++layer) {
     const ExpertCounters of = experts.counters(layer);
     report.layers.push_back({.slots = experts.slots_of(layer),

@@ -47,6 +47,7 @@ EngineOptions engine_options(const Config& config) {
   options.memory_budget = config.memory.budget.value_or(0);
   options.eviction = config.memory.eviction;
   options.foresight = config.memory.foresight;
+  options.lossy = {.skip_below = config.lossy.skip_below, .substitute = config.lossy.substitute};
   options.hot_set = hot_set_file(config.memory);
   options.read_shape = state_file("disk");
   options.memory_headroom = config.memory.headroom;

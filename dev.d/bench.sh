@@ -65,8 +65,8 @@ bench_peers() {
     --generate 32 --out build/bench/peers-mixtral.json
 }
 
-# A model larger than its memory, next to the bounds of memory and disk and to llama.cpp's mmap; and eviction policies on
-# traces of routing. Needs root, for cgroups.
+# A model larger than its memory, next to the bounds of memory and disk and to llama.cpp's mmap; eviction policies on
+# traces of routing; and lossy modes next to exact answers. Needs root, for cgroups.
 ROUTE_TRACE=${ROUTE_TRACE:-../shared/traces/qwen3-30b-a3b.route.csv.gz}
 bench_experts() {
   build_programs
@@ -81,6 +81,8 @@ bench_experts() {
   bench_larger mixtral-8x7b 15 6GiB
   bench_larger qwen3-30b-a3b 12 2GiB
   if [[ -f $ROUTE_TRACE ]]; then bench_replayed; fi
+  build/bench-venv/bin/python tests/bench/lossy_bench.py --sirocco build/release/bin/sirocco \
+    --model build/models/qwen3-30b-a3b-12-layers.gguf --memory 2GiB --out build/bench/lossy-qwen3-30b-a3b.json
   bench_disk
 }
 

@@ -46,8 +46,8 @@ struct Engine::State {
   RecentSpeed prefill_speed;
   RecentSpeed decode_speed;
   std::vector<StepSequence> sequences;
-  std::vector<SequenceFailure> failures;  // of the last step
-  std::vector<float> logits;              // [max_running, vocabulary]
+  StepReport report;          // of the last step
+  std::vector<float> logits;  // [max_running, vocabulary]
   std::thread thread;
   std::unique_ptr<SlotGovernor> governor;  // where experts have slots; ends before the engine thread
 
@@ -63,6 +63,7 @@ struct Engine::State {
       longest_token = std::max(longest_token, parts.tokenizer->token(static_cast<TokenId>(id)).size());
     sequences.reserve(parts.max_running);
     plan = parts.plan;
+    report.lossy_experts.reserve(parts.max_running);
     counters.kv_blocks = blocks.total();
     counters.kv_blocks_free = blocks.available();
     shown = counters;
@@ -117,6 +118,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Event
   parts.slotted = residency.slotted;
   parts.warnings = std::move(residency.warnings);
   parts.degraded = std::move(residency.degraded);
+  if (parts.slotted != nullptr)
+    for (std::string& reason : lossy_reasons(options.lossy)) parts.degraded.push_back(std::move(reason));
   // A budget that was given is kept unless memory really runs out.
   parts.memory_reserve =
       options.memory_budget == 0 ? options.memory_headroom : std::min(options.memory_headroom, kLeastReserve);
@@ -352,8 +355,7 @@ Result<void> Engine::State::take_step() {
   const Step step = {.sequences = sequences};
   const std::size_t vocabulary = parts.tokenizer->vocabulary_size();
   const auto began = Clock::now();
-  failures.clear();
-  SIROCCO_CHECK(parts.backend->step(step, std::span(logits).first(step.logit_rows() * vocabulary), failures));
+  SIROCCO_CHECK(parts.backend->step(step, std::span(logits).first(step.logit_rows() * vocabulary), report));
   if (lost_mapping()) return {};
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
   const std::uint32_t rows = turn.prompt_rows + turn.decode_rows;
@@ -370,11 +372,12 @@ Result<void> Engine::State::take_step() {
   for (std::size_t i = 0; i < turn.rows.size(); ++i) {
     RunningRequest& request = *turn.rows[i].request;
     request.advance(turn.rows[i].rows);
+    if (!report.lossy_experts.empty()) request.add_lossy(report.lossy_experts[i]);
     const std::size_t here = row;
     if (sequences[i].logits != WantLogits::none) ++row;
-    const auto failed = std::find_if(failures.begin(), failures.end(),
+    const auto failed = std::find_if(report.failures.begin(), report.failures.end(),
                                      [&](const SequenceFailure& failure) { return failure.sequence == i; });
-    if (failed != failures.end()) {
+    if (failed != report.failures.end()) {
       end(request, failed->error);
     } else if (sequences[i].logits != WantLogits::none) {
       after_row(request, std::span(logits).subspan(here * vocabulary, vocabulary));

@@ -50,6 +50,7 @@ struct EngineOptions {
   std::filesystem::path hot_set;     // where the list of experts in memory is kept between runs; empty: nowhere
   std::filesystem::path read_shape;  // where the depth and size of reads that suit the disk are kept; empty: nowhere
   bool foresight = false;            // read what the next layer probably wants while the disk is idle
+  LossyOptions lossy = {};           // off, unless asked for
 };
 
 // Gets BOS in front where the model wants one, unless it begins with one.
@@ -93,9 +94,10 @@ struct DoneEvent {
   std::string stop;  // the stop string reached
   std::uint32_t prompt_tokens = 0;
   std::uint32_t generated_tokens = 0;
-  std::uint64_t queued_us = 0;   // from submit to the first step
-  std::uint64_t prefill_us = 0;  // from there to the first token
-  std::uint64_t decode_us = 0;   // from there to the end
+  std::uint64_t queued_us = 0;      // from submit to the first step
+  std::uint64_t prefill_us = 0;     // from there to the first token
+  std::uint64_t decode_us = 0;      // from there to the end
+  std::uint64_t lossy_experts = 0;  // that its rows did without (LossyCounts); 0: the answer is exact
 };
 // Exactly one ending: DoneEvent or Error.
 using Event = std::variant<TokensEvent, DoneEvent, Error>;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "engine/experts/mapped_experts.h"
 #include "engine/gguf/mapping_guard.h"
 
 namespace sirocco {
@@ -19,10 +18,11 @@ Result<Evaluation> Evaluation::create(std::shared_ptr<const Model> model, const 
   backend.isa = options.isa;
   backend.threads = options.threads;
   backend.kv_type = options.kv_type;
+  backend.lossy = options.lossy;
   backend.limits = {.rows = options.rows_per_step, .logit_rows = options.rows_per_step, .context = options.context};
   backend.kv_blocks = (options.context + backend.kv_block_tokens - 1) / backend.kv_block_tokens;
-  evaluation.experts_ = std::make_unique<MappedExperts>(model);
-  SIROCCO_TRY(evaluation.backend_, make_backend(model, *evaluation.experts_, backend));
+  SIROCCO_TRY(evaluation.residency_, make_residency(model, {.slots = options.slots, .queue = nullptr}));
+  SIROCCO_TRY(evaluation.backend_, make_backend(evaluation.residency_.model, *evaluation.residency_.experts, backend));
   evaluation.blocks_.resize(backend.kv_blocks);
   std::iota(evaluation.blocks_.begin(), evaluation.blocks_.end(), 0U);
   evaluation.logits_.resize(std::size_t{options.rows_per_step} * spec.vocabulary);

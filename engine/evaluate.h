@@ -9,6 +9,7 @@
 
 #include "engine/backend/backend.h"
 #include "engine/base/result.h"
+#include "engine/experts/residency.h"
 #include "engine/model/model.h"
 
 namespace sirocco {
@@ -20,6 +21,8 @@ struct EvaluateOptions {
   std::uint32_t context = 0;  // positions to have room for
   std::uint32_t rows_per_step = 64;
   TensorType kv_type = TensorType::f16;
+  std::size_t slots = 0;  // for experts; 0: all are in memory
+  LossyOptions lossy = {};
 };
 
 // One sequence on a backend of its own. Not thread-safe.
@@ -35,12 +38,13 @@ class Evaluation {
   void rewind(std::uint32_t position) { position_ = position; }  // forget what is at and after that position
   std::uint32_t position() const { return position_; }
   const Backend& backend() const { return *backend_; }
+  ExpertCounters counters() const { return residency_.slotted ? residency_.slotted->counters() : ExpertCounters(); }
 
  private:
   Evaluation() = default;
 
   std::shared_ptr<const Model> model_;
-  std::unique_ptr<ExpertSource> experts_;
+  Residency residency_;
   std::unique_ptr<Backend> backend_;
   std::vector<BlockId> blocks_;
   std::vector<float> logits_;  // [rows_per_step, vocabulary]

@@ -37,6 +37,7 @@ Result<EnginePlan> plan_engine(const std::shared_ptr<const Model>& model, const 
   backend.threads = options.threads;
   backend.pin_threads = options.pin_threads;
   backend.kv_type = options.kv_type;
+  backend.lossy = options.lossy;
   backend.kv_block_tokens = kBlockTokens;
   backend.limits = {.rows = std::max(options.max_rows_per_step, options.max_running),
                     .logit_rows = options.max_running,

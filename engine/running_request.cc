@@ -84,7 +84,8 @@ DoneEvent RunningRequest::done(FinishReason reason, std::string stop) const {
           .generated_tokens = generated(),
           .queued_us = microseconds(submitted_, started),
           .prefill_us = microseconds(started, first_token),
-          .decode_us = microseconds(first_token, now)};
+          .decode_us = microseconds(first_token, now),
+          .lossy_experts = lossy_experts_};
 }
 
 }  // namespace sirocco

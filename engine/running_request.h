@@ -34,6 +34,7 @@ class RunningRequest {
   // The next `count` pending tokens as a part of a step; logits of the last are wanted if no token pends after it.
   StepSequence rows(std::uint32_t count) const;
   void advance(std::uint32_t count) { cached_ += count; }
+  void add_lossy(std::uint64_t experts) { lossy_experts_ += experts; }
 
   // Chooses the next token, and what may be shown because of it.
   struct Output {
@@ -54,7 +55,8 @@ class RunningRequest {
   std::uint32_t prompt_tokens_;
   std::uint32_t longest_;
   std::uint32_t max_tokens_;
-  std::uint32_t cached_ = 0;  // tokens whose keys and values are in the cache
+  std::uint32_t cached_ = 0;         // tokens whose keys and values are in the cache
+  std::uint64_t lossy_experts_ = 0;  // that its rows did without
   std::vector<BlockId> blocks_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::vector<TokenId> end_tokens_;  // of the chat format

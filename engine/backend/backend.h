@@ -27,6 +27,7 @@ struct BackendOptions {
   std::uint32_t kv_block_tokens = 32;
   TensorType kv_type = TensorType::f16;
   Instruments instruments = {};
+  LossyOptions lossy = {};
 };
 
 class Backend {
@@ -37,15 +38,15 @@ class Backend {
   virtual std::string_view isa() const = 0;   // the instructions it uses: "avx2"
   virtual std::size_t threads() const = 0;
 
-  //   logits    [step.logit_rows(), vocabulary] f32, in order of sequences and rows
-  //   failures  appended: sequences that failed, while the others were computed
-  virtual Result<void> step(const Step& step, std::span<float> logits, std::vector<SequenceFailure>& failures) = 0;
+  //   logits  [step.logit_rows(), vocabulary] f32, in order of sequences and rows
+  //   report  filled anew
+  virtual Result<void> step(const Step& step, std::span<float> logits, StepReport& report) = 0;
 
   // Likewise, where one sequence's failure fails all.
   Result<void> step_all(const Step& step, std::span<float> logits) {
-    std::vector<SequenceFailure> failures;
-    SIROCCO_CHECK(this->step(step, logits, failures));
-    if (!failures.empty()) return fail(failures.front().error);
+    StepReport report;
+    SIROCCO_CHECK(this->step(step, logits, report));
+    if (!report.failures.empty()) return fail(report.failures.front().error);
     return {};
   }
 };

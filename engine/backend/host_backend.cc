@@ -20,7 +20,7 @@ class HostBackend final : public Backend {
         kv_(kv),
         kv_bytes_(kv.bytes(kernels, model->spec())),
         pool_(std::move(pool)),
-        forward_(std::move(model), kernels, options.limits, pool_, experts, options.instruments) {}
+        forward_(std::move(model), kernels, options.limits, pool_, experts, options.lossy, options.instruments) {}
   ~HostBackend() override { munmap(kv_.base, kv_bytes_); }
   HostBackend(const HostBackend&) = delete;
   HostBackend& operator=(const HostBackend&) = delete;
@@ -28,8 +28,8 @@ class HostBackend final : public Backend {
   std::string_view name() const override { return kernels_.backend; }
   std::string_view isa() const override { return kernels_.isa; }
   std::size_t threads() const override { return pool_.threads(); }
-  Result<void> step(const Step& step, std::span<float> logits, std::vector<SequenceFailure>& failures) override {
-    forward_.run(step, kv_, logits, failures);
+  Result<void> step(const Step& step, std::span<float> logits, StepReport& report) override {
+    forward_.run(step, kv_, logits, report);
     return {};
   }
 

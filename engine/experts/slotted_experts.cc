@@ -478,6 +478,19 @@ void SlottedExperts::wait(std::vector<ExpertNews>& news) {
   }
 }
 
+void SlottedExperts::tell_resident(std::uint32_t layer, std::span<std::uint8_t> resident) {
+  take_arrivals(false);  // of guesses
+  for (std::uint32_t index = 0; index < resident.size(); ++index) {
+    const std::int32_t at = slot_of_[number({.layer = layer, .index = index})];
+    resident[index] = at >= 0 && slots_[static_cast<std::size_t>(at)].state == SlotState::ready ? 1 : 0;
+  }
+}
+
+void SlottedExperts::count(std::uint32_t layer, const LossyCounts& counts) {
+  add(counters_[layer].skipped, counts.skipped);
+  add(counters_[layer].substituted, counts.substituted);
+}
+
 Lease SlottedExperts::lease(ExpertId expert) {
   const auto at = static_cast<std::size_t>(slot_of_[number(expert)]);
   return Lease(this, expert, store_->weights(expert, memory_of(at)));
@@ -514,7 +527,9 @@ ExpertCounters SlottedExperts::counters(std::uint32_t layer) const {
           .evictions = counters.evictions,
           .bytes_read = counters.bytes_read,
           .failures = counters.failures,
-          .wait_ns = counters.wait_ns};
+          .wait_ns = counters.wait_ns,
+          .skipped = counters.skipped,
+          .substituted = counters.substituted};
 }
 
 ExpertCounters SlottedExperts::counters() const {

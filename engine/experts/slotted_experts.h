@@ -31,6 +31,8 @@ struct ExpertCounters {
   std::uint64_t bytes_read = 0;
   std::uint64_t failures = 0;  // reads given up
   std::uint64_t wait_ns = 0;   // of the engine thread, for reads
+  std::uint64_t skipped = 0;   // that rows did without (LossyCounts)
+  std::uint64_t substituted = 0;
 
   ExpertCounters operator-(const ExpertCounters& earlier) const {
     return {.hits = hits - earlier.hits,
@@ -39,7 +41,9 @@ struct ExpertCounters {
             .evictions = evictions - earlier.evictions,
             .bytes_read = bytes_read - earlier.bytes_read,
             .failures = failures - earlier.failures,
-            .wait_ns = wait_ns - earlier.wait_ns};
+            .wait_ns = wait_ns - earlier.wait_ns,
+            .skipped = skipped - earlier.skipped,
+            .substituted = substituted - earlier.substituted};
   }
   ExpertCounters operator+(const ExpertCounters& other) const {
     return {.hits = hits + other.hits,
@@ -48,7 +52,9 @@ struct ExpertCounters {
             .evictions = evictions + other.evictions,
             .bytes_read = bytes_read + other.bytes_read,
             .failures = failures + other.failures,
-            .wait_ns = wait_ns + other.wait_ns};
+            .wait_ns = wait_ns + other.wait_ns,
+            .skipped = skipped + other.skipped,
+            .substituted = substituted + other.substituted};
   }
   double hit_rate() const {
     return hits + misses == 0 ? 1 : static_cast<double>(hits) / static_cast<double>(hits + misses);
@@ -69,6 +75,8 @@ class SlottedExperts final : public ExpertSource {
 
   void request(std::uint32_t layer, std::span<const WantedExpert> wanted, std::uint32_t rows) override;
   void wait(std::vector<ExpertNews>& news) override;
+  void tell_resident(std::uint32_t layer, std::span<std::uint8_t> resident) override;
+  void count(std::uint32_t layer, const LossyCounts& counts) override;
   bool foresees(bool prompt) const override { return prompt || foresight_; }
   void foresee(std::uint32_t layer, std::span<const std::uint32_t> experts) override;
   Lease lease(ExpertId expert) override;
@@ -183,7 +191,7 @@ class SlottedExperts final : public ExpertSource {
   std::vector<std::uint64_t> begun_;  // by a transfer's tag, for the timeline
 
   struct Counters {
-    std::atomic<std::uint64_t> hits, misses, foreseen, evictions, bytes_read, failures, wait_ns;
+    std::atomic<std::uint64_t> hits, misses, foreseen, evictions, bytes_read, failures, wait_ns, skipped, substituted;
     std::atomic<std::uint32_t> slots;
   };
   std::vector<Counters> counters_;  // of each layer

@@ -3,6 +3,7 @@
 // engine/experts. Called from the engine thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <utility>
@@ -10,6 +11,7 @@
 
 #include "engine/base/ids.h"
 #include "engine/base/result.h"
+#include "engine/model/lossy.h"
 #include "engine/model/weights.h"
 
 namespace sirocco {
@@ -63,6 +65,14 @@ class ExpertSource {
   // The experts that this layer wants, ascending; `rows` is what the step has. Everything that the last request brought
   // must have been taken and dropped.
   virtual void request(std::uint32_t layer, std::span<const WantedExpert> wanted, std::uint32_t rows) = 0;
+
+  // For lossy modes, before a request: which experts of the layer could be computed with at once ([experts], 0 or 1).
+  // It holds for that request.
+  virtual void tell_resident(std::uint32_t /*layer*/, std::span<std::uint8_t> resident) {
+    std::fill(resident.begin(), resident.end(), std::uint8_t{1});
+  }
+  // What they did without because of that.
+  virtual void count(std::uint32_t /*layer*/, const LossyCounts& /*counts*/) {}
 
   // Guesses at what the next layer will want, worth a read while nothing is waited for; empty: everything. Asked for
   // only if foresees().

@@ -31,26 +31,28 @@ std::uint64_t Forward::scratch_bytes(const Model& model, const Kernels& kernels,
 }
 
 Forward::Forward(std::shared_ptr<const Model> model, const Kernels& kernels, const StepLimits& limits, ThreadPool& pool,
-                 ExpertSource& experts, const Instruments& instruments)
+                 ExpertSource& experts, const LossyOptions& lossy, const Instruments& instruments)
     : model_(std::move(model)),
       kernels_(kernels),
       spec_(model_->spec()),
       limits_(limits),
       pool_(pool),
       experts_(experts),
+      lossy_(lossy),
       instruments_(instruments),
       scratch_(std::make_unique<Scratch>(*model_, kernels, ForwardSizes(spec_, limits, pool.threads()), limits, pool)) {
 }
 
 Forward::~Forward() = default;
 
-void Forward::run(const Step& step, const KvMemory& kv, std::span<float> logits,
-                  std::vector<SequenceFailure>& failures) {
+void Forward::run(const Step& step, const KvMemory& kv, std::span<float> logits, StepReport& report) {
   const std::size_t rows = step.rows();
   assert(rows > 0 && rows <= limits_.rows && step.logit_rows() <= limits_.logit_rows);
   assert(logits.size() == step.logit_rows() * spec_.vocabulary);
   const Timeline::Span span(instruments_.timeline,
                             {.kind = Timeline::Kind::step, .rows = static_cast<std::uint32_t>(rows)});
+  report.failures.clear();
+  report.lossy_experts.assign(lossy_.on() ? step.sequences.size() : 0, 0);
   embed(step);
   for (std::uint32_t layer = 0; layer < spec_.layers; ++layer) {
     const LayerWeights& weights = model_->weights().layers[layer];
@@ -59,7 +61,7 @@ void Forward::run(const Step& step, const KvMemory& kv, std::span<float> logits,
     if (weights.experts.empty()) {
       dense_part(layer, rows);
     } else {
-      expert_part(layer, rows, failures);
+      expert_part(layer, rows, report);
     }
   }
   if (!logits.empty()) output_part(step, logits);

@@ -12,6 +12,7 @@
 #include "engine/base/thread_pool.h"
 #include "engine/model/expert_source.h"
 #include "engine/model/instruments.h"
+#include "engine/model/lossy.h"
 #include "engine/model/model.h"
 #include "engine/model/step.h"
 #include "kernels/kernels.h"
@@ -45,14 +46,15 @@ class FormatSet;
 class Forward {
  public:
   Forward(std::shared_ptr<const Model> model, const Kernels& kernels, const StepLimits& limits, ThreadPool& pool,
-          ExpertSource& experts, const Instruments& instruments);
+          ExpertSource& experts, const LossyOptions& lossy, const Instruments& instruments);
   ~Forward();
 
   // Writes the logits of the rows that want them, in order of sequences and rows.
   //
-  //   logits    [step.logit_rows(), vocabulary] f32
-  //   failures  appended: sequences for which an expert could not be had; the others are as if they had been alone
-  void run(const Step& step, const KvMemory& kv, std::span<float> logits, std::vector<SequenceFailure>& failures);
+  //   logits  [step.logit_rows(), vocabulary] f32
+  //   report  filled anew; where a sequence failed because an expert could not be had, the others are as if they had
+  //           been alone
+  void run(const Step& step, const KvMemory& kv, std::span<float> logits, StepReport& report);
 
   static std::uint64_t scratch_bytes(const Model& model, const Kernels& kernels, const StepLimits& limits,
                                      std::size_t threads);
@@ -66,7 +68,8 @@ class Forward {
   void write_keys(const Step& step, const KvMemory& kv, std::uint32_t layer);
   void attend(const Step& step, const KvMemory& kv, std::uint32_t layer);
   void dense_part(std::uint32_t layer, std::size_t rows);
-  void expert_part(std::uint32_t layer, std::size_t rows, std::vector<SequenceFailure>& failures);
+  void expert_part(std::uint32_t layer, std::size_t rows, StepReport& report);
+  void spare_reads(std::uint32_t layer, std::size_t rows, StepReport& report);
   void foresee(std::uint32_t layer, std::size_t rows);
   void take_leases(std::uint32_t layer);
   Timeline::Event listed(Timeline::Kind kind, std::uint32_t layer) const;
@@ -83,6 +86,7 @@ class Forward {
   StepLimits limits_;
   ThreadPool& pool_;
   ExpertSource& experts_;
+  LossyOptions lossy_;
   Instruments instruments_;
   std::unique_ptr<Scratch> scratch_;
 };

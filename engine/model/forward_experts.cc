@@ -34,7 +34,24 @@ void Forward::replay_route(std::uint32_t layer, std::size_t rows) {
   }
 }
 
-// A counting sort of the (row, expert) assignments by expert; rows keep their order.
+// Lossy modes go by what is in memory before this layer asks for anything: an expert that another row has read is not.
+void Forward::spare_reads(std::uint32_t layer, std::size_t rows, StepReport& report) {
+  Scratch& s = *scratch_;
+  const MoeSpec& moe = *spec_.moe;
+  experts_.tell_resident(layer, s.resident);
+  LossyCounts all;
+  for (std::size_t row = 0; row < rows; ++row) {
+    const LossyCounts counts = do_without(lossy_, std::span(s.router).subspan(row * moe.experts, moe.experts),
+                                          s.resident, std::span(s.chosen).subspan(row * moe.used, moe.used),
+                                          std::span(s.weights).subspan(row * moe.used, moe.used));
+    report.lossy_experts[s.sequences[row]] += counts.skipped + counts.substituted;
+    all.skipped += counts.skipped;
+    all.substituted += counts.substituted;
+  }
+  experts_.count(layer, all);
+}
+
+// A counting sort of the (row, expert) assignments by expert, skipped ones last; rows keep their order.
 void Forward::group_by_expert(std::size_t rows) {
   Scratch& s = *scratch_;
   const std::size_t assignments = rows * spec_.moe->used;
@@ -155,7 +172,7 @@ void Forward::fail_rows(ExpertId expert, std::vector<SequenceFailure>& failures)
   }
 }
 
-void Forward::expert_part(std::uint32_t layer, std::size_t rows, std::vector<SequenceFailure>& failures) {
+void Forward::expert_part(std::uint32_t layer, std::size_t rows, StepReport& report) {
   Scratch& s = *scratch_;
   const MoeSpec& moe = *spec_.moe;
   const std::size_t width = spec_.width;
@@ -167,6 +184,7 @@ void Forward::expert_part(std::uint32_t layer, std::size_t rows, std::vector<Seq
     prepare_normed(rows, weights.ffn_norm, s.formats.ffn);
     route(weights, rows);
     if (instruments_.replay != nullptr) replay_route(layer, rows);
+    if (lossy_.on()) spare_reads(layer, rows, report);
     group_by_expert(rows);
   }
 
@@ -187,7 +205,7 @@ void Forward::expert_part(std::uint32_t layer, std::size_t rows, std::vector<Seq
     experts_.wait(s.news);
     take_leases(layer);
     for (const ExpertNews& news : s.news) {
-      if (news.what == ExpertNews::What::failed) fail_rows({.layer = layer, .index = news.index}, failures);
+      if (news.what == ExpertNews::What::failed) fail_rows({.layer = layer, .index = news.index}, report.failures);
       if (news.what != ExpertNews::What::lease) --left;
     }
     finish_experts(layer);
@@ -198,7 +216,7 @@ void Forward::expert_part(std::uint32_t layer, std::size_t rows, std::vector<Seq
   pool_.run(rows, [&](std::size_t row, std::size_t) {
     const std::span<float> sum = std::span(s.branch).subspan(row * width, width);
     std::fill(sum.begin(), sum.end(), 0.0F);
-    for (std::size_t a = row * moe.used; a < (row + 1) * moe.used; ++a)
+    for (std::size_t a = row * moe.used; a < (row + 1) * moe.used && s.chosen[a] != moe.experts; ++a)
       ref::add_scaled(std::span(s.expert_out).subspan(s.place[a] * width, width), s.weights[a], sum);
     ref::add(sum, std::span(s.x).subspan(row * width, width));
   });

@@ -89,7 +89,7 @@ std::uint64_t ForwardSizes::bytes() const {
   const std::size_t floats = 3 * x + 2 * q + 2 * kv + 2 * hidden + final + (2 * rows + 1) * pairs + 3 * rows + router +
                              4 * assignments + expert_out + attention_parts + threads * (attention_thread + experts);
   return floats * sizeof(float) + attention_tasks * sizeof(AttentionTask) +
-         experts * (sizeof(Lease) + sizeof(WantedExpert) + 2 * sizeof(ExpertNews) + 2 * sizeof(Products::Product));
+         experts * (sizeof(Lease) + sizeof(WantedExpert) + 2 * sizeof(ExpertNews) + 2 * sizeof(Products::Product) + 1);
 }
 
 Forward::Scratch::Scratch(const Model& model, const Kernels& kernels, const ForwardSizes& sizes,
@@ -118,7 +118,8 @@ Forward::Scratch::Scratch(const Model& model, const Kernels& kernels, const Forw
       router(sizes.router),
       chosen(sizes.assignments),
       weights(sizes.assignments),
-      first(sizes.experts + 1),
+      resident(sizes.experts),
+      first(sizes.experts + 2),
       place(sizes.assignments),
       row_of(sizes.assignments),
       expert_out(sizes.expert_out),

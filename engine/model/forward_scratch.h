@@ -98,18 +98,19 @@ struct Forward::Scratch {
   std::vector<float> attention_parts;                  // of tasks whose parts are folded afterwards
   std::vector<AlignedVector<float>> attention_memory;  // per thread: scratch, parts and states
 
-  std::vector<float> router;                      // [rows, experts]
-  std::vector<std::uint32_t> chosen;              // [rows, used] experts, ascending
-  std::vector<float> weights;                     // [rows, used]
-  std::vector<std::uint32_t> first;               // [experts + 1] where an expert's assignments begin
-  std::vector<std::uint32_t> place;               // [rows, used] where an assignment went
-  std::vector<std::uint32_t> row_of;              // [assignments] the row of each, by expert
-  std::vector<float> expert_out;                  // [assignments, width] outputs, by expert
-  std::vector<WantedExpert> wanted;               // of the layer
-  std::vector<std::uint32_t> foreseen;            // experts of the next layer
-  std::vector<ExpertNews> news;                   // of one wait
-  std::vector<Lease> leases;                      // [experts]
-  std::vector<Products::Product> list;            // of a run over experts
+  std::vector<float> router;            // [rows, experts]
+  std::vector<std::uint32_t> chosen;    // [rows, used] experts, ascending; skipped ones as the last + 1
+  std::vector<float> weights;           // [rows, used]
+  std::vector<std::uint8_t> resident;   // [experts] of the layer, for lossy modes
+  std::vector<std::uint32_t> first;     // [experts + 2] where an expert's assignments begin; skipped ones last
+  std::vector<std::uint32_t> place;     // [rows, used] where an assignment went
+  std::vector<std::uint32_t> row_of;    // [assignments] the row of each, by expert
+  std::vector<float> expert_out;        // [assignments, width] outputs, by expert
+  std::vector<WantedExpert> wanted;     // of the layer
+  std::vector<std::uint32_t> foreseen;  // experts of the next layer
+  std::vector<ExpertNews> news;         // of one wait
+  std::vector<Lease> leases;            // [experts]
+  std::vector<Products::Product> list;  // of a run over experts
   std::vector<std::vector<float>> route_scratch;  // per thread: [experts]
 };
 

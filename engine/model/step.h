@@ -1,8 +1,10 @@
-// One forward pass over rows of several sequences: what goes in. Plain values and views of the caller's memory.
+// One forward pass over rows of several sequences: what goes in, and what comes out beside the logits. Plain values and
+// views of the caller's memory.
 #pragma once
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "engine/base/ids.h"
 #include "engine/base/result.h"
@@ -24,6 +26,12 @@ struct StepSequence {
 struct SequenceFailure {
   std::size_t sequence = 0;  // index in the step
   Error error;
+};
+
+// What a step says beside its logits.
+struct StepReport {
+  std::vector<SequenceFailure> failures;     // sequences that failed, while the others were computed
+  std::vector<std::uint64_t> lossy_experts;  // [sequences] that their rows did without; empty where no mode is lossy
 };
 
 struct Step {

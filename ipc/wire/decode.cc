@@ -172,7 +172,8 @@ Done convert(const fbs::Done& from, Converter& c) {
           .generated_tokens = from.generated_tokens(),
           .queued_us = from.queued_us(),
           .prefill_us = from.prefill_us(),
-          .decode_us = from.decode_us()};
+          .decode_us = from.decode_us(),
+          .lossy_experts = from.lossy_experts()};
 }
 
 Error convert(const fbs::Error& from, Converter& c) {
@@ -219,7 +220,9 @@ std::optional<ExpertReport> expert_report(const fbs::ExpertReport* from, Convert
                       .reads = c.text(from->reads()),
                       .planned_slots = from->planned_slots(),
                       .reading_ms = from->reading_ms(),
-                      .layers = c.list(from->layers(), layer)};
+                      .layers = c.list(from->layers(), layer),
+                      .skipped = from->skipped(),
+                      .substituted = from->substituted()};
 }
 
 StatusReport convert(const fbs::StatusReport& from, Converter& c) {

@@ -102,7 +102,7 @@ Offset<fbs::TokenBatch> build(Builder& b, const TokenBatch& m) {
 
 Offset<fbs::Done> build(Builder& b, const Done& m) {
   return fbs::CreateDone(b, static_cast<fbs::DoneReason>(m.reason), text(b, m.stop_string), m.prompt_tokens,
-                         m.generated_tokens, m.queued_us, m.prefill_us, m.decode_us);
+                         m.generated_tokens, m.queued_us, m.prefill_us, m.decode_us, m.lossy_experts);
 }
 
 Offset<fbs::Error> build(Builder& b, const Error& m) {
@@ -141,7 +141,8 @@ Offset<fbs::ExpertReport> build(Builder& b, const std::optional<ExpertReport>& m
                                   layer.waited_ms);
   });
   return fbs::CreateExpertReport(b, m->slots, m->experts, m->hits, m->misses, m->evictions, m->bytes_read, m->failures,
-                                 m->waited_ms, text(b, m->reads), m->planned_slots, m->reading_ms, layers);
+                                 m->waited_ms, text(b, m->reads), m->planned_slots, m->reading_ms, layers, m->skipped,
+                                 m->substituted);
 }
 
 Offset<fbs::StatusReport> build(Builder& b, const StatusReport& m) {

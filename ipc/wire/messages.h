@@ -205,6 +205,7 @@ struct Done {
   std::uint64_t queued_us = 0;
   std::uint64_t prefill_us = 0;
   std::uint64_t decode_us = 0;
+  std::uint64_t lossy_experts = 0;
 
   bool operator==(const Done&) const = default;
 };
@@ -298,6 +299,8 @@ struct ExpertReport {
   std::uint32_t planned_slots = 0;
   std::uint64_t reading_ms = 0;
   std::vector<ExpertLayer> layers{};
+  std::uint64_t skipped = 0;
+  std::uint64_t substituted = 0;
 
   bool operator==(const ExpertReport&) const = default;
 };

@@ -47,7 +47,7 @@ class InstantBackend final : public Backend {
   std::string_view name() const override { return "instant"; }
   std::string_view isa() const override { return "none"; }
   std::size_t threads() const override { return 1; }
-  Result<void> step(const Step& step, std::span<float> logits, std::vector<SequenceFailure>&) override {
+  Result<void> step(const Step& step, std::span<float> logits, StepReport&) override {
     if (step.sequences.size() > 1) {
       std::this_thread::sleep_until(next_);
       const auto interval =

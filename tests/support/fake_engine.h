@@ -46,14 +46,15 @@ class FakeBackend final : public Backend {
   // Called at the start of each step, on the engine thread; may wait, fail or spoil.
   std::function<Result<void>(const Step&)> before;
   std::function<void(std::span<float>)> spoil;
-  std::function<void(const Step&, std::vector<SequenceFailure>&)> fail_sequences;
+  std::function<void(const Step&, StepReport&)> tell;  // beside the logits
 
   std::string_view name() const override { return "fake"; }
   std::string_view isa() const override { return "none"; }
   std::size_t threads() const override { return 1; }
 
-  Result<void> step(const Step& step, std::span<float> logits, std::vector<SequenceFailure>& failures) override {
-    if (fail_sequences) fail_sequences(step, failures);
+  Result<void> step(const Step& step, std::span<float> logits, StepReport& report) override {
+    report = {};
+    if (tell) tell(step, report);
     if (before) SIROCCO_CHECK(before(step));
     std::size_t row = 0;
     for (const StepSequence& s : step.sequences) {

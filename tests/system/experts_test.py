@@ -59,6 +59,23 @@ class LargerThanMemory(TestWithFolder):
             self.assertLessEqual(resident, 1.02 * 300 * MIB)
             small.stop()
 
+    def test_a_lossy_mode_is_reported_in_status_and_in_each_answer_that_it_touched(self):
+        for mode, counted in (("skip_below: 1", "skipped"), ("substitute: true", "substituted")):
+            daemon = self.daemon(DEMO_MODEL, SMALL + f"lossy: {{{mode}}}\n")
+            told = daemon.status()
+            self.assertEqual(told["state"], "DEGRADED")
+            self.assertTrue(any(mode.split(":")[0] in reason for reason in told["reasons"]), told["reasons"])
+            result = daemon.sirocco("generate", "--prompt", QUESTION, "--max-tokens", 20, "--json")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            touched = json.loads(result.stdout)["lossy_experts"]
+            experts = daemon.status()["experts"]
+            self.assertGreater(touched, 0)
+            self.assertEqual(experts[counted], touched)
+            self.assertEqual(experts["skipped"] + experts["substituted"], touched)
+            text = daemon.sirocco("generate", "--prompt", QUESTION, "--max-tokens", 20)
+            self.assertRegex(text.stderr.decode(), r"sirocco: \d+ experts were skipped or replaced, this answer is not exact")
+            daemon.stop()
+
     def test_the_experts_in_memory_are_there_again_after_a_restart(self):
         config = SMALL.replace("}", f", hot_set: {self.folder}/hot}}")
         first = self.daemon(DEMO_MODEL, config)

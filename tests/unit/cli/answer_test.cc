@@ -17,7 +17,8 @@ Answer answer() {
                  .generated_tokens = 3,
                  .queued_us = 5,
                  .prefill_us = 1'000'000,
-                 .decode_us = 1'500'000};
+                 .decode_us = 1'500'000,
+                 .lossy_experts = 0};
   return answer;
 }
 
@@ -35,6 +36,13 @@ TEST(AnswerJson, NamesTheStopStringThatEndedIt) {
   stopped.done.stop_string = "\n\n";
   EXPECT_EQ(answer_json(stopped).at("stop_string"), "\n\n");
   EXPECT_FALSE(answer_json(answer()).contains("stop_string"));
+}
+
+TEST(AnswerJson, SaysHowManyExpertsTheAnswerDidWithout) {
+  Answer lossy = answer();
+  lossy.done.lossy_experts = 5'000'000'000;
+  EXPECT_EQ(answer_json(lossy).at("lossy_experts"), 5'000'000'000);
+  EXPECT_FALSE(answer_json(answer()).contains("lossy_experts"));
 }
 
 TEST(AnswerSpeed, AnAnswerThatTookNoTimeHasNoSpeed) {

@@ -21,6 +21,12 @@ TEST(OptionValues, WholeNumbersAreDecimalWithoutSign) {
   EXPECT_EQ(wrong(number, "-1"), "\"-1\" is not a whole number from 0 to 1024");
 }
 
+TEST(OptionValues, FractionsAreFromZeroToOne) {
+  for (const char* const good : {"0", "1", "0.05", "5e-2"}) EXPECT_EQ(wrong(fraction(), good), "") << good;
+  for (const char* const bad : {"", "-0.1", "1.01", "nan", "inf", "5 %", "0,5"})
+    EXPECT_NE(wrong(fraction(), bad), "") << bad;
+}
+
 TEST(OptionValues, WordsAreQuotedAsTheyWereGiven) {
   EXPECT_EQ(wrong(one_of({"a", "b"}), "a"), "");
   EXPECT_EQ(wrong(one_of({"a", "b"}), "\x1b[31m"), "\"\\x1b[31m\" is not one of a, b");

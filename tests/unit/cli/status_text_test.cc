@@ -76,13 +76,22 @@ TEST(StatusText, ExpertsAreShownWhereNotAllAreInMemory) {
                                        .bytes_read = 2'000'000'000,
                                        .failures = 0,
                                        .waited_ms = 1234,
-                                       .reads = "io_uring"};
+                                       .reads = "io_uring",
+                                       .skipped = 0,
+                                       .substituted = 0};
   EXPECT_NE(status_text(slotted).find("experts    55 of 120 in memory, 75.0 % of those wanted were there\n"
                                       "           1.86 GiB read from disk (io_uring), 1.2 s waited\n"),
             std::string::npos);
   slotted.experts->failures = 2;
   EXPECT_NE(status_text(slotted).find("1.2 s waited, 2 reads failed\n"), std::string::npos);
+  EXPECT_EQ(status_text(slotted).find("skipped"), std::string::npos);
+  slotted.experts->skipped = 4;
+  slotted.experts->substituted = 5;
+  EXPECT_NE(status_text(slotted).find("reads failed\n           4 skipped, 5 replaced: answers are not exact\n"),
+            std::string::npos);
   EXPECT_EQ(status_json(slotted).at("experts").at("misses"), 20);
+  EXPECT_EQ(status_json(slotted).at("experts").at("skipped"), 4);
+  EXPECT_EQ(status_json(slotted).at("experts").at("substituted"), 5);
 }
 
 TEST(StatusText, AStateThatIsNotReadyComesWithItsReasonsAndNeedsNoModel) {

@@ -43,6 +43,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       {"model: {x: 1}", "\n  "},
       {"engine: {x: 1}", "\n  "},
       {"memory: {x: 1}", "\n  "},
+      {"lossy: {x: 1}", "\n  "},
       {"server: {x: 1}", "\n  "},
       {"server: {limits: {x: 1}}", "\n    "},
       {"log: {x: 1}", "\n  "},
@@ -56,7 +57,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       EXPECT_NE(text.find(indent + name + ":"), std::string::npos) << name;
     }
   }
-  EXPECT_EQ(keys, 36U + 7U);  // and 7 maps
+  EXPECT_EQ(keys, 38U + 8U);  // and 8 maps
 }
 
 TEST(Config, EmptyFileIsTheDefaults) {
@@ -84,6 +85,7 @@ TEST(Config, EveryKeyReachesItsField) {
                      .hot_set = "/s/hot",
                      .kv_type = TensorType::q8_0,
                      .kv_tokens = 1ULL << 32};
+  expected.lossy = {.skip_below = 0.25F, .substitute = true};
   expected.server = {.socket = "/tmp/s",
                      .mode = 0600,
                      .group = "audio",
@@ -104,6 +106,7 @@ model: {path: /m/a b.gguf, context: 8192}
 engine: {backend: cpu, isa: avx2, threads: 3, pin_threads: true, max_rows_per_step: 128, max_running: 20, max_queued: 5,
   max_queued_per_user: 4, max_step_ms: 90}
 memory: {budget: 6GiB, headroom: 100MB, eviction: layer-lru, foresight: true, hot_set: /s/hot, kv_type: q8_0, kv_tokens: 4294967296}
+lossy: {skip_below: 0.25, substitute: true}
 server:
   socket: '/tmp/s'
   mode: 0600
@@ -128,7 +131,7 @@ metrics: {file: /m, interval_s: 60}
 TEST(Config, UnknownKeyNamesItsPlaceAndTheAllowedOnes) {
   EXPECT_EQ(errors("log:\n  levle: info\n"), "c:2:3: log.levle: unknown key; allowed: level, file, prompts");
   EXPECT_EQ(errors("modle: {path: x, deep: {er: 1}}"),
-            "c:1:1: modle: unknown key; allowed: model, engine, memory, server, log, metrics");
+            "c:1:1: modle: unknown key; allowed: model, engine, memory, lossy, server, log, metrics");
   EXPECT_EQ(errors("engine.threads: 1"),
             "c:1:1: \"engine.threads\" is not a key; keys are lower-case words, in maps within each other");
 }
@@ -162,6 +165,8 @@ TEST(Config, ImpossibleValueNamesItsPlaceAndTheRange) {
   EXPECT_EQ(value("engine: {isa: neon}"), "is not possible; allowed: auto, avx512_vnni, avx2");
   EXPECT_EQ(value("memory: {budget: 12}"),
             "is not possible; allowed: auto, or a size from 1.00 MiB to 1024 TiB, such as 512MiB");
+  for (const std::string share : {"1.01", "-0.1", "nan", "inf", "5 %", "\"0.5\""})
+    EXPECT_EQ(value("lossy: {skip_below: " + share + "}"), "is not possible; allowed: a number from 0 to 1") << share;
   EXPECT_EQ(value("server: {limits: {queued_bytes: 1}}"),
             "is not possible; allowed: a size from 64.0 KiB to 64.0 MiB, such as 512MiB");
   EXPECT_EQ(value("server: {socket: \"\"}"), "is not possible; allowed: 1 to 107 bytes without control characters");

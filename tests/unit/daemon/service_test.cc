@@ -146,6 +146,15 @@ TEST_F(ServiceTest, ManyClientsGetTheAnswersOfTheEngine) {
   EXPECT_EQ(status.requests_failed, 0U);
 }
 
+TEST_F(ServiceTest, DoneSaysHowManyExpertsTheAnswerDidWithout) {
+  start();
+  fake->backend->tell = [](const Step& step, StepReport& report) {
+    report.lossy_experts.assign(step.sequences.size(), 7);
+  };
+  Client client = connect();
+  EXPECT_EQ(client.generate(raw("a", 3), {}).value().lossy_experts, 21U);
+}
+
 TEST_F(ServiceTest, ATextThatIsTokenisedHoldsNobodyUp) {
   start([this](EngineParts& parts) { hold_texts(parts); });
   Client client = connect();

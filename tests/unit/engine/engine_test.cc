@@ -196,11 +196,12 @@ TEST(Engine, AFailedStepEndsItsRequestsAndTheEngineGoesOn) {
 TEST(Engine, ASequenceThatFailsEndsItsRequestAndNoOtherOfTheStep) {
   FakeEngine fake;
   std::atomic<bool> failing = true;
-  fake.backend->fail_sequences = [&](const Step& step, std::vector<SequenceFailure>& failures) {
+  fake.backend->tell = [&](const Step& step, StepReport& report) {
     // Whoever stands at 'q', which is where one of them begins.
     for (std::size_t i = 0; i < step.sequences.size(); ++i)
       if (failing && step.sequences[i].tokens.back() == 'q' - 'a')
-        failures.push_back({.sequence = i, .error = Error(ErrorCode::io, "expert 1 of layer 0 could not be read")});
+        report.failures.push_back(
+            {.sequence = i, .error = Error(ErrorCode::io, "expert 1 of layer 0 could not be read")});
   };
   const RequestId hit = fake.engine->submit(ask("q", 3)).value().id;
   const RequestId spared = fake.engine->submit(ask("a", 3)).value().id;
@@ -215,6 +216,24 @@ TEST(Engine, ASequenceThatFailsEndsItsRequestAndNoOtherOfTheStep) {
   failing = false;
   EXPECT_TRUE(fake.events.wait(fake.engine->submit(ask("q", 3)).value().id).done);
   EXPECT_EQ(fake.engine->status().kv_blocks_free, fake.engine->status().kv_blocks);
+}
+
+// One lossy expert for each row of the sequence that began with 'q'.
+TEST(Engine, WhatARequestDidWithoutIsSummedInItsEndingAndInNoOther) {
+  FakeEngine fake;
+  std::optional<BlockId> touched;
+  fake.backend->tell = [&](const Step& step, StepReport& report) {
+    for (const StepSequence& sequence : step.sequences) {
+      const BlockId block = sequence.block_table.front();
+      if (sequence.position == 0 && block == touched) touched.reset();  // a later sequence's
+      if (sequence.position == 0 && sequence.tokens.front() == 'q' - 'a') touched = block;
+      report.lossy_experts.push_back(block == touched ? sequence.tokens.size() : 0);
+    }
+  };
+  const RequestId lossy = fake.engine->submit(ask("qrstuvwxabc", 3)).value().id;  // more rows than one step has
+  const RequestId exact = fake.engine->submit(ask("a", 3)).value().id;
+  EXPECT_EQ(fake.events.wait(lossy).done.value().lossy_experts, 11U + 2U);
+  EXPECT_EQ(fake.events.wait(exact).done.value().lossy_experts, 0U);
 }
 
 TEST(Engine, ARequestIsShownAsRunningDuringItsFirstStep) {

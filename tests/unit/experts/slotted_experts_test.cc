@@ -13,81 +13,24 @@
 #include <fstream>
 #include <iterator>
 #include <map>
-#include <numeric>
 #include <random>
 #include <set>
 #include <thread>
 
-#include "engine/backend/backend.h"
 #include "engine/experts/hot_set.h"
-#include "engine/experts/residency.h"
 #include "engine/experts/resident_weights.h"
 #include "tests/support/refuse_system_call.h"
+#include "tests/support/serving_model.h"
 #include "tests/support/source_dir.h"
 #include "tests/support/temporary_directory.h"
-#include "tests/support/testing_queue.h"
 
 namespace sirocco {
 namespace {
 
-std::shared_ptr<const Model> open_model(const std::string& name) {
-  return Model::open(test::golden_dir() / "model" / name).value();
-}
-
-std::vector<TokenId> text_of(const Model& model, std::size_t length, unsigned seed) {
-  std::mt19937 random(seed);
-  std::vector<TokenId> text(length);
-  for (TokenId& token : text) token = static_cast<TokenId>(random() % model.spec().vocabulary);
-  return text;
-}
-
-constexpr std::uint32_t kContext = 64;
-
-// A model on a backend of its own, one sequence.
-class Serving {
- public:
-  Serving(const std::shared_ptr<const Model>& model, ResidencyOptions options)
-      : residency_(make_residency(model, std::move(options)).value()),
-        backend_(make_backend(residency_.model, *residency_.experts,
-                              {.threads = 2,
-                               .limits = {.rows = kContext, .logit_rows = kContext, .context = kContext},
-                               .kv_blocks = 4})
-                     .value()) {
-    std::iota(blocks_.begin(), blocks_.end(), 0U);
-  }
-
-  // All logits of a text: a prompt of `prompt` tokens in one step, then token by token.
-  std::vector<float> logits(std::span<const TokenId> text, std::size_t prompt) {
-    const std::size_t vocabulary = residency_.model->spec().vocabulary;
-    std::vector<float> all(text.size() * vocabulary);
-    for (std::size_t at = 0; at < text.size();) {
-      const std::size_t rows = at == 0 ? prompt : 1;
-      const StepSequence sequence = {.tokens = text.subspan(at, rows),
-                                     .position = static_cast<std::uint32_t>(at),
-                                     .block_table = blocks_,
-                                     .logits = WantLogits::all};
-      const auto done = backend_->step_all({.sequences = std::span(&sequence, 1)},
-                                           std::span(all).subspan(at * vocabulary, rows * vocabulary));
-      EXPECT_TRUE(done) << (done ? "" : done.error().message());
-      at += rows;
-    }
-    return all;
-  }
-
-  Backend& backend() { return *backend_; }
-  SlottedExperts* slotted() const { return residency_.slotted; }
-  const Residency& residency() const { return residency_; }
-  std::span<const BlockId> blocks() const { return blocks_; }
-
- private:
-  Residency residency_;
-  std::unique_ptr<Backend> backend_;
-  std::vector<BlockId> blocks_ = std::vector<BlockId>(2);
-};
-
-std::unique_ptr<TransferQueue> testing_queue(test::TestingQueue::Control& control) {
-  return std::make_unique<test::TestingQueue>(control);
-}
+using test::open_model;
+using test::Serving;
+using test::testing_queue;
+using test::text_of;
 
 class SlottedModels : public testing::TestWithParam<const char*> {};
 
@@ -217,8 +160,9 @@ TEST(SlottedExperts, AReadThatFailsFailsTheSequencesThatNeedItAndNoOther) {
     for (const bool now : {true, false}) {
       failing = now;
       std::vector<float> logits(2 * vocabulary);
-      std::vector<SequenceFailure> failures;
-      ASSERT_TRUE(run.backend().step({.sequences = sequences}, logits, failures));
+      StepReport report;
+      ASSERT_TRUE(run.backend().step({.sequences = sequences}, logits, report));
+      const std::vector<SequenceFailure>& failures = report.failures;
       EXPECT_TRUE(now || failures.empty());  // the next to want it tries again
       for (std::size_t i = 0; i < 2; ++i) {
         const auto failure =
