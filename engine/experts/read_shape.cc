@@ -35,6 +35,15 @@ void ShapeTrial::add(std::uint64_t bytes, double seconds) {
   // What else the disk does meanwhile makes a part slower, nothing makes it faster: the best one counts.
   rates_[turn_] = std::max(rates_[turn_], static_cast<double>(bytes) / seconds);
   turn_ = (turn_ + 1) % kShapes.size();
+  ++parts_;
+}
+
+std::uint64_t ShapeTrial::bytes() const {
+  return kTurns * kShapes.size() * part_bytes_;
+}
+
+bool ShapeTrial::done() const {
+  return parts_ == kTurns * kShapes.size();
 }
 
 ReadShape ShapeTrial::chosen() const {

@@ -17,14 +17,16 @@ namespace sirocco {
 // Those that are tried, the fewest bytes under way first; a disk that none of them suits gains from no other.
 std::span<const ReadShape> read_shapes();
 
-// So many bytes are read in turns, a part under each of read_shapes(). Not possible where the parts would be smaller
-// than least_part, too small to tell anything: 16 MiB are 2 ms of the fastest disks.
+// Of so many bytes the first ones are read in turns, a part under each of read_shapes(). Not possible where the parts
+// would be smaller than least_part, too small to tell anything: 16 MiB are 2 ms of the fastest disks.
 class ShapeTrial {
  public:
   explicit ShapeTrial(std::uint64_t bytes, std::uint64_t least_part = 16 * MiB);
 
   bool possible() const { return part_bytes_ != 0; }
   std::uint64_t part_bytes() const { return part_bytes_; }
+  std::uint64_t bytes() const;  // of all parts
+  bool done() const;
   const ReadShape& next() const { return read_shapes()[turn_]; }  // of the next part
   void add(std::uint64_t bytes, double seconds);                  // that the part took
 
@@ -34,6 +36,7 @@ class ShapeTrial {
  private:
   std::uint64_t part_bytes_ = 0;
   std::size_t turn_ = 0;
+  std::size_t parts_ = 0;      // read
   std::vector<double> rates_;  // bytes/s, of each shape the best
 };
 

@@ -72,22 +72,14 @@ int read_all(std::span<const Transfer> transfers, TransferQueue& queue) {
   return failed == arrivals.end() ? 0 : failed->error;
 }
 
-// Part by part; stops at one that fails.
-int read_in_parts(std::span<const Transfer> transfers, TransferQueue& queue, ShapeTrial& trial) {
+// The parts of the trial one by one, then the rest as it suits the disk. Stops at one that fails.
+int read_in_parts(std::vector<Transfer> transfers, TransferQueue& queue, ShapeTrial& trial) {
   std::vector<Transfer> part;
-  std::uint64_t bytes = 0;
-  const auto read_part = [&] {
-    queue.set_shape(trial.next());
-    const auto begin = std::chrono::steady_clock::now();
-    const int error = read_all(part, queue);
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-    if (bytes == trial.part_bytes()) trial.add(bytes, took.count());  // the last one may be too short to tell
+  std::size_t first = 0;  // that is not read
+  while (!trial.done()) {
     part.clear();
-    bytes = 0;
-    return error;
-  };
-  for (Transfer rest : transfers) {
-    while (rest.bytes != 0) {
+    for (std::uint64_t bytes = 0; bytes < trial.part_bytes();) {
+      Transfer& rest = transfers[first];
       Transfer piece = rest;
       piece.bytes = std::min(rest.bytes, trial.part_bytes() - bytes);
       piece.wanted = std::min(rest.wanted, piece.bytes);
@@ -98,13 +90,16 @@ int read_in_parts(std::span<const Transfer> transfers, TransferQueue& queue, Sha
       rest.to += piece.bytes;
       rest.bytes -= piece.bytes;
       rest.wanted -= piece.wanted;
-      if (bytes < trial.part_bytes()) continue;
-      if (const int error = read_part(); error != 0) return error;
+      if (rest.bytes == 0) ++first;
     }
+    queue.set_shape(trial.next());
+    const auto begin = std::chrono::steady_clock::now();
+    if (const int error = read_all(part, queue); error != 0) return error;
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    trial.add(trial.part_bytes(), took.count());
   }
-  const int error = part.empty() ? 0 : read_part();
   queue.set_shape(trial.chosen());
-  return error;
+  return read_all(std::span(transfers).subspan(first), queue);
 }
 
 }  // namespace
@@ -125,13 +120,13 @@ Result<ResidentWeights> make_weights_resident(const Model& model, const ModelFil
 
   if (trial != nullptr) {
     // Memory that the kernel clears meanwhile, and a hypervisor provides, would be measured with the disk.
-    for (std::uint64_t at = 0; at < bytes; at += kDirectBlock) memory.get()[at] = std::byte{0};
+    for (std::uint64_t at = 0; at < trial->bytes(); at += kDirectBlock) memory.get()[at] = std::byte{0};
   }
 
   std::vector<Transfer> transfers;
   for (std::size_t i = 0; i < runs.size(); ++i)
     transfers.push_back(files.transfer(runs[i].place, memory.get() + runs[i].at, i));
-  const int error = trial != nullptr ? read_in_parts(transfers, queue, *trial) : read_all(transfers, queue);
+  const int error = trial != nullptr ? read_in_parts(std::move(transfers), queue, *trial) : read_all(transfers, queue);
   if (error != 0)
     return fail(ErrorCode::io, "{}: the dense weights could not be read: {}", model.file().path().string(),
                 errno_message(error));

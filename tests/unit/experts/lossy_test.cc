@@ -108,6 +108,32 @@ INSTANTIATE_TEST_SUITE_P(Models, LossyModels, testing::Values("tiny-mixtral.gguf
                            return std::string(parameter.param).substr(5, std::string(parameter.param).find('.') - 5);
                          });
 
+// The same experts are in memory, but one backend has computed with all of them before.
+TEST(Lossy, NothingOfEarlierStepsStandsInForASkippedExpert) {
+  const auto model = open_model("tiny-mixtral.gguf");
+  const std::size_t slots = experts_of(*model);
+  std::vector<ExpertId> all;
+  for (std::uint32_t layer = 0; layer < model->spec().layers; ++layer)
+    for (std::uint32_t e = 0; e < model->spec().moe->experts; ++e) all.push_back({.layer = layer, .index = e});
+  const auto load = [](Serving& run, std::span<const ExpertId> experts) {
+    run.slotted()->preload(experts);
+    while (run.slotted()->pump()) std::this_thread::yield();
+  };
+  Serving used(model, {.slots = slots, .queue = nullptr}, kSkipAll);
+  load(used, all);
+  used.logits(text_of(*model, 40, 5), 40);
+  for (const std::size_t left : {std::size_t{2}, slots}) {
+    used.slotted()->set_slots(left);
+    while (used.slotted()->pump()) std::this_thread::yield();
+  }
+  Serving fresh(model, {.slots = slots, .queue = nullptr}, kSkipAll);
+  load(fresh, used.slotted()->hot_set());
+  const std::vector<TokenId> text = text_of(*model, 1, 6);
+  EXPECT_EQ(used.logits(text, 1), fresh.logits(text, 1));
+  EXPECT_EQ(used.lossy_experts(), fresh.lossy_experts());
+  EXPECT_GT(fresh.lossy_experts(), 0U);
+}
+
 TEST(Lossy, WhatHasArrivedIsInMemoryBeforeAnyoneHasLooked) {
   const auto model = open_model("tiny-mixtral.gguf");
   const std::vector<ExpertId> two = {{.layer = 0, .index = 0}, {.layer = 0, .index = 1}};
