@@ -158,12 +158,12 @@ std::vector<Key> all_keys(const Choices& choices) {
       {"engine.isa", [choices](C& c, const E& e) { return auto_or(choices.isas, e, c.engine.isa); }},
       {"engine.threads", [](C& c, const E& e) { return integer(e, 0, ThreadPool::kMaxThreads, c.engine.threads); }},
       {"engine.pin_threads", [](C& c, const E& e) { return boolean(e, c.engine.pin_threads); }},
-      {"engine.max_rows_per_step", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_rows_per_step); }},
+      {"engine.max_rows_per_step", [](C& c, const E& e) { return integer(e, 0, 1 << 16, c.engine.max_rows_per_step); }},
       {"engine.max_running", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_running); }},
       {"engine.max_queued", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_queued); }},
       {"engine.max_queued_per_user",
        [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_queued_per_user); }},
-      {"engine.max_step_ms", [](C& c, const E& e) { return integer(e, 1, 600'000, c.engine.max_step_ms); }},
+      {"engine.max_step_ms", [](C& c, const E& e) { return integer(e, 0, 600'000, c.engine.max_step_ms); }},
       {"memory.budget", [](C& c, const E& e) { return budget(e, c.memory.budget); }},
       {"memory.eviction", [](C& c, const E& e) { return eviction(e, c.memory.eviction); }},
       {"memory.foresight", [](C& c, const E& e) { return boolean(e, c.memory.foresight); }},
@@ -243,7 +243,7 @@ std::optional<YamlError> apply(const std::vector<Key>& keys, const YamlEntry& en
 // What no value alone is to blame for.
 std::optional<YamlError> check_together(const Config& config, const std::vector<YamlEntry>& entries) {
   const EngineConfig& engine = config.engine;
-  if (engine.max_running <= engine.max_rows_per_step) return {};
+  if (engine.max_rows_per_step == 0 || engine.max_running <= engine.max_rows_per_step) return {};
   // The defaults agree, so that one of the two is in the file. The later one is the one to look at.
   const auto entry = std::find_if(entries.rbegin(), entries.rend(), [](const YamlEntry& e) {
     return e.path == "engine.max_running" || e.path == "engine.max_rows_per_step";

@@ -29,11 +29,11 @@ struct EngineConfig {
   std::string isa = "auto";
   std::uint32_t threads = 0;  // 0: all that the process may use
   bool pin_threads = false;
-  std::uint32_t max_rows_per_step = 64;
-  std::uint32_t max_running = 16;  // sequences in a step, at most max_rows_per_step
-  std::uint32_t max_queued = 64;   // requests
+  std::uint32_t max_rows_per_step = 0;  // 0: chosen
+  std::uint32_t max_running = 16;       // sequences in a step, at most max_rows_per_step
+  std::uint32_t max_queued = 64;        // requests
   std::uint32_t max_queued_per_user = 32;
-  std::uint32_t max_step_ms = 250;
+  std::uint32_t max_step_ms = 0;  // 0: chosen
   bool operator==(const EngineConfig&) const = default;
 };
 

@@ -6,6 +6,7 @@
 #include <cassert>
 #include <chrono>
 #include <condition_variable>
+#include <limits>
 #include <mutex>
 #include <thread>
 
@@ -139,7 +140,11 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Event
   parts.max_running = options.max_running;
   parts.max_queued = options.max_queued;
   parts.max_queued_per_uid = options.max_queued_per_uid;
-  parts.max_step_seconds = options.max_step_seconds;
+  if (options.max_step_seconds != 0) {
+    parts.max_step_seconds = options.max_step_seconds;
+  } else if (parts.slotted != nullptr) {
+    parts.max_step_seconds = std::numeric_limits<double>::infinity();
+  }
   return start(std::move(parts), std::move(sink), std::move(on_failure));
 }
 

@@ -32,17 +32,18 @@ namespace sirocco {
 struct EngineOptions {
   std::filesystem::path model;
   std::string backend = "auto";
-  std::string isa = "auto";   // of the cpu backend, or one of isa_names()
-  std::size_t threads = 0;    // 0: every CPU this process may use
-  bool pin_threads = false;   // each to a CPU of its own
-  std::uint32_t context = 0;  // tokens of one sequence; 0: the model's own
-  std::uint32_t max_rows_per_step = 64;
-  std::uint32_t max_running = 16;  // sequences in a step
-  std::uint32_t max_queued = 64;   // requests waiting; more are refused with BUSY
+  std::string isa = "auto";             // of the cpu backend, or one of isa_names()
+  std::size_t threads = 0;              // 0: every CPU this process may use
+  bool pin_threads = false;             // each to a CPU of its own
+  std::uint32_t context = 0;            // tokens of one sequence; 0: the model's own
+  std::uint32_t max_rows_per_step = 0;  // 0: 64, or 256 where experts are read from disk
+  std::uint32_t max_running = 16;       // sequences in a step
+  std::uint32_t max_queued = 64;        // requests waiting; more are refused with BUSY
   std::uint32_t max_queued_per_uid = 32;
-  double max_step_seconds =
-      0.25;                     // that prompts may make a step last, while answers run that are not of the class batch
-  std::uint64_t kv_tokens = 0;  // of all sequences together; 0: up to four contexts in a quarter of the budget
+  // That prompts may make a step last while answers run that are not of the class batch; 0: 0.25, or any time where
+  // experts are read from disk, since each piece of a prompt reads nearly all of them.
+  double max_step_seconds = 0;
+  std::uint64_t kv_tokens = 0;           // of all sequences together; 0: up to four contexts in a quarter of the budget
   TensorType kv_type = TensorType::f16;  // or f32 or q8_0
   std::uint64_t memory_budget = 0;       // bytes; 0: what is free, less the headroom
   std::uint64_t memory_headroom = 512 * MiB;

@@ -8,6 +8,10 @@ namespace sirocco {
 namespace {
 
 constexpr std::uint32_t kBlockTokens = 32;
+constexpr std::uint32_t kRowsInMemory = 64;  // of a step, when nothing else is said
+// A step of many rows reads nearly all experts that are not in memory, however many its rows are; unless their scratch
+// costs more than a tenth of the slots.
+constexpr std::uint32_t kRowsFromDisk = 256;
 constexpr std::uint64_t kProgramGrowth = 32 * MiB;  // what it will take beyond what it takes at load
 constexpr std::uint32_t kContexts = 4;              // full contexts that the KV cache holds when nothing else is said
 
@@ -21,9 +25,8 @@ std::uint32_t blocks_for(std::uint64_t tokens) {
   return static_cast<std::uint32_t>(std::min<std::uint64_t>((tokens + kBlockTokens - 1) / kBlockTokens, 1U << 26));
 }
 
-}  // namespace
-
-Result<EnginePlan> plan_engine(const std::shared_ptr<const Model>& model, const EngineOptions& options) {
+Result<EnginePlan> plan_with_rows(const std::shared_ptr<const Model>& model, const EngineOptions& options,
+                                  std::uint32_t rows) {
   const ModelSpec& spec = model->spec();
   if (options.context > spec.context)
     return fail(ErrorCode::invalid_argument, "a context of {} tokens was asked for, the model was made for {}",
@@ -39,9 +42,7 @@ Result<EnginePlan> plan_engine(const std::shared_ptr<const Model>& model, const 
   backend.kv_type = options.kv_type;
   backend.lossy = options.lossy;
   backend.kv_block_tokens = kBlockTokens;
-  backend.limits = {.rows = std::max(options.max_rows_per_step, options.max_running),
-                    .logit_rows = options.max_running,
-                    .context = context};
+  backend.limits = {.rows = std::max(rows, options.max_running), .logit_rows = options.max_running, .context = context};
 
   SIROCCO_TRY(const Kernels* kernels, choose_kernels(backend));
   if (options.kv_tokens != 0) {
@@ -69,6 +70,17 @@ Result<EnginePlan> plan_engine(const std::shared_ptr<const Model>& model, const 
                 format_bytes(plan.memory.budget), format_bytes(plan.memory.charged()));
   SIROCCO_TRY(plan.residency, plan_residency(model, plan.memory));
   return plan;
+}
+
+}  // namespace
+
+Result<EnginePlan> plan_engine(const std::shared_ptr<const Model>& model, const EngineOptions& options) {
+  if (options.max_rows_per_step != 0) return plan_with_rows(model, options, options.max_rows_per_step);
+  SIROCCO_TRY(EnginePlan plan, plan_with_rows(model, options, kRowsInMemory));
+  if (plan.residency.slots == 0) return plan;
+  auto larger = plan_with_rows(model, options, kRowsFromDisk);
+  const bool worth_it = larger && larger->residency.slots >= plan.residency.slots - plan.residency.slots / 10;
+  return worth_it ? larger : plan;
 }
 
 }  // namespace sirocco

@@ -132,7 +132,7 @@ class Chaos:
         self.count("not reading")
 
     def administrator(self, rng):
-        size = "start" if rng.random() < 0.3 else f"{rng.randrange(225, BUDGET)}MiB"
+        size = "start" if rng.random() < 0.3 else f"{rng.randrange(240, BUDGET)}MiB"
         begin = time.monotonic()
         result = self.daemon.sirocco("budget", size, "--json")
         if result.returncode == 0:

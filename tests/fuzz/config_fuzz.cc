@@ -15,7 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (!config.error().message().starts_with("config:")) std::abort();
     return 0;
   }
-  if (config->engine.max_running > config->engine.max_rows_per_step || config->server.socket.empty() ||
+  const std::uint32_t rows = config->engine.max_rows_per_step;
+  if ((rows != 0 && config->engine.max_running > rows) || config->server.socket.empty() ||
       config->server.socket.size() > 107 || config->server.mode > 0777) {
     std::abort();
   }
