@@ -132,10 +132,16 @@ bench_accuracy() {
     --text docs/architecture.md --text docs/protocol.md --out build/bench/accuracy.json
 }
 
-# What daemon, socket and client add to an engine that computes nothing.
-bench_ipc() {
+# What daemon, socket and client add to an engine that computes nothing; the scheduler's decisions a second; a realtime
+# request among others.
+bench_serving() {
+  build_programs
   build_bench ipc_bench
+  build_bench sched_bench
   build/release/bin/ipc_bench --json build/bench/ipc.json
+  build/release/bin/sched_bench
+  make_demo_model
+  python3 tests/bench/realtime_bench.py --model "$DEMO_MODEL" --out build/bench/realtime.json
 }
 
 # Clients of every kind, budgets and restarts against one daemon, with its answers compared. Options: --minutes N (60).
@@ -164,10 +170,10 @@ run_bench() {
       bench_peers
       bench_accuracy
       bench_experts
-      bench_ipc
+      bench_serving
       ;;
-    kernels | sampling | model | peers | accuracy | experts | disk | ipc) "bench_$1" ;;
+    kernels | sampling | model | peers | accuracy | experts | disk | serving) "bench_$1" ;;
     chaos) bench_chaos "${@:2}" ;;
-    *) die "no benchmark \"$1\"; there are: kernels, sampling, model, peers, accuracy, experts, disk, ipc, chaos" ;;
+    *) die "no benchmark \"$1\"; there are: kernels, sampling, model, peers, accuracy, experts, disk, serving, chaos" ;;
   esac
 }
