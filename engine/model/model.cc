@@ -30,11 +30,11 @@ void advise(const GgufFile& file, int advice) {
 }  // namespace
 
 Result<std::shared_ptr<const Model>> Model::open(const std::filesystem::path& path) {
-  SIROCCO_TRY(auto file, GgufFile::open(path));
-  return bind(std::move(file));
+  SIROCCO_TRY(const std::shared_ptr<const GgufFile> file, GgufFile::open(path));
+  return bind(file);
 }
 
-Result<std::shared_ptr<const Model>> Model::bind(std::shared_ptr<const GgufFile> file) {
+Result<std::shared_ptr<const Model>> Model::bind(const std::shared_ptr<const GgufFile>& file) {
   const std::string where = file->path().filename().string();
   // The few KiB of each norm are copied. Each would make the kernel read MiB around it: on a disk with a read-ahead of
   // 8 MiB, a second for 48 layers.

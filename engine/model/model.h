@@ -16,7 +16,7 @@ namespace sirocco {
 class Model {
  public:
   static Result<std::shared_ptr<const Model>> open(const std::filesystem::path& path);
-  static Result<std::shared_ptr<const Model>> bind(std::shared_ptr<const GgufFile> file);
+  static Result<std::shared_ptr<const Model>> bind(const std::shared_ptr<const GgufFile>& file);
 
   // The same model with its weights elsewhere: in `memory`, which it keeps.
   std::shared_ptr<const Model> with_weights(ModelWeights weights, std::shared_ptr<const void> memory) const;

@@ -45,6 +45,7 @@ def requests():
 class Chaos:
     def __init__(self, daemon, answers, group, seed, seconds):
         self.daemon = daemon
+        self.least = daemon.small_budget()
         self.answers = answers
         self.group = group
         self.seed = seed
@@ -132,7 +133,7 @@ class Chaos:
         self.count("not reading")
 
     def administrator(self, rng):
-        size = "start" if rng.random() < 0.3 else f"{rng.randrange(240, BUDGET)}MiB"
+        size = "start" if rng.random() < 0.3 else f"{rng.randrange(self.least, BUDGET)}MiB"
         begin = time.monotonic()
         result = self.daemon.sirocco("budget", size, "--json")
         if result.returncode == 0:

@@ -75,6 +75,12 @@ class Daemon:
     def status(self):
         return json.loads(self.sirocco("status", "--json").stdout)
 
+    def small_budget(self):
+        """A memory budget, MiB, that this daemon's plan leaves some slots for experts with."""
+        fixed = sum(line["bytes"] for line in self.status()["memory"]
+                    if line["name"].startswith("* ") and line["name"] != "* expert slots")
+        return fixed // 2**20 + 15
+
 
 class TestWithFolder(unittest.TestCase):
     """Each test has a folder, short enough for a socket's path, and ends the daemons that it started."""
