@@ -69,7 +69,8 @@ TEST(ChromeTrace, EveryTrackNestsAndReadsAreBesideEachOther) {
 TEST(ChromeTrace, ArgumentsSayWhatItWas) {
   Timeline timeline(100);
   record(timeline);
-  for (const Json& event : written(timeline)["traceEvents"]) {
+  const Json file = written(timeline);
+  for (const Json& event : file["traceEvents"]) {
     if (event["name"] == "gate, up") {
       EXPECT_EQ(event["args"]["experts"], 3);
       EXPECT_EQ(event["args"]["rows"], 4);
