@@ -56,7 +56,7 @@ struct Engine::State {
       : parts(std::move(p)),
         sink(std::move(s)),
         on_failure(std::move(f)),
-        requests(parts, parts.kv_block_tokens),
+        requests(parts),
         blocks(parts.kv_blocks, parts.kv_block_tokens),
         logits(std::size_t{parts.max_running} * parts.tokenizer->vocabulary_size()) {
     assert(parts.context <= std::uint64_t{parts.kv_blocks} * parts.kv_block_tokens);

@@ -29,7 +29,7 @@ Error late(const PlannedEnd& end) {
 
 }  // namespace
 
-RequestTable::RequestTable(const EngineParts& parts, std::uint32_t block_tokens) : block_tokens_(block_tokens) {
+RequestTable::RequestTable(const EngineParts& parts) : block_tokens_(parts.kv_block_tokens) {
   state_.limits = {.max_running = parts.max_running,
                    .max_rows_per_step = parts.max_rows_per_step,
                    .step_time_bound = parts.max_step_seconds,

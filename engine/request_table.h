@@ -14,7 +14,7 @@ namespace sirocco {
 
 class RequestTable {
  public:
-  RequestTable(const EngineParts& parts, std::uint32_t block_tokens);
+  explicit RequestTable(const EngineParts& parts);
 
   // A request of the same user with the same key is asked to end. Errors: BUSY, or DEADLINE with the estimate; it is
   // not in the table then.

@@ -24,7 +24,7 @@ constexpr milliseconds kCalm(10'000);  // after a warning, before slots are take
 
 }  // namespace
 
-std::size_t slots_for(const SlotMemory& memory) {
+std::size_t slots_for(const MemoryReading& memory) {
   const std::size_t least = std::min(SlottedExperts::kLeastSlots, memory.planned);
   const std::size_t now = std::clamp(memory.slots, least, memory.planned);
   std::size_t slots = now;
@@ -99,7 +99,7 @@ void SlotGovernor::loop() {
 }
 
 void SlotGovernor::decide(bool warned) {
-  SlotMemory memory = {
+  MemoryReading memory = {
       .free = memory_status().free(), .slot_bytes = experts_.slot_bytes(), .slots = experts_.slots(), .warned = warned};
   const auto now = Clock::now();
   if (warned) warned_ = now;

@@ -15,7 +15,7 @@
 
 namespace sirocco {
 
-struct SlotMemory {
+struct MemoryReading {
   std::uint64_t free = 0;     // on the machine and in the cgroup, bytes
   std::uint64_t reserve = 0;  // of it, what is to be left to others
   std::uint64_t slot_bytes = 0;
@@ -28,7 +28,7 @@ struct SlotMemory {
 // How many slots there should be, between two and those planned: as many fewer as it takes to leave the reserve free
 // once less than half of it is, an eighth fewer when the kernel warns, and more again when it is calm and there is
 // room.
-std::size_t slots_for(const SlotMemory& memory);
+std::size_t slots_for(const MemoryReading& memory);
 
 class SlotGovernor {
  public:

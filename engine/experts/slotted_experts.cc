@@ -1,13 +1,8 @@
 #include "engine/experts/slotted_experts.h"
 
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
 #include <cassert>
-#include <cerrno>
 #include <chrono>
 #include <tuple>
 
@@ -24,7 +19,6 @@ constexpr std::size_t kLeastPassing = 4;
 constexpr std::size_t kHitsAtOnce = 8;
 constexpr std::size_t kPreloading = 8;  // transfers at the same time: a layer's misses shall not wait long behind them
 
-constexpr std::size_t kHugePage = 2 * MiB;
 constexpr std::uint64_t kExtentBits = 2;  // of a transfer's tag; the slot is above
 
 void add(std::atomic<std::uint64_t>& counter, std::uint64_t n) {
@@ -62,20 +56,10 @@ SlottedExperts::SlottedExperts(std::unique_ptr<ExpertStore> store, std::unique_p
 
 SlottedExperts::~SlottedExperts() {
   queue_.reset();  // nothing writes to the slots any more
-  if (slab_ != nullptr) munmap(slab_, slab_bytes_);
 }
 
-// Addresses for all experts; memory is there once a slot is written to, until its slot is given back.
 Result<void> SlottedExperts::allocate(std::size_t slots) {
-  slots = std::min(slots, slot_of_.size());
-  slab_bytes_ = slot_of_.size() * store_->slot_bytes();
-  void* const memory =
-      mmap(nullptr, slab_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED)
-    return fail(ErrorCode::out_of_memory, "slots for {} experts, {}: {}; lower memory.budget", slots,
-                format_bytes(slots * store_->slot_bytes()), errno_message(errno));
-  slab_ = static_cast<std::byte*>(memory);
-  if (slab_bytes_ >= kHugePage) madvise(slab_, slab_bytes_, MADV_HUGEPAGE);  // fewer TLB misses, where there are any
+  SIROCCO_CHECK(memory_.reserve(slot_of_.size(), store_->slot_bytes()));
   slots_.resize(slot_of_.size());
   free_.reserve(slots_.size());
   candidates_.reserve(slots_.size());
@@ -107,27 +91,15 @@ void SlottedExperts::follow_wish() {
     added.push_back(at);
     ++usable_;
   }
-  lock_memory(added);
+  memory_.take(added);
   free_.insert(free_.end(), added.rbegin(), added.rend());  // the first of them will be taken first
-}
-
-// Ascending slots: what is written to them is not swapped out. Memory that is locked cannot be given back.
-void SlottedExperts::lock_memory(std::span<const std::size_t> slots) {
-  for (std::size_t first = 0; locked_ && first < slots.size();) {
-    std::size_t count = 1;
-    while (first + count < slots.size() && slots[first + count] == slots[first] + count) ++count;
-    locked_ = syscall(SYS_mlock2, memory_of(slots[first]), count * store_->slot_bytes(), MLOCK_ONFAULT) == 0;
-    first += count;
-  }
 }
 
 // An empty slot's memory, or that of the expert that may leave. False if none can be now.
 bool SlottedExperts::give_back_one() {
   std::size_t at = 0;
   if (!find_slot(false, at)) return false;
-  // As system calls, both: sanitizers make munlock() do nothing, but let mlock2() through.
-  syscall(SYS_munlock, memory_of(at), store_->slot_bytes());
-  madvise(memory_of(at), store_->slot_bytes(), MADV_DONTNEED);
+  memory_.give_back(at);
   slots_[at].state = SlotState::absent;
   --usable_;
   return true;
@@ -214,7 +186,7 @@ void SlottedExperts::load(ExpertId expert, std::size_t at, bool guessed) {
   for (std::uint32_t extent = 0; extent < layout.count; ++extent) {
     const ExpertStore::Extent& read = layout.extents.at(extent);
     transfers_.push_back(
-        store_->files().transfer(read.place, memory_of(at) + read.in_slot, at << kExtentBits | extent));
+        store_->files().transfer(read.place, memory_.at(at) + read.in_slot, at << kExtentBits | extent));
     transfers_.back().background = guessed && !prompt_;  // a prompt wants nearly all, so these will be
     add(counters_[expert.layer].bytes_read, transfers_.back().bytes);
   }
@@ -414,7 +386,7 @@ void SlottedExperts::take_arrivals(bool wait) {
       store_->files().forget(read.place);
       slot.missing = static_cast<std::uint8_t>(slot.missing & ~(1U << extent));
     } else if (++slot.tries.at(extent) < kTries) {
-      Transfer again = store_->files().transfer(read.place, memory_of(at) + read.in_slot, arrival.tag);
+      Transfer again = store_->files().transfer(read.place, memory_.at(at) + read.in_slot, arrival.tag);
       again.background = slot.preloaded && slot.pins == 0;
       submit(std::span(&again, 1));
       --under_way_;
@@ -495,7 +467,7 @@ void SlottedExperts::count(std::uint32_t layer, const LossyCounts& counts) {
 
 Lease SlottedExperts::lease(ExpertId expert) {
   const auto at = static_cast<std::size_t>(slot_of_[number(expert)]);
-  return Lease(this, expert, store_->weights(expert, memory_of(at)));
+  return Lease(this, expert, store_->weights(expert, memory_.at(at)));
 }
 
 Error SlottedExperts::failure(ExpertId expert) const {

@@ -17,6 +17,7 @@
 #include "engine/base/timeline.h"
 #include "engine/experts/eviction_policy.h"
 #include "engine/experts/expert_store.h"
+#include "engine/experts/slot_memory.h"
 #include "engine/experts/transfer_queue.h"
 #include "engine/model/expert_source.h"
 
@@ -98,8 +99,8 @@ class SlottedExperts final : public ExpertSource {
   std::size_t slots() const { return usable_; }            // from any thread
   std::size_t experts() const { return slot_of_.size(); }  // of the model
   std::uint64_t slot_bytes() const { return store_->slot_bytes(); }
-  bool locked() const { return locked_; }  // none of the slots can be swapped out
-  std::string reads() const;               // how: "io_uring, 16 x 1024 KiB"
+  bool locked() const { return memory_.locked(); }  // none of the slots can be swapped out
+  std::string reads() const;                        // how: "io_uring, 16 x 1024 KiB"
   // How long the engine thread has been waiting for the disk without any news; 0: it does not wait. From any thread.
   std::chrono::nanoseconds waiting_for_disk() const;
   std::uint32_t layers() const { return store_->layers(); }
@@ -132,7 +133,6 @@ class SlottedExperts final : public ExpertSource {
 
   SlottedExperts(std::unique_ptr<ExpertStore> store, std::unique_ptr<TransferQueue> queue);
   Result<void> allocate(std::size_t slots);
-  std::byte* memory_of(std::size_t slot) const { return slab_ + slot * store_->slot_bytes(); }
   std::size_t number(ExpertId expert) const { return std::size_t{expert.layer} * store_->experts() + expert.index; }
   bool has(const Slot& slot, std::initializer_list<Projection> projections) const;
   void follow_wish();
@@ -143,7 +143,6 @@ class SlottedExperts final : public ExpertSource {
   bool find_slot(bool for_guess, std::size_t& found);
   void empty(std::size_t slot);
   bool give_back_one();
-  void lock_memory(std::span<const std::size_t> slots);
   void empty_failed();
   void submit(std::span<const Transfer> transfers);
   void take_arrivals(bool wait);
@@ -155,9 +154,7 @@ class SlottedExperts final : public ExpertSource {
   std::unique_ptr<ExpertStore> store_;
   std::unique_ptr<TransferQueue> queue_;
   std::unique_ptr<EvictionPolicy> policy_;
-  std::byte* slab_ = nullptr;
-  std::uint64_t slab_bytes_ = 0;
-  bool locked_ = true;
+  SlotMemory memory_;
 
   std::vector<Slot> slots_;  // one for each expert; those that have memory are used
   std::atomic<std::size_t> usable_ = 0;

@@ -14,7 +14,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-SlotMemory memory(std::uint64_t free, std::size_t slots, std::size_t planned) {
+MemoryReading memory(std::uint64_t free, std::size_t slots, std::size_t planned) {
   return {.free = free, .reserve = 100 * MiB, .slot_bytes = 10 * MiB, .slots = slots, .planned = planned};
 }
 
@@ -40,7 +40,7 @@ TEST(SlotsFor, FollowsThePlanDown) {
 }
 
 TEST(SlotsFor, AWarningTakesAnEighthAndKeepsThemForAWhile) {
-  SlotMemory warned = memory(10 * GiB, 40, 50);
+  MemoryReading warned = memory(10 * GiB, 40, 50);
   warned.warned = true;
   warned.calm = false;
   EXPECT_EQ(slots_for(warned), 35U);
@@ -51,7 +51,7 @@ TEST(SlotsFor, AWarningTakesAnEighthAndKeepsThemForAWhile) {
   warned.slots = 40;
   warned.free = 0;  // more is missing
   EXPECT_EQ(slots_for(warned), 30U);
-  SlotMemory later = memory(10 * GiB, 35, 50);
+  MemoryReading later = memory(10 * GiB, 35, 50);
   later.calm = false;
   EXPECT_EQ(slots_for(later), 35U);
   later.calm = true;
