@@ -35,13 +35,13 @@ struct Engine::State {
 
   mutable std::mutex mutex;
   std::condition_variable wake;
+  KvCache kv;
   RequestTable requests;
   bool closing = false;
   EngineStatus shown;  // as of the last step
   MemoryPlan plan;
   bool pump = false;  // there may be something to do for SlottedExperts
 
-  BlockPool blocks;
   RequestTable::Turn turn;
   EngineStatus counters;  // copied to `shown` after each step
   RecentSpeed prefill_speed;
@@ -56,8 +56,8 @@ struct Engine::State {
       : parts(std::move(p)),
         sink(std::move(s)),
         on_failure(std::move(f)),
-        requests(parts),
-        blocks(parts.kv_blocks, parts.kv_block_tokens),
+        kv(*parts.backend, parts.kv_blocks, parts.kv_block_tokens),
+        requests(parts, kv),
         logits(std::size_t{parts.max_running} * parts.tokenizer->vocabulary_size()) {
     assert(parts.context <= std::uint64_t{parts.kv_blocks} * parts.kv_block_tokens);
     for (std::size_t id = 0; id < parts.tokenizer->vocabulary_size(); ++id)
@@ -65,18 +65,17 @@ struct Engine::State {
     sequences.reserve(parts.max_running);
     plan = parts.plan;
     report.lossy_experts.reserve(parts.max_running);
-    counters.kv_blocks = blocks.total();
-    counters.kv_blocks_free = blocks.available();
-    shown = counters;
   }
 
   Result<void> check_text_bytes(const Prompt& prompt) const;
+  CacheOwner cache_owner(std::uint32_t uid) const;
   std::vector<std::string> degraded() const;
 
   void loop();
   bool wait_for_work();
   void begin_turn();
   Result<void> take_step();
+  void share_prompt(RunningRequest& request);
   void after_row(RunningRequest& request, std::span<float> row);
   void end(RunningRequest& request, Event&& event);
   void tell_end(RunningRequest& request, Event&& event);
@@ -136,6 +135,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Event
   parts.context = plan.backend.limits.context;
   parts.kv_blocks = plan.backend.kv_blocks;
   parts.kv_block_tokens = plan.backend.kv_block_tokens;
+  parts.cache_share = options.cache_share;
   parts.max_rows_per_step = plan.backend.limits.rows;
   parts.max_running = options.max_running;
   parts.max_queued = options.max_queued;
@@ -197,6 +197,11 @@ Result<void> Engine::State::check_text_bytes(const Prompt& prompt) const {
                        "the prompt has {} bytes, more than the context of {} tokens can hold", bytes, parts.context);
 }
 
+CacheOwner Engine::State::cache_owner(std::uint32_t uid) const {
+  if (parts.cache_share == CacheShare::off) return kNobody;
+  return parts.cache_share == CacheShare::all ? 0 : CacheOwner{uid} + 1;
+}
+
 Result<Submitted> Engine::submit(const GenerateRequest& request,
                                  const std::function<void(const Submitted&)>& announce) {
   State& s = *state_;
@@ -209,6 +214,7 @@ Result<Submitted> Engine::submit(const GenerateRequest& request,
     return fail(ErrorCode::context_overflow, "the prompt has {} tokens, the context holds {} with the answer",
                 prompt.size(), parts.context);
   auto entry = std::make_unique<RunningRequest>(parts, request, std::move(prompt));
+  entry->cache_owner = s.cache_owner(request.uid);
 
   const std::lock_guard lock(s.mutex);
   if (s.closing) return fail(ErrorCode::shutting_down, "the engine is shutting down");
@@ -270,6 +276,7 @@ EngineStatus Engine::status() const {
   EngineStatus status = state_->shown;
   status.requests = state_->requests.status();
   status.plan = state_->plan;
+  status.kv = state_->kv.counters();
   if (state_->governor) status.planned_slots = state_->governor->planned();
   status.degraded = state_->degraded();
   return status;
@@ -333,7 +340,7 @@ bool Engine::State::wait_for_work() {
   return !closing;
 }
 
-// Ends what is to end, and gives what starts its blocks. Whoever asks meanwhile finds each request in the table, or has
+// Ends what is to end; what starts has its blocks. Whoever asks meanwhile finds each request in the table, or has
 // been told its ending.
 void Engine::State::begin_turn() {
   {
@@ -350,8 +357,6 @@ void Engine::State::begin_turn() {
     tell_end(*ending.request, ending.request->done(*ending.reason, {}));
   }
   turn.endings.clear();
-  for (const RequestTable::Rows& rows : turn.rows)
-    if (rows.starts) rows.request->give_blocks(*blocks.take(rows.request->longest()));
 }
 
 Result<void> Engine::State::take_step() {
@@ -385,6 +390,7 @@ Result<void> Engine::State::take_step() {
     if (failed != report.failures.end()) {
       end(request, failed->error);
     } else if (sequences[i].logits != WantLogits::none) {
+      if (request.prefilled()) share_prompt(request);
       after_row(request, std::span(logits).subspan(here * vocabulary, vocabulary));
     }
   }
@@ -398,8 +404,14 @@ void Engine::State::after_row(RunningRequest& request, std::span<float> row) {
   if (output->done) end(request, *std::move(output->done));
 }
 
+void Engine::State::share_prompt(RunningRequest& request) {
+  const std::lock_guard lock(mutex);
+  requests.share_prompt(request);
+}
+
 // Out of the table, and told.
 void Engine::State::end(RunningRequest& request, Event&& event) {
+  if (std::holds_alternative<Error>(event)) request.mark_void();
   std::unique_ptr<RunningRequest> ended;
   {
     const std::lock_guard lock(mutex);
@@ -410,10 +422,9 @@ void Engine::State::end(RunningRequest& request, Event&& event) {
 
 // It is out of the table: who has read the ending does not find it there.
 void Engine::State::tell_end(RunningRequest& request, Event&& event) {
-  blocks.give_back(request.take_blocks());
   {
     const std::lock_guard lock(mutex);
-    shown.kv_blocks_free = blocks.available();
+    requests.give_back(request);
   }
   sink(request.id, std::move(event));
 }
@@ -430,7 +441,10 @@ void Engine::State::end_all(const Error& error) {
     }
     shown.failure = counters.failure;
   }
-  for (const auto& request : ended) tell_end(*request, error);
+  for (const auto& request : ended) {
+    request->mark_void();
+    tell_end(*request, error);
+  }
 }
 
 // Of the whole engine. Told last: who hears of it may stop everything, and the requests are to end with the reason.
@@ -441,7 +455,6 @@ void Engine::State::fail(const Error& error) {
 }
 
 void Engine::State::publish() {
-  counters.kv_blocks_free = blocks.available();
   counters.prefill_tokens_per_s = prefill_speed.tokens_per_s();
   counters.decode_tokens_per_s = decode_speed.tokens_per_s();
   const std::lock_guard lock(mutex);

@@ -21,6 +21,7 @@
 #include "engine/base/memory_plan.h"
 #include "engine/base/result.h"
 #include "engine/experts/residency.h"
+#include "engine/kv/kv_cache.h"
 #include "engine/model/model.h"
 #include "engine/sample/sampler.h"
 #include "engine/sched/sched_state.h"
@@ -28,6 +29,9 @@
 #include "engine/text/tokenizer.h"
 
 namespace sirocco {
+
+// Whose texts may be found in the prefix cache: how fast an answer comes tells that somebody asked the same before.
+enum class CacheShare : std::uint8_t { uid, all, off };
 
 struct EngineOptions {
   std::filesystem::path model;
@@ -45,7 +49,8 @@ struct EngineOptions {
   double max_step_seconds = 0;
   std::uint64_t kv_tokens = 0;           // of all sequences together; 0: up to four contexts in a quarter of the budget
   TensorType kv_type = TensorType::f16;  // or f32 or q8_0
-  std::uint64_t memory_budget = 0;       // bytes; 0: what is free, less the headroom
+  CacheShare cache_share = CacheShare::uid;
+  std::uint64_t memory_budget = 0;  // bytes; 0: what is free, less the headroom
   std::uint64_t memory_headroom = 512 * MiB;
   std::string eviction = "lfru";     // which expert leaves, where not all fit: one of policy_names()
   std::filesystem::path hot_set;     // where the list of experts in memory is kept between runs; empty: nowhere
@@ -94,6 +99,7 @@ struct DoneEvent {
   FinishReason reason = FinishReason::end_token;
   std::string stop;  // the stop string reached
   std::uint32_t prompt_tokens = 0;
+  std::uint32_t cached_tokens = 0;  // of the prompt, that were in the KV cache already
   std::uint32_t generated_tokens = 0;
   std::uint64_t queued_us = 0;      // from submit to the first step
   std::uint64_t prefill_us = 0;     // from there to the first token
@@ -129,8 +135,7 @@ struct EngineStatus {
   std::uint64_t decode_tokens = 0;
   double prefill_tokens_per_s = 0;  // recently; the time of a mixed step is shared by rows
   double decode_tokens_per_s = 0;
-  std::uint32_t kv_blocks = 0;
-  std::uint32_t kv_blocks_free = 0;
+  KvCounters kv;
   std::vector<std::string> degraded;  // what does not work as well as it should, and why
   MemoryPlan plan;
   std::size_t planned_slots = 0;  // of experts, that the budget buys
@@ -162,6 +167,7 @@ struct EngineParts {
   std::uint32_t context = 0;  // at most what the blocks hold
   std::uint32_t kv_blocks = 0;
   std::uint32_t kv_block_tokens = 32;
+  CacheShare cache_share = CacheShare::uid;
   std::uint32_t max_rows_per_step = 64;
   std::uint32_t max_running = 16;
   std::uint32_t max_queued = 64;

@@ -29,7 +29,7 @@ Error late(const PlannedEnd& end) {
 
 }  // namespace
 
-RequestTable::RequestTable(const EngineParts& parts) : block_tokens_(parts.kv_block_tokens) {
+RequestTable::RequestTable(const EngineParts& parts, KvCache& cache) : cache_(cache) {
   state_.limits = {.max_running = parts.max_running,
                    .max_rows_per_step = parts.max_rows_per_step,
                    .step_time_bound = parts.max_step_seconds,
@@ -42,6 +42,7 @@ RequestTable::RequestTable(const EngineParts& parts) : block_tokens_(parts.kv_bl
 Result<Submitted> RequestTable::add(std::unique_ptr<RunningRequest> request, const GenerateRequest& attributes) {
   const double now = seconds_of(Clock::now());
   const double arrival = seconds_of(request->submitted());
+  const std::uint32_t cached = cache_.cached_tokens(request->cache_owner, request->prompt());
   const SchedRequest wanted = {.id = next_id_,
                                .uid = attributes.uid,
                                .request_class = attributes.request_class,
@@ -51,9 +52,9 @@ Result<Submitted> RequestTable::add(std::unique_ptr<RunningRequest> request, con
                                .partial_at_deadline = attributes.partial,
                                .max_queue_time = attributes.max_queue_ms / 1000.0,
                                .latest_wins = latest_wins(attributes),
-                               .prompt = request->prompt_tokens(),
+                               .prompt = request->prompt_tokens() - cached,
                                .generate = request->longest() - request->prompt_tokens(),
-                               .blocks = (request->longest() + block_tokens_ - 1) / block_tokens_};
+                               .blocks = cache_.blocks_for(request->longest())};
   const Admission admission = admit_request(state_, wanted, now);
   if (admission.verdict == Admission::Verdict::deadline)
     return fail(ErrorCode::deadline, "the deadline cannot be met: the first token would take {:.2f} s at least",
@@ -87,12 +88,14 @@ void RequestTable::next(Turn& turn) {
   turn.rows.clear();
   const auto end = [&](RequestId id, std::optional<FinishReason> reason, std::optional<Error> error) {
     const auto at = requests_.find(id);
+    give_back(*at->second);  // before the requests that start take theirs
     turn.endings.push_back({.request = std::move(at->second), .reason = reason, .error = std::move(error)});
     requests_.erase(at);
   };
   for (const auto& [id, reason] : asked_) end(id, reason, {});
   asked_.clear();
 
+  refresh_prompts();
   plan_step(state_, seconds_of(Clock::now()), plan_);
   for (const PlannedEnd& planned : plan_.ended) {
     const bool partial =
@@ -111,6 +114,46 @@ void RequestTable::next(Turn& turn) {
   turn.decode_rows = plan_.decode_rows;
   turn.prompt_rows = plan_.prompt_rows;
   apply_plan(state_, plan_);
+  start_requests(turn);
+}
+
+// What others computed meanwhile need not be computed by those that wait, and what was dropped must be.
+void RequestTable::refresh_prompts() {
+  if (cache_version_ == cache_.version()) return;
+  cache_version_ = cache_.version();
+  for (const SchedRequest& r : state_.requests) {
+    if (r.state != SchedRequestState::queued) continue;
+    const RunningRequest& request = *requests_.at(r.id);
+    set_prompt(state_, r.id, request.prompt_tokens() - cache_.cached_tokens(request.cache_owner, request.prompt()));
+  }
+}
+
+void RequestTable::start_requests(const Turn& turn) {
+  for (const Rows& rows : turn.rows) {
+    if (!rows.starts) continue;
+    RunningRequest& request = *rows.request;
+    request.begin_after(cache_.cached_tokens(request.cache_owner, request.prompt()));  // as planned
+    cache_.hold_prefix(request.cache_owner, request.prompt(), request.blocks());
+  }
+  for (const Rows& rows : turn.rows) {
+    if (!rows.starts) continue;
+    RunningRequest& request = *rows.request;
+    const std::uint32_t planned = request.hit_tokens();
+    request.begin_after(cache_.take(request.cache_owner, request.prompt(), request.longest(), request.blocks()));
+    return_prompt(state_, request.id, planned - request.hit_tokens());
+  }
+}
+
+void RequestTable::share_prompt(RunningRequest& request) {
+  const std::span<const TokenId> computed = request.computed();
+  cache_.insert(request.cache_owner, computed.first(computed.size() / cache_.block_tokens() * cache_.block_tokens()),
+                request.blocks());
+}
+
+void RequestTable::give_back(RunningRequest& request) {
+  if (request.blocks().empty()) return;  // it has not started, or this has been done
+  cache_.insert(request.cache_owner, request.computed(), request.blocks());
+  cache_.release(std::exchange(request.blocks(), {}));
 }
 
 std::unique_ptr<RunningRequest> RequestTable::remove(RequestId id) {

@@ -1,12 +1,13 @@
-// Every request that has no ending yet, as the scheduler sees it and as the engine computes it. What each step consists
-// of is plan_step's decision; this keeps both sides in step. Guarded by the Engine's mutex; what a RunningRequest holds
-// beside its constants belongs to the engine thread.
+// Every request that has no ending yet, as the scheduler sees it and as the engine computes it, with its blocks of the
+// KV cache. What each step consists of is plan_step's decision; this keeps all sides in step. Guarded by the Engine's
+// mutex; what a RunningRequest holds beside its constants belongs to the engine thread.
 #pragma once
 
 #include <memory>
 #include <unordered_map>
 #include <vector>
 
+#include "engine/kv/kv_cache.h"
 #include "engine/running_request.h"
 #include "engine/sched/step_plan.h"
 
@@ -14,7 +15,7 @@ namespace sirocco {
 
 class RequestTable {
  public:
-  explicit RequestTable(const EngineParts& parts);
+  RequestTable(const EngineParts& parts, KvCache& cache);
 
   // A request of the same user with the same key is asked to end. Errors: BUSY, or DEADLINE with the estimate; it is
   // not in the table then.
@@ -48,6 +49,11 @@ class RequestTable {
   // How long the step of the last turn took.
   void observe(const Turn& turn, double seconds) { state_.cost.observe(turn.decode_rows, turn.prompt_rows, seconds); }
 
+  // Lets others find what a request that goes on has computed of its prompt; and gives back the blocks of one that has
+  // ended, of which what it computed stays in the prefix cache.
+  void share_prompt(RunningRequest& request);
+  void give_back(RunningRequest& request);
+
   // It has ended: out of the table.
   std::unique_ptr<RunningRequest> remove(RequestId id);
   // Everything that is there.
@@ -57,7 +63,11 @@ class RequestTable {
   std::vector<EngineStatus::Request> status() const;
 
  private:
-  const std::uint32_t block_tokens_;
+  void refresh_prompts();
+  void start_requests(const Turn& turn);
+
+  KvCache& cache_;
+  std::uint64_t cache_version_ = 0;  // that the prompts of queued requests agree with
   RequestId next_id_ = 1;
   SchedState state_;
   StepPlan plan_;

@@ -81,6 +81,7 @@ DoneEvent RunningRequest::done(FinishReason reason, std::string stop) const {
   return {.reason = reason,
           .stop = std::move(stop),
           .prompt_tokens = prompt_tokens_,
+          .cached_tokens = hit_tokens_,
           .generated_tokens = generated(),
           .queued_us = microseconds(submitted_, started),
           .prefill_us = microseconds(started, first_token),

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "engine/engine.h"
-#include "engine/kv/block_pool.h"
+#include "engine/kv/prefix_cache.h"
 #include "engine/sample/stop_strings.h"
 #include "engine/text/detokenizer.h"
 
@@ -28,8 +28,20 @@ class RunningRequest {
   std::optional<Clock::time_point> started() const { return started_; }
 
   void mark_started() { started_ = Clock::now(); }
-  void give_blocks(std::vector<BlockId> blocks) { blocks_ = std::move(blocks); }
-  std::vector<BlockId> take_blocks() { return std::exchange(blocks_, {}); }
+
+  // Its place in the KV cache.
+  CacheOwner cache_owner = kNobody;
+  std::vector<BlockId>& blocks() { return blocks_; }
+  std::span<const TokenId> prompt() const { return std::span(tokens_).first(prompt_tokens_); }
+  void begin_after(std::uint32_t cached) { cached_ = hit_tokens_ = cached; }
+  std::uint32_t hit_tokens() const { return hit_tokens_; }
+  bool prefilled() const { return cached_ == prompt_tokens_; }
+  // The tokens whose keys and values are what the model makes of them; none once a step has failed, or where experts
+  // were done without.
+  std::span<const TokenId> computed() const {
+    return std::span(tokens_).first(void_ || lossy_experts_ > 0 ? 0 : cached_);
+  }
+  void mark_void() { void_ = true; }
 
   // The next `count` pending tokens as a part of a step; logits of the last are wanted if no token pends after it.
   StepSequence rows(std::uint32_t count) const;
@@ -56,6 +68,8 @@ class RunningRequest {
   std::uint32_t longest_;
   std::uint32_t max_tokens_;
   std::uint32_t cached_ = 0;         // tokens whose keys and values are in the cache
+  std::uint32_t hit_tokens_ = 0;     // of them, that were there at the start
+  bool void_ = false;                // they may be wrong
   std::uint64_t lossy_experts_ = 0;  // that its rows did without
   std::vector<BlockId> blocks_;
   std::shared_ptr<const Tokenizer> tokenizer_;

@@ -42,6 +42,12 @@ class Backend {
   //   report  filled anew
   virtual Result<void> step(const Step& step, std::span<float> logits, StepReport& report) = 0;
 
+  // The memory of a KV block, of all layers. From any thread, also during a step that has no such block in it.
+  virtual std::size_t block_bytes() const = 0;
+  virtual void copy_block(BlockId from, BlockId to) = 0;
+  virtual void export_block(BlockId block, std::span<std::byte> bytes) const = 0;  // [block_bytes()]
+  virtual void import_block(BlockId block, std::span<const std::byte> bytes) = 0;
+
   // Likewise, where one sequence's failure fails all.
   Result<void> step_all(const Step& step, std::span<float> logits) {
     StepReport report;

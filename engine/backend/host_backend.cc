@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include "engine/backend/backend.h"
 #include "kernels/cpu/kernels.h"
@@ -19,6 +20,7 @@ class HostBackend final : public Backend {
       : kernels_(kernels),
         kv_(kv),
         kv_bytes_(kv.bytes(kernels, model->spec())),
+        block_part_(kv.block_bytes(kernels, model->spec())),
         pool_(std::move(pool)),
         forward_(std::move(model), kernels, options.limits, pool_, experts, options.lossy, options.instruments) {}
   ~HostBackend() override { munmap(kv_.base, kv_bytes_); }
@@ -33,10 +35,35 @@ class HostBackend final : public Backend {
     return {};
   }
 
+  std::size_t block_bytes() const override { return kv_bytes_ / kv_.blocks; }
+  void copy_block(BlockId from, BlockId to) override {
+    for_each_part([&](std::byte* part, std::size_t) {
+      std::memcpy(part + to * block_part_, part + from * block_part_, block_part_);
+    });
+  }
+  void export_block(BlockId block, std::span<std::byte> bytes) const override {
+    for_each_part([&](const std::byte* part, std::size_t i) {
+      std::memcpy(&bytes[i * block_part_], part + block * block_part_, block_part_);
+    });
+  }
+  void import_block(BlockId block, std::span<const std::byte> bytes) override {
+    for_each_part([&](std::byte* part, std::size_t i) {
+      std::memcpy(part + block * block_part_, &bytes[i * block_part_], block_part_);
+    });
+  }
+
  private:
+  // The keys, then the values of each layer: where block 0 of them lies.
+  template <class Function>
+  void for_each_part(Function f) const {
+    const std::size_t stride = kv_.blocks * block_part_;
+    for (std::size_t i = 0; i < kv_bytes_ / stride; ++i) f(kv_.base + i * stride, i);
+  }
+
   const Kernels& kernels_;
   KvMemory kv_;
   std::size_t kv_bytes_;
+  std::size_t block_part_;  // bytes of a block's keys, or values, in one layer
   ThreadPool pool_;
   Forward forward_;
 };

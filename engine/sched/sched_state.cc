@@ -72,8 +72,29 @@ void release_request(SchedState& state, const SchedRequest& request) {
   --state.accounts[request.account].requests;
 }
 
+namespace {
+
+std::vector<SchedRequest>::iterator find_request(SchedState& state, RequestId id) {
+  return std::find_if(state.requests.begin(), state.requests.end(), [&](const auto& r) { return r.id == id; });
+}
+
+}  // namespace
+
+void set_prompt(SchedState& state, RequestId id, std::uint32_t rows) {
+  const auto at = find_request(state, id);
+  assert(at->state == SchedRequestState::queued && rows > 0);
+  at->prompt = rows;
+}
+
+void return_prompt(SchedState& state, RequestId id, std::uint32_t rows) {
+  const auto at = find_request(state, id);
+  if (rows == 0) return;
+  if (at->prompt == 0) ++at->generate;  // the step did not compute its last row after all
+  at->prompt += rows;
+}
+
 bool end_request(SchedState& state, RequestId id) {
-  const auto at = std::find_if(state.requests.begin(), state.requests.end(), [&](const auto& r) { return r.id == id; });
+  const auto at = find_request(state, id);
   if (at == state.requests.end()) return false;
   release_request(state, *at);
   state.requests.erase(at);

@@ -104,6 +104,11 @@ void submit_request(SchedState& state, SchedRequest request);
 // Finished, cancelled, disconnected, superseded or failed: gone, with its blocks, at once. False if it is unknown.
 bool end_request(SchedState& state, RequestId id);
 
+// Rows of a prompt, as the prefix cache changes: what is left of one that has not started; and after apply_plan, rows
+// that were thought to be cached and are not.
+void set_prompt(SchedState& state, RequestId id, std::uint32_t rows);
+void return_prompt(SchedState& state, RequestId id, std::uint32_t rows);
+
 // For step_plan.cc: gives back what the request holds; it is still in the list.
 void release_request(SchedState& state, const SchedRequest& request);
 

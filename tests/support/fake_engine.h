@@ -2,7 +2,9 @@
 // from the tokens of the sequence alone, so that what a request must answer is known.
 #pragma once
 
+#include <array>
 #include <condition_variable>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -43,6 +45,10 @@ inline TokenId next_token(TokenId last) {
 
 class FakeBackend final : public Backend {
  public:
+  static constexpr std::uint32_t kBlockTokens = 4;
+
+  // The answer follows from all tokens of the text, read from the blocks, instead of the last one alone.
+  bool remembers = false;
   // Called at the start of each step, on the engine thread; may wait, fail or spoil.
   std::function<Result<void>(const Step&)> before;
   std::function<void(std::span<float>)> spoil;
@@ -56,25 +62,59 @@ class FakeBackend final : public Backend {
     report = {};
     if (tell) tell(step, report);
     if (before) SIROCCO_CHECK(before(step));
+    const std::lock_guard lock(mutex_);
     std::size_t row = 0;
     for (const StepSequence& s : step.sequences) {
-      for (std::size_t i = 0; i < s.tokens.size(); ++i) {
-        const auto position = s.position + static_cast<std::uint32_t>(i);
-        // What is written to the cache must be what was there for this position's block: blocks are never shared.
-        cache_[{s.block_table[position / 4], position % 4}] = s.tokens[i];
-      }
+      for (std::size_t i = 0; i < s.tokens.size(); ++i)
+        slot(s, s.position + static_cast<std::uint32_t>(i)) = s.tokens[i];
+      rows_ += s.tokens.size();
       if (s.logits == WantLogits::none) continue;
       const std::span<float> out = logits.subspan(row++ * kVocabulary, kVocabulary);
       std::fill(out.begin(), out.end(), 0.0F);
-      const auto last = s.position + static_cast<std::uint32_t>(s.tokens.size()) - 1;
-      out[static_cast<std::size_t>(next_token(cache_.at({s.block_table[last / 4], last % 4})))] = 1;
+      out[static_cast<std::size_t>(answer(s))] = 1;
     }
     if (spoil) spoil(logits);
     return {};
   }
 
+  std::size_t block_bytes() const override { return sizeof(Block); }
+  void copy_block(BlockId from, BlockId to) override {
+    const std::lock_guard lock(mutex_);
+    blocks_[to] = blocks_[from];
+  }
+  void export_block(BlockId block, std::span<std::byte> bytes) const override {
+    const std::lock_guard lock(mutex_);
+    std::memcpy(bytes.data(), &blocks_.at(block), sizeof(Block));
+  }
+  void import_block(BlockId block, std::span<const std::byte> bytes) override {
+    const std::lock_guard lock(mutex_);
+    std::memcpy(&blocks_[block], bytes.data(), sizeof(Block));
+  }
+
+  std::uint64_t rows() const {  // computed so far
+    const std::lock_guard lock(mutex_);
+    return rows_;
+  }
+
  private:
-  std::map<std::pair<BlockId, std::uint32_t>, TokenId> cache_;
+  using Block = std::array<TokenId, kBlockTokens>;
+
+  TokenId& slot(const StepSequence& s, std::uint32_t position) {
+    return blocks_[s.block_table[position / kBlockTokens]][position % kBlockTokens];
+  }
+  TokenId answer(const StepSequence& s) {
+    const auto last = s.position + static_cast<std::uint32_t>(s.tokens.size()) - 1;
+    if (!remembers) return next_token(slot(s, last));
+    std::uint64_t hash = 1;
+    for (std::uint32_t p = 0; p <= last; ++p)
+      hash = (hash ^ static_cast<std::uint64_t>(slot(s, p))) * 0x9E3779B97F4A7C15U + 7;
+    const auto token = static_cast<TokenId>((hash >> 32) % kVocabulary);
+    return token == kEnd ? kEnd + 1 : token;
+  }
+
+  mutable std::mutex mutex_;
+  std::map<BlockId, Block> blocks_;
+  std::uint64_t rows_ = 0;
 };
 
 // Collects what the engine says; wait() returns when a request has ended.
@@ -135,7 +175,7 @@ struct FakeEngine {
     parts.backend = std::move(fake);
     parts.context = 64;
     parts.kv_blocks = 64;
-    parts.kv_block_tokens = 4;
+    parts.kv_block_tokens = FakeBackend::kBlockTokens;
     parts.max_rows_per_step = 8;
     parts.max_running = 4;
     parts.max_queued = 8;

@@ -220,8 +220,7 @@ TEST_F(ServiceTest, AClientThatHangsUpLeavesNothingBehind) {
     const auto status = other.status().value();
     return status.requests_queued + status.requests_running == 0 && status.requests_done == 3;
   });
-  wait_until(
-      [&] { return fake->engine->status().kv_blocks_free == 64U; });  // the ending is told before it is tidied up
+  wait_until([&] { return fake->engine->status().kv.available == 64U; });  // the ending is told before it is tidied up
   EXPECT_EQ(text_gate.arrivals(), 2);
 }
 

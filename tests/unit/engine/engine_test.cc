@@ -60,7 +60,7 @@ TEST(Engine, ManyRequestsGetWhatEachGetsAloneAndOneEnding) {
   fake.engine->close();
   for (const auto& [id, text] : sent) EXPECT_EQ(fake.events.now(id).endings, 1);
   const EngineStatus status = fake.engine->status();
-  EXPECT_EQ(status.kv_blocks_free, status.kv_blocks);
+  EXPECT_EQ(status.kv.available, status.kv.blocks);
   EXPECT_TRUE(status.requests.empty());
 }
 
@@ -126,7 +126,7 @@ TEST(Engine, CancelDuringPrefillEndsWithinOneStepAndFreesTheBlocks) {
   gate.open();
   EXPECT_TRUE(fake.events.wait(fake.engine->submit(ask("a", 1)).value().id).done);
   fake.engine->close();
-  EXPECT_EQ(fake.engine->status().kv_blocks_free, 64U);
+  EXPECT_EQ(fake.engine->status().kv.available, 64U);
   EXPECT_EQ(fake.events.now(id).endings, 1);
 }
 
@@ -215,7 +215,7 @@ TEST(Engine, ASequenceThatFailsEndsItsRequestAndNoOtherOfTheStep) {
   EXPECT_EQ(whole.ids.size(), 3U);
   failing = false;
   EXPECT_TRUE(fake.events.wait(fake.engine->submit(ask("q", 3)).value().id).done);
-  EXPECT_EQ(fake.engine->status().kv_blocks_free, fake.engine->status().kv_blocks);
+  EXPECT_EQ(fake.engine->status().kv.available, fake.engine->status().kv.blocks);
 }
 
 // One lossy expert for each row of the sequence that began with 'q'.
@@ -258,7 +258,7 @@ TEST(Engine, ARequestThatHasEndedIsNoLongerShown) {
     fake.events.wait(fake.engine->submit(ask("a", 1)).value().id);
     const EngineStatus status = fake.engine->status();
     EXPECT_TRUE(status.requests.empty());
-    EXPECT_EQ(status.kv_blocks_free, status.kv_blocks);
+    EXPECT_EQ(status.kv.available, status.kv.blocks);
   }
 }
 

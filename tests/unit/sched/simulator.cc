@@ -123,7 +123,33 @@ void Simulator::end(RequestId id, const char* how) {
   books_[id].ended = true;
 }
 
+// The prefix cache: what is left of the prompts that wait changes from step to step.
+void Simulator::change_prompts() {
+  if (random(4) != 0) return;
+  for (const SchedRequest& r : state_.requests) {
+    if (r.state != SchedRequestState::queued || random(4) != 0) continue;
+    std::uint32_t& prompt = books_[r.id].request.prompt;
+    prompt = 1 + random(2 * prompt);
+    set_prompt(state_, r.id, prompt);
+    ++run_.seen["other prompt"];
+  }
+}
+
+// A request starts, and less of its prompt is cached than was thought.
+void Simulator::return_prompts() {
+  for (const PlannedRows& rows : plan_.rows) {
+    Books& books = books_[rows.id];
+    if (rows.decoding || books.computed != rows.rows || random(8) != 0) continue;
+    const std::uint32_t more = 1 + random(31);
+    if (books.computed == books.request.prompt) --books.generated;
+    books.request.prompt += more;
+    return_prompt(state_, rows.id, more);
+    ++run_.seen["prompt returned"];
+  }
+}
+
 void Simulator::step() {
+  change_prompts();
   plan_step(state_, now_, plan_);
   check_plan();
   if (!run_.broken.empty()) return;
@@ -142,6 +168,7 @@ void Simulator::step() {
     run_.rows += rows.rows;
   }
   apply_plan(state_, plan_);
+  return_prompts();
   check_books();
   check_fairness();
   if (!run_.broken.empty()) return;

@@ -47,6 +47,8 @@ class Simulator {
 
   void arrive();
   void cancel();
+  void change_prompts();
+  void return_prompts();
   void step();
   void finish();
   void end(RequestId id, const char* how);

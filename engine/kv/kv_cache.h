@@ -1,0 +1,66 @@
+// The blocks of the KV cache as requests and sessions see them: a request is given blocks for its longest text, of
+// which the beginning may be there already, because somebody computed the same tokens before. What is there is read by
+// any number of requests and never written again; a block that a request goes on from in the middle is copied for it.
+//
+// A request never holds more than the blocks of its longest text, and what only the cache keeps is dropped for it: so
+// the scheduler, which counts every request with all its blocks, never promises too much.
+//
+// Guarded by the Engine's mutex; a copy of a block takes about a millisecond at most.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/backend/backend.h"
+#include "engine/kv/block_pool.h"
+#include "engine/kv/prefix_cache.h"
+
+namespace sirocco {
+
+struct KvCounters {
+  std::uint32_t blocks = 0;
+  std::uint32_t available = 0;       // free, or dropped when they are needed
+  std::uint32_t cached = 0;          // hold a beginning that may be found
+  std::uint64_t hit_tokens = 0;      // of prompts that were there, since the start
+  std::uint64_t evicted_blocks = 0;  // since the start
+};
+
+class KvCache {
+ public:
+  KvCache(Backend& backend, std::uint32_t blocks, std::uint32_t block_tokens)
+      : backend_(backend), block_tokens_(block_tokens), pool_(blocks), prefixes_(pool_, block_tokens) {}
+
+  std::uint32_t block_tokens() const { return block_tokens_; }
+  std::uint32_t blocks_for(std::size_t tokens) const {
+    return static_cast<std::uint32_t>((tokens + block_tokens_ - 1) / block_tokens_);
+  }
+
+  // Tokens of the prompt that need not be computed: never all of them, since the last one's logits are wanted.
+  std::uint32_t cached_tokens(CacheOwner owner, std::span<const TokenId> prompt) const;
+  std::uint64_t version() const { return prefixes_.version(); }  // of what cached_tokens says
+
+  // A request starts, in two parts: all that start in a step hold what is there, whole blocks of it, before any of them
+  // takes what another may have lost by that. `blocks` becomes its block table.
+  void hold_prefix(CacheOwner owner, std::span<const TokenId> prompt, std::vector<BlockId>& blocks);
+  // Blocks for `longest` tokens, and how many tokens of the prompt are in them.
+  std::uint32_t take(CacheOwner owner, std::span<const TokenId> prompt, std::uint32_t longest,
+                     std::vector<BlockId>& blocks);
+
+  // Lets `tokens`, whose keys and values are in `blocks`, be found. Blocks that are there already are given in their
+  // place.
+  void insert(CacheOwner owner, std::span<const TokenId> tokens, std::vector<BlockId>& blocks);
+  void release(const std::vector<BlockId>& blocks);
+
+  PrefixCache& prefixes() { return prefixes_; }
+  KvCounters counters() const;
+
+ private:
+  Backend& backend_;
+  const std::uint32_t block_tokens_;
+  BlockPool pool_;
+  PrefixCache prefixes_;
+  std::uint64_t hit_tokens_ = 0;
+};
+
+}  // namespace sirocco
