@@ -50,21 +50,26 @@ nlohmann::ordered_json answer_json(const Answer& answer) {
       {"text", answer.text},
       {"ids", answer.ids},
       {"reason", wire::done_reason_name(done.reason)},
-      {"usage", {{"prompt_tokens", done.prompt_tokens}, {"generated_tokens", done.generated_tokens}}},
+      {"usage",
+       {{"prompt_tokens", done.prompt_tokens},
+        {"cached_tokens", done.cached_tokens},
+        {"generated_tokens", done.generated_tokens}}},
       {"timings",
        {{"queued_us", done.queued_us},
         {"prefill_us", done.prefill_us},
         {"decode_us", done.decode_us},
-        {"prefill_tokens_per_s", per_second(done.prompt_tokens, done.prefill_us)},
+        {"prefill_tokens_per_s", per_second(done.prompt_tokens - done.cached_tokens, done.prefill_us)},
         {"decode_tokens_per_s", per_second(done.generated_tokens, done.decode_us)}}}};
   if (done.reason == wire::DoneReason::stop_string) document["stop_string"] = done.stop_string;
   if (done.lossy_experts != 0) document["lossy_experts"] = done.lossy_experts;
+  if (done.dropped_turns != 0) document["dropped_turns"] = done.dropped_turns;
   return document;
 }
 
 std::string answer_speed(const wire::Done& done) {
-  return fmt::format("{} tokens of prompt, {} of answer; {:.1f} and {:.1f} tokens/s", done.prompt_tokens,
-                     done.generated_tokens, per_second(done.prompt_tokens, done.prefill_us),
+  return fmt::format("{} tokens of prompt{}, {} of answer; {:.1f} and {:.1f} tokens/s", done.prompt_tokens,
+                     done.cached_tokens == 0 ? "" : fmt::format(" ({} computed before)", done.cached_tokens),
+                     done.generated_tokens, per_second(done.prompt_tokens - done.cached_tokens, done.prefill_us),
                      per_second(done.generated_tokens, done.decode_us));
 }
 

@@ -42,6 +42,7 @@ int parse_and_run(int argc, const char* const* argv) {
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage. `sirocco COMMAND --help` says more.");
   add_chat_command(app, context);
   add_generate_command(app, context);
+  add_session_command(app, context);
   add_status_commands(app, context);
   add_budget_command(app, context);
   add_model_commands(app, context);

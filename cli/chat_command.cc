@@ -1,4 +1,5 @@
-// sirocco chat: the conversation is kept here and sent whole with each line, so the daemon may go away and come back.
+// sirocco chat: the conversation is kept here and sent whole with each line, so the daemon may go away and come back;
+// or, with --session, by the daemon under a name, which finds it again another day.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "cli/line_reader.h"
 #include "cli/output.h"
 #include "cli/request_options.h"
+#include "cli/session_command.h"
 #include "ipc/wire/limits.h"
 
 namespace sirocco {
@@ -65,7 +67,31 @@ class Chat {
       return false;
     }
     client_ = std::move(*connected);
+    return !in_session() || find_session();
+  }
+
+  bool in_session() const { return !options_.request.session.empty(); }
+
+  // One that has turns goes on with what it began with.
+  bool find_session() {
+    const auto session = find_or_open(*client_, options_.request.session, wire::SessionOverflow::drop_oldest);
+    if (!session) {
+      fail(session.error());
+      client_.reset();
+      return false;
+    }
+    if (session->turns == 0 && session->saved_bytes == 0) return true;
+    if (!messages_.empty()) show("The conversation goes on; its own instruction stays.\n");
+    messages_.clear();
     return true;
+  }
+
+  // It begins anew, too.
+  void clear_session() {
+    if (!in_session() || !client_) return;
+    const auto closed = client_->session({.action = wire::SessionAction::close, .name = options_.request.session});
+    if (!closed) return fail(closed.error());
+    find_session();
   }
 
   void greet() const {
@@ -88,10 +114,12 @@ class Chat {
       show(kHelp);
     } else if (name == "/clear") {
       clear();
+      clear_session();
       show("The conversation begins anew.\n");
     } else if (name == "/system") {
       system_ = space == std::string_view::npos ? "" : line.substr(space + 1);
       clear();
+      clear_session();
       show("The conversation begins anew, with the instruction given.\n");
     } else if (name == "/stats") {
       show(last_ ? answer_speed(*last_) + "\n" : "No answer yet.\n");
@@ -120,6 +148,8 @@ class Chat {
     last_ = answer->done;
     explain_end(answer->done);
     warn_if_lossy(answer->done);
+    // The daemon keeps a session's conversation, if it has any answer.
+    if (in_session()) return answer->text.empty() ? messages_.pop_back() : messages_.clear();
     // A stopped answer stays as far as it came: the conversation goes on from what was read.
     messages_.push_back(
         {.role = wire::Role::assistant, .content = std::move(answer->text), .tool_calls = {}, .tool_call_id = {}});
@@ -146,6 +176,8 @@ class Chat {
     if (done.reason == wire::DoneReason::max_tokens)
       show(fmt::format("[stopped after {} tokens: --max-tokens]\n", done.generated_tokens));
     if (done.reason == wire::DoneReason::context_full) show("[the model's context is full: /clear begins anew]\n");
+    if (done.dropped_turns != 0)
+      show(fmt::format("[the context was full: the oldest {} turns are forgotten]\n", done.dropped_turns));
   }
 
   const ChatOptions& options_;

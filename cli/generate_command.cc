@@ -14,6 +14,7 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/request_options.h"
+#include "cli/session_command.h"
 
 namespace sirocco {
 namespace {
@@ -55,6 +56,10 @@ int generate(const GenerateOptions& options) {
   request.raw = options.raw;
   auto client = Client::connect(options.socket);
   if (!client) return report_failure(client.error().message);
+  if (!options.request.session.empty()) {
+    const auto session = find_or_open(*client, options.request.session, wire::SessionOverflow::fail);
+    if (!session) return report_failure(session.error().message);
+  }
   bool shown = false;
   bool newline = false;                               // at the end of what was shown
   const Interrupt interrupt(Interrupt::Again::ends);  // a daemon that is stuck must not hold us

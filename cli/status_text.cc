@@ -69,6 +69,15 @@ std::string experts_text(const wire::ExpertReport& experts) {
                         experts.substituted));
 }
 
+std::string cache_text(const wire::CacheReport& cache) {
+  return fmt::format(
+      "KV cache   {} of {} tokens free, {} of texts that prompts may begin with; {} sessions\n"
+      "           {} tokens of prompts were there, {} left for others\n",
+      std::uint64_t{cache.available} * cache.block_tokens, std::uint64_t{cache.blocks} * cache.block_tokens,
+      std::uint64_t{cache.cached} * cache.block_tokens, cache.sessions, cache.hit_tokens,
+      cache.evicted_blocks * cache.block_tokens);
+}
+
 std::string layers_text(const wire::ExpertReport& experts) {
   std::string text = "\nexperts by layer\n  layer  in memory  found there  evicted       read  waited\n";
   for (std::size_t i = 0; i < experts.layers.size(); ++i) {
@@ -119,6 +128,7 @@ std::string status_text(const wire::StatusReport& report, bool layers) {
   text += fmt::format("speed      prompts {:.1f} tokens/s, answers {:.1f} tokens/s\n", report.prefill_tokens_per_s,
                       report.decode_tokens_per_s);
   text += fmt::format("tokens     {} read, {} generated\n", report.tokens_prefilled, report.tokens_generated);
+  if (report.cache) text += cache_text(*report.cache);
   if (report.experts) text += experts_text(*report.experts);
   if (!report.memory.empty()) text += memory_text(report.memory);
   if (layers && report.experts) text += layers_text(*report.experts);
@@ -151,6 +161,14 @@ nlohmann::ordered_json experts_json(const std::optional<wire::ExpertReport>& exp
           {"skipped", experts->skipped},
           {"substituted", experts->substituted},
           {"layers", std::move(layers)}};
+}
+
+nlohmann::ordered_json cache_json(const std::optional<wire::CacheReport>& cache) {
+  if (!cache) return nullptr;
+  return {{"blocks", cache->blocks},         {"block_tokens", cache->block_tokens},
+          {"available", cache->available},   {"cached", cache->cached},
+          {"hit_tokens", cache->hit_tokens}, {"evicted_blocks", cache->evicted_blocks},
+          {"sessions", cache->sessions}};
 }
 
 }  // namespace
@@ -204,7 +222,8 @@ nlohmann::ordered_json status_json(const wire::StatusReport& report) {
           {"threads", report.threads},
           {"connections", report.connections},
           {"active", std::move(active)},
-          {"experts", experts_json(report.experts)}};
+          {"experts", experts_json(report.experts)},
+          {"cache", cache_json(report.cache)}};
 }
 
 }  // namespace sirocco

@@ -173,6 +173,17 @@ std::vector<Key> all_keys(const Choices& choices) {
       {"memory.kv_tokens", [](C& c, const E& e) { return integer(e, 0, 1ULL << 32, c.memory.kv_tokens); }},
       {"lossy.skip_below", [](C& c, const E& e) { return fraction(e, c.lossy.skip_below); }},
       {"lossy.substitute", [](C& c, const E& e) { return boolean(e, c.lossy.substitute); }},
+      {"cache.share",
+       [](C& c, const E& e) {
+         return one_of<CacheShare>(e, {{"uid", CacheShare::uid}, {"all", CacheShare::all}, {"off", CacheShare::off}},
+                                   c.cache.share);
+       }},
+      {"sessions.directory", [](C& c, const E& e) { return text(e, 0, kMaxPath, c.sessions.directory); }},
+      {"sessions.disk_bytes_per_user",
+       [](C& c, const E& e) { return byte_size(e, 0, 1024 * 1024 * GiB, c.sessions.disk_bytes_per_user); }},
+      {"sessions.max_per_user", [](C& c, const E& e) { return integer(e, 0, 1 << 16, c.sessions.max_per_user); }},
+      {"sessions.kept_tokens_per_user",
+       [](C& c, const E& e) { return integer(e, 0, 1ULL << 32, c.sessions.kept_tokens_per_user); }},
       {"server.socket", [](C& c, const E& e) { return text(e, 1, kMaxSocketPath, c.server.socket); }},
       {"server.mode", [](C& c, const E& e) { return mode(e, c.server.mode); }},
       {"server.group", [](C& c, const E& e) { return text(e, 0, kMaxName, c.server.group); }},

@@ -11,6 +11,7 @@
 
 #include "engine/base/bytes.h"
 #include "engine/base/result.h"
+#include "engine/kv/cache_share.h"
 #include "ipc/wire/socket_paths.h"
 #include "kernels/tensor_type.h"
 
@@ -46,6 +47,19 @@ struct MemoryConfig {
   TensorType kv_type = TensorType::f16;  // or f32 or q8_0
   std::uint64_t kv_tokens = 0;           // of all sequences; 0: from the budget
   bool operator==(const MemoryConfig&) const = default;
+};
+
+struct CacheConfig {
+  CacheShare share = CacheShare::uid;
+  bool operator==(const CacheConfig&) const = default;
+};
+
+struct SessionsConfig {
+  std::string directory = "auto";  // "auto": in $STATE_DIRECTORY; "": none, they are not saved
+  std::uint64_t disk_bytes_per_user = 4 * GiB;
+  std::uint32_t max_per_user = 32;
+  std::uint64_t kept_tokens_per_user = 0;  // 0: a quarter of the KV cache
+  bool operator==(const SessionsConfig&) const = default;
 };
 
 // Answers may differ from the model's; they say when they do.
@@ -95,6 +109,8 @@ struct Config {
   EngineConfig engine;
   MemoryConfig memory;
   LossyConfig lossy;
+  CacheConfig cache;
+  SessionsConfig sessions;
   ServerConfig server;
   LogConfig log;
   MetricsConfig metrics;

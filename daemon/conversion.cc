@@ -152,7 +152,9 @@ wire::Done to_wire(const DoneEvent& done) {
           .queued_us = done.queued_us,
           .prefill_us = done.prefill_us,
           .decode_us = done.decode_us,
-          .lossy_experts = done.lossy_experts};
+          .lossy_experts = done.lossy_experts,
+          .cached_tokens = done.cached_tokens,
+          .dropped_turns = done.dropped_turns};
 }
 
 wire::ModelCard model_card(const EngineParts& parts) {
@@ -173,12 +175,6 @@ wire::ModelCard model_card(const EngineParts& parts) {
 }
 
 Result<GenerateRequest> from_wire(wire::Generate&& generate, std::uint32_t uid) {
-  const auto unsupported = [](std::string_view field) {
-    return fail(ErrorCode::unsupported, "Generate.{} is not supported by this version of the daemon: leave it out",
-                field);
-  };
-  if (!generate.session.empty()) return unsupported("session");
-
   GenerateRequest request;
   if (auto* text = std::get_if<wire::TextPrompt>(&generate.prompt)) {
     if (generate.raw) {
@@ -205,6 +201,8 @@ Result<GenerateRequest> from_wire(wire::Generate&& generate, std::uint32_t uid) 
                       .logit_bias = sampling.logit_bias};
   request.max_tokens = generate.max_tokens;
   request.stops = std::move(generate.stop);
+  request.session = std::move(generate.session);
+  request.prefill_only = generate.prefill_only;
   request.uid = uid;
   request.request_class = class_of(generate.priority);
   request.deadline_ms = generate.deadline_ms;
@@ -268,6 +266,13 @@ void fill_status(const Engine& engine, wire::StatusReport& report) {
   for (const MemoryPlan::Line& line : status.plan.lines)
     report.memory.push_back({.name = (line.charged ? "* " : "") + line.name, .bytes = line.bytes, .note = line.note});
   if (parts.slotted != nullptr) report.experts = expert_report(status, *parts.slotted);
+  report.cache = wire::CacheReport{.blocks = status.kv.blocks,
+                                   .block_tokens = parts.kv_block_tokens,
+                                   .available = status.kv.available,
+                                   .cached = status.kv.cached,
+                                   .hit_tokens = status.kv.hit_tokens,
+                                   .evicted_blocks = status.kv.evicted_blocks,
+                                   .sessions = static_cast<std::uint32_t>(status.sessions)};
   const auto now = std::chrono::steady_clock::now();
   const auto milliseconds = [](auto duration) {
     return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());

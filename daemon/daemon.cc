@@ -29,6 +29,11 @@ std::filesystem::path hot_set_file(const MemoryConfig& config) {
   return config.hot_set != "auto" ? std::filesystem::path(config.hot_set) : state_file("hot-set");
 }
 
+// Likewise.
+std::filesystem::path session_folder(const SessionsConfig& config) {
+  return config.directory != "auto" ? std::filesystem::path(config.directory) : state_file("sessions");
+}
+
 EngineOptions engine_options(const Config& config) {
   EngineOptions options;
   options.model = config.model.path;
@@ -50,6 +55,11 @@ EngineOptions engine_options(const Config& config) {
   options.lossy = {.skip_below = config.lossy.skip_below, .substitute = config.lossy.substitute};
   options.hot_set = hot_set_file(config.memory);
   options.read_shape = state_file("disk");
+  options.cache_share = config.cache.share;
+  options.sessions = {.folder = session_folder(config.sessions),
+                      .disk_bytes_per_uid = config.sessions.disk_bytes_per_user,
+                      .max_per_uid = config.sessions.max_per_user,
+                      .kept_tokens_per_uid = config.sessions.kept_tokens_per_user};
   options.memory_headroom = config.memory.headroom;
   return options;
 }
@@ -154,6 +164,10 @@ Result<void> run(const Config& config, Supervisor& supervisor) {
     if (const auto saved = engine->save_hot_set(file); !saved) spdlog::warn("{}", saved.error().message());
   }
   service.stop();
+  if (engine) {
+    // After a failure what was computed may be wrong; what was said is not.
+    for (const Error& error : engine->sessions().save_all(!failure)) spdlog::warn("{}", error.message());
+  }
   if (!asked) {
     // main() writes it to standard error, which is the log where no file is.
     if (!config.log.file.empty()) spdlog::error("{}", failure->message());

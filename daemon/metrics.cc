@@ -59,6 +59,17 @@ void add_experts(Families& families, const wire::ExpertReport& experts) {
                    static_cast<double>(experts.reading_ms) / 1000);
 }
 
+void add_cache(Families& families, const wire::CacheReport& cache) {
+  families.gauge("sirocco_kv_blocks", "Blocks of the KV cache", cache.blocks);
+  families.gauge("sirocco_kv_blocks_available", "Of them, free or dropped when they are needed", cache.available);
+  families.gauge("sirocco_kv_blocks_cached", "Of them, with a text that a prompt may begin with", cache.cached);
+  families.counter("sirocco_cached_prompt_tokens_total", "Tokens of prompts that had been computed before",
+                   cache.hit_tokens);
+  families.counter("sirocco_kv_evictions_total", "Blocks with a text that were dropped for others",
+                   cache.evicted_blocks);
+  families.gauge("sirocco_sessions", "Sessions in memory", cache.sessions);
+}
+
 }  // namespace
 
 std::string metrics_text(const wire::StatusReport& report) {
@@ -85,6 +96,7 @@ std::string metrics_text(const wire::StatusReport& report) {
     families.gauge("sirocco_memory_budget_bytes", "What everything may take together",
                    static_cast<double>(report.memory.front().bytes));
   if (report.experts) add_experts(families, *report.experts);
+  if (report.cache) add_cache(families, *report.cache);
   return prometheus::TextSerializer().Serialize(families.all());
 }
 

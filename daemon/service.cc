@@ -8,6 +8,7 @@
 #include "daemon/conversion.h"
 #include "daemon/logged_prompt.h"
 #include "daemon/quoted.h"
+#include "daemon/session_requests.h"
 #include "ipc/wire/limits.h"
 
 namespace sirocco::daemon {
@@ -80,9 +81,10 @@ RequestId Service::end(const RequestKey& key, const wire::Done& done) {
     spdlog::info("request uid={} pid={} cancelled before its text was tokenised", request->peer.uid, request->peer.pid);
   } else {
     spdlog::info(
-        "request {} uid={} pid={} reason={} prompt={} generated={} queued_ms={:.1f} prefill_ms={:.1f} decode_ms={:.1f}",
+        "request {} uid={} pid={} reason={} prompt={} cached={} generated={} queued_ms={:.1f} prefill_ms={:.1f} "
+        "decode_ms={:.1f}",
         request->id, request->peer.uid, request->peer.pid, wire::done_reason_name(done.reason), done.prompt_tokens,
-        done.generated_tokens, milliseconds(done.queued_us), milliseconds(done.prefill_us),
+        done.cached_tokens, done.generated_tokens, milliseconds(done.queued_us), milliseconds(done.prefill_us),
         milliseconds(done.decode_us));
     log_answer(*request);
   }
@@ -140,7 +142,7 @@ void Service::on_tokens(RequestId id, TokensEvent&& tokens) {
 wire::Welcome Service::on_hello(const Peer&, const wire::Hello&) {
   wire::Welcome welcome;
   welcome.daemon_version = SIROCCO_VERSION;
-  welcome.features = {"generate", "chat", "tokenize", "status"};
+  welcome.features = {"generate", "chat", "tokenize", "status", "sessions"};
   welcome.state = wire::State::no_model;
   if (engine_ != nullptr) {
     welcome.state = state_of(engine_->status());
@@ -179,6 +181,7 @@ void Service::submit(const RequestKey& key, const GenerateRequest& request, cons
     server_->send(key,
                   wire::Accepted{.prompt_tokens = accepted.prompt_tokens, .queue_position = accepted.queue_position});
   });
+  warn_of_sessions();
   if (!submitted) return void(end(key, to_wire(submitted.error())));
   if (gone) return engine_->cancel(submitted->id);
   if (log_prompts_) spdlog::info("request {} prompt: {}", submitted->id, prompt);
@@ -209,6 +212,22 @@ void Service::on_detokenize(RequestKey key, const Peer&, wire::Detokenize detoke
                                          fmt::format("the text of these tokens has {} bytes, a message at most {}: ask "
                                                      "for it in parts",
                                                      answer.text.size(), wire::kMaxTextBytes))));
+      }))
+    server_->send(key, too_many_texts());
+}
+
+void Service::warn_of_sessions() {
+  for (const Error& warning : engine_->sessions().warnings()) spdlog::warn("{}", warning.message());
+}
+
+void Service::on_session(RequestKey key, const Peer& peer, wire::Session session) {
+  if (engine_ == nullptr) return server_->send(key, no_model());
+  const std::size_t bytes = session.name.size() + session.to.size();
+  if (!text_->post(key, bytes, [this, key, peer, session = std::move(session)] {
+        auto report = change_session(engine_->sessions(), peer, session);
+        warn_of_sessions();
+        if (!report) return server_->send(key, to_wire(report.error()));
+        server_->send(key, *std::move(report));
       }))
     server_->send(key, too_many_texts());
 }

@@ -44,6 +44,7 @@ class Service final : public Handler {
   void on_tokenize(RequestKey key, const Peer& peer, wire::Tokenize tokenize) override;
   void on_detokenize(RequestKey key, const Peer& peer, wire::Detokenize detokenize) override;
   void on_status(RequestKey key, const Peer& peer) override;
+  void on_session(RequestKey key, const Peer& peer, wire::Session session) override;
   void on_set_budget(RequestKey key, const Peer& peer, wire::SetBudget budget) override;
   void on_cancel(RequestKey key) override;
   void on_ended(RequestKey key, wire::ErrorCode code) override;
@@ -64,6 +65,7 @@ class Service final : public Handler {
   RequestId end(const RequestKey& key, const wire::Error& error);
   std::optional<RequestKey> key_of(RequestId id);
   std::optional<Request> take(const RequestKey& key, std::uint64_t& ended);
+  void warn_of_sessions();
   void log_answer(const Request& request) const;
 
   const bool log_prompts_;

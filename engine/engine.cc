@@ -13,6 +13,7 @@
 #include "engine/experts/hot_set.h"
 #include "engine/experts/slot_governor.h"
 #include "engine/gguf/mapping_guard.h"
+#include "engine/prompt_encoder.h"
 #include "engine/recent_speed.h"
 #include "engine/request_table.h"
 
@@ -24,6 +25,11 @@ constexpr std::uint64_t kLeastReserve = 64 * MiB;
 constexpr std::chrono::seconds kSilentDisk(2);         // for which it is said to be
 constexpr std::chrono::milliseconds kPumpInterval(2);  // of reading experts in the background: a few of them at once
 
+// What a block of the KV cache looks like. All instruction sets of a backend agree on it.
+std::string kv_layout(const Backend& backend, const BackendOptions& options) {
+  return fmt::format("{} {} {}", backend.name(), tensor_type_info(options.kv_type)->name, options.kv_block_tokens);
+}
+
 }  // namespace
 
 // Everything under `mutex` is shared; the rest belongs to the engine thread. The lock is never held during a step.
@@ -31,11 +37,12 @@ struct Engine::State {
   EngineParts parts;
   EventSink sink;
   FailureSink on_failure;
-  std::size_t longest_token = 0;  // bytes, as the file writes it
+  const PromptEncoder encoder;
 
   mutable std::mutex mutex;
   std::condition_variable wake;
   KvCache kv;
+  Sessions sessions;
   RequestTable requests;
   bool closing = false;
   EngineStatus shown;  // as of the last step
@@ -56,19 +63,19 @@ struct Engine::State {
       : parts(std::move(p)),
         sink(std::move(s)),
         on_failure(std::move(f)),
+        encoder(parts),
         kv(*parts.backend, parts.kv_blocks, parts.kv_block_tokens),
+        sessions(mutex, kv, parts.cache_share, parts.sessions, parts.session_store.get()),
         requests(parts, kv),
         logits(std::size_t{parts.max_running} * parts.tokenizer->vocabulary_size()) {
     assert(parts.context <= std::uint64_t{parts.kv_blocks} * parts.kv_block_tokens);
-    for (std::size_t id = 0; id < parts.tokenizer->vocabulary_size(); ++id)
-      longest_token = std::max(longest_token, parts.tokenizer->token(static_cast<TokenId>(id)).size());
     sequences.reserve(parts.max_running);
     plan = parts.plan;
     report.lossy_experts.reserve(parts.max_running);
   }
 
-  Result<void> check_text_bytes(const Prompt& prompt) const;
-  CacheOwner cache_owner(std::uint32_t uid) const;
+  Result<Submitted> submit(std::unique_ptr<RunningRequest> entry, const GenerateRequest& request,
+                           const std::function<void(const Submitted&)>& announce);
   std::vector<std::string> degraded() const;
 
   void loop();
@@ -136,6 +143,16 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Event
   parts.kv_blocks = plan.backend.kv_blocks;
   parts.kv_block_tokens = plan.backend.kv_block_tokens;
   parts.cache_share = options.cache_share;
+  parts.sessions = options.sessions;
+  if (!options.sessions.folder.empty()) {
+    SIROCCO_TRY(SessionStore store, SessionStore::open({.folder = options.sessions.folder,
+                                                        .bytes_per_uid = options.sessions.disk_bytes_per_uid,
+                                                        .model = model_fingerprint(*parts.model),
+                                                        .kv_layout = kv_layout(*parts.backend, plan.backend),
+                                                        .block_tokens = plan.backend.kv_block_tokens,
+                                                        .block_bytes = parts.backend->block_bytes()}));
+    parts.session_store = std::make_unique<SessionStore>(std::move(store));
+  }
   parts.max_rows_per_step = plan.backend.limits.rows;
   parts.max_running = options.max_running;
   parts.max_queued = options.max_queued;
@@ -165,64 +182,44 @@ std::unique_ptr<Engine> Engine::start(EngineParts parts, EventSink sink, Failure
 }
 
 Result<std::vector<TokenId>> Engine::tokenize(const Prompt& prompt) const {
-  const EngineParts& parts = state_->parts;
-  if (const auto* conversation = std::get_if<Conversation>(&prompt)) {
-    if (!parts.chat) return fail(*parts.chat_error);
-    return parts.chat->encode(conversation->messages, conversation->tools);
-  }
-  if (const auto* text = std::get_if<TextPrompt>(&prompt)) {
-    std::vector<TokenId> ids = parts.tokenizer->encode(text->text, text->special);
-    const std::optional<TokenId> bos = parts.tokenizer->add_bos() ? parts.tokenizer->bos() : std::nullopt;
-    if (bos && (ids.empty() || ids.front() != *bos)) ids.insert(ids.begin(), *bos);
-    return ids;
-  }
-  const auto& ids = std::get<std::vector<TokenId>>(prompt);
-  for (std::size_t i = 0; i < ids.size(); ++i)
-    if (ids[i] < 0 || static_cast<std::size_t>(ids[i]) >= parts.tokenizer->vocabulary_size())
-      return fail(ErrorCode::invalid_argument, "token {} at position {} is not in the vocabulary of {}", ids[i], i,
-                  parts.tokenizer->vocabulary_size());
-  return ids;
-}
-
-// Tokenising takes time by the byte. No token stands for more of them than the longest has, so that a text which cannot
-// fit whatever its tokens are need not be read.
-Result<void> Engine::State::check_text_bytes(const Prompt& prompt) const {
-  std::size_t bytes = 0;
-  if (const auto* text = std::get_if<TextPrompt>(&prompt)) bytes = text->text.size();
-  if (const auto* conversation = std::get_if<Conversation>(&prompt)) {
-    for (const ChatMessage& message : conversation->messages) bytes += message.content.size();
-  }
-  if (bytes <= parts.context * longest_token) return {};
-  return sirocco::fail(ErrorCode::context_overflow,
-                       "the prompt has {} bytes, more than the context of {} tokens can hold", bytes, parts.context);
-}
-
-CacheOwner Engine::State::cache_owner(std::uint32_t uid) const {
-  if (parts.cache_share == CacheShare::off) return kNobody;
-  return parts.cache_share == CacheShare::all ? 0 : CacheOwner{uid} + 1;
+  return state_->encoder.tokenize(prompt);
 }
 
 Result<Submitted> Engine::submit(const GenerateRequest& request,
                                  const std::function<void(const Submitted&)>& announce) {
   State& s = *state_;
-  const EngineParts& parts = s.parts;
-  SIROCCO_CHECK(request.sampling.validate(parts.tokenizer->vocabulary_size()));
-  SIROCCO_CHECK(s.check_text_bytes(request.prompt));
-  SIROCCO_TRY(std::vector<TokenId> prompt, tokenize(request.prompt));
-  if (prompt.empty()) return fail(ErrorCode::invalid_argument, "the prompt is empty");
-  if (prompt.size() >= parts.context)
-    return fail(ErrorCode::context_overflow, "the prompt has {} tokens, the context holds {} with the answer",
-                prompt.size(), parts.context);
-  auto entry = std::make_unique<RunningRequest>(parts, request, std::move(prompt));
-  entry->cache_owner = s.cache_owner(request.uid);
-
-  const std::lock_guard lock(s.mutex);
-  if (s.closing) return fail(ErrorCode::shutting_down, "the engine is shutting down");
-  if (s.shown.failure) return fail(*s.shown.failure);
-  SIROCCO_TRY(const Submitted submitted, s.requests.add(std::move(entry), request));
-  if (announce) announce(submitted);
-  s.wake.notify_one();
+  SIROCCO_CHECK(request.sampling.validate(s.parts.tokenizer->vocabulary_size()));
+  if (request.session.empty()) {
+    SIROCCO_TRY(std::vector<TokenId> prompt, s.encoder.encode(request));
+    return s.submit(std::make_unique<RunningRequest>(s.parts, request, std::move(prompt)), request, announce);
+  }
+  SIROCCO_TRY(SessionTurn turn, s.sessions.begin_turn(request.uid, request.session));
+  auto prompt = s.encoder.encode(request, turn);
+  if (!prompt) {
+    s.sessions.abandon(turn.session);
+    return fail(prompt.error().at("session " + request.session));
+  }
+  auto entry = std::make_unique<RunningRequest>(s.parts, request, *std::move(prompt));
+  const std::uint64_t session = turn.session;
+  entry->begin_turn(std::move(turn));
+  auto submitted = s.submit(std::move(entry), request, announce);
+  if (!submitted) s.sessions.abandon(session);
   return submitted;
+}
+
+Result<Submitted> Engine::State::submit(std::unique_ptr<RunningRequest> entry, const GenerateRequest& request,
+                                        const std::function<void(const Submitted&)>& announce) {
+  const std::lock_guard lock(mutex);
+  if (closing) return sirocco::fail(ErrorCode::shutting_down, "the engine is shutting down");
+  if (shown.failure) return sirocco::fail(*shown.failure);
+  SIROCCO_TRY(const Submitted submitted, requests.add(std::move(entry), request));
+  if (announce) announce(submitted);
+  wake.notify_one();
+  return submitted;
+}
+
+Sessions& Engine::sessions() {
+  return state_->sessions;
 }
 
 void Engine::cancel(RequestId id) {
@@ -277,6 +274,7 @@ EngineStatus Engine::status() const {
   status.requests = state_->requests.status();
   status.plan = state_->plan;
   status.kv = state_->kv.counters();
+  status.sessions = state_->sessions.size();
   if (state_->governor) status.planned_slots = state_->governor->planned();
   status.degraded = state_->degraded();
   return status;
@@ -420,11 +418,19 @@ void Engine::State::end(RunningRequest& request, Event&& event) {
   tell_end(*ended, std::move(event));
 }
 
-// It is out of the table: who has read the ending does not find it there.
+// It is out of the table, and its session has the answer: who has read the ending finds it so.
 void Engine::State::tell_end(RunningRequest& request, Event&& event) {
   {
     const std::lock_guard lock(mutex);
     requests.give_back(request);
+    if (std::optional<SessionTurn> of_session = request.take_turn()) {
+      if (std::holds_alternative<DoneEvent>(event) && request.complete(*of_session)) {
+        const std::span<const TokenId> computed = request.computed();
+        sessions.end_turn(*std::move(of_session), {computed.begin(), computed.end()});
+      } else {
+        sessions.abandon_locked(of_session->session);
+      }
+    }
   }
   sink(request.id, std::move(event));
 }

@@ -25,13 +25,11 @@
 #include "engine/model/model.h"
 #include "engine/sample/sampler.h"
 #include "engine/sched/sched_state.h"
+#include "engine/sessions.h"
 #include "engine/text/chat_format.h"
 #include "engine/text/tokenizer.h"
 
 namespace sirocco {
-
-// Whose texts may be found in the prefix cache: how fast an answer comes tells that somebody asked the same before.
-enum class CacheShare : std::uint8_t { uid, all, off };
 
 struct EngineOptions {
   std::filesystem::path model;
@@ -50,6 +48,7 @@ struct EngineOptions {
   std::uint64_t kv_tokens = 0;           // of all sequences together; 0: up to four contexts in a quarter of the budget
   TensorType kv_type = TensorType::f16;  // or f32 or q8_0
   CacheShare cache_share = CacheShare::uid;
+  SessionOptions sessions = {};
   std::uint64_t memory_budget = 0;  // bytes; 0: what is free, less the headroom
   std::uint64_t memory_headroom = 512 * MiB;
   std::string eviction = "lfru";     // which expert leaves, where not all fit: one of policy_names()
@@ -71,6 +70,8 @@ struct GenerateRequest {
   SamplingParameters sampling;
   std::uint32_t max_tokens = 0;  // 0: as many as the context holds
   std::vector<std::string> stops;
+  std::string session = {};   // of the user, that the prompt continues; empty: none
+  bool prefill_only = false;  // nothing is generated: the prompt is computed, and appended to the session
   // For the scheduler.
   std::uint32_t uid = 0;
   RequestClass request_class = RequestClass::interactive;
@@ -105,6 +106,7 @@ struct DoneEvent {
   std::uint64_t prefill_us = 0;     // from there to the first token
   std::uint64_t decode_us = 0;      // from there to the end
   std::uint64_t lossy_experts = 0;  // that its rows did without (LossyCounts); 0: the answer is exact
+  std::uint32_t dropped_turns = 0;  // of the session, so that the prompt fits
 };
 // Exactly one ending: DoneEvent or Error.
 using Event = std::variant<TokensEvent, DoneEvent, Error>;
@@ -136,6 +138,7 @@ struct EngineStatus {
   double prefill_tokens_per_s = 0;  // recently; the time of a mixed step is shared by rows
   double decode_tokens_per_s = 0;
   KvCounters kv;
+  std::size_t sessions = 0;
   std::vector<std::string> degraded;  // what does not work as well as it should, and why
   MemoryPlan plan;
   std::size_t planned_slots = 0;  // of experts, that the budget buys
@@ -168,6 +171,8 @@ struct EngineParts {
   std::uint32_t kv_blocks = 0;
   std::uint32_t kv_block_tokens = 32;
   CacheShare cache_share = CacheShare::uid;
+  SessionOptions sessions = {};
+  std::unique_ptr<SessionStore> session_store;  // null: they are not saved
   std::uint32_t max_rows_per_step = 64;
   std::uint32_t max_running = 16;
   std::uint32_t max_queued = 64;
@@ -202,6 +207,9 @@ class Engine {
   Result<void> save_hot_set(const std::filesystem::path& file) const;
 
   Result<std::vector<TokenId>> tokenize(const Prompt& prompt) const;
+
+  // Open, list, fork, rewind, close and save them, and submit requests of them, from one thread at a time.
+  Sessions& sessions();
 
   EngineStatus status() const;
   const EngineParts& parts() const;

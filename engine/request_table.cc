@@ -42,7 +42,7 @@ RequestTable::RequestTable(const EngineParts& parts, KvCache& cache) : cache_(ca
 Result<Submitted> RequestTable::add(std::unique_ptr<RunningRequest> request, const GenerateRequest& attributes) {
   const double now = seconds_of(Clock::now());
   const double arrival = seconds_of(request->submitted());
-  const std::uint32_t cached = cache_.cached_tokens(request->cache_owner, request->prompt());
+  const std::uint32_t cached = cache_.cached_tokens(request->cache_owner(), request->prompt());
   const SchedRequest wanted = {.id = next_id_,
                                .uid = attributes.uid,
                                .request_class = attributes.request_class,
@@ -124,7 +124,7 @@ void RequestTable::refresh_prompts() {
   for (const SchedRequest& r : state_.requests) {
     if (r.state != SchedRequestState::queued) continue;
     const RunningRequest& request = *requests_.at(r.id);
-    set_prompt(state_, r.id, request.prompt_tokens() - cache_.cached_tokens(request.cache_owner, request.prompt()));
+    set_prompt(state_, r.id, request.prompt_tokens() - cache_.cached_tokens(request.cache_owner(), request.prompt()));
   }
 }
 
@@ -132,27 +132,27 @@ void RequestTable::start_requests(const Turn& turn) {
   for (const Rows& rows : turn.rows) {
     if (!rows.starts) continue;
     RunningRequest& request = *rows.request;
-    request.begin_after(cache_.cached_tokens(request.cache_owner, request.prompt()));  // as planned
-    cache_.hold_prefix(request.cache_owner, request.prompt(), request.blocks());
+    request.begin_after(cache_.cached_tokens(request.cache_owner(), request.prompt()));  // as planned
+    cache_.hold_prefix(request.cache_owner(), request.prompt(), request.blocks());
   }
   for (const Rows& rows : turn.rows) {
     if (!rows.starts) continue;
     RunningRequest& request = *rows.request;
     const std::uint32_t planned = request.hit_tokens();
-    request.begin_after(cache_.take(request.cache_owner, request.prompt(), request.longest(), request.blocks()));
+    request.begin_after(cache_.take(request.cache_owner(), request.prompt(), request.longest(), request.blocks()));
     return_prompt(state_, request.id, planned - request.hit_tokens());
   }
 }
 
 void RequestTable::share_prompt(RunningRequest& request) {
   const std::span<const TokenId> computed = request.computed();
-  cache_.insert(request.cache_owner, computed.first(computed.size() / cache_.block_tokens() * cache_.block_tokens()),
+  cache_.insert(request.cache_owner(), computed.first(computed.size() / cache_.block_tokens() * cache_.block_tokens()),
                 request.blocks());
 }
 
 void RequestTable::give_back(RunningRequest& request) {
   if (request.blocks().empty()) return;  // it has not started, or this has been done
-  cache_.insert(request.cache_owner, request.computed(), request.blocks());
+  cache_.insert(request.cache_owner(), request.computed(), request.blocks());
   cache_.release(std::exchange(request.blocks(), {}));
 }
 

@@ -21,7 +21,11 @@ RunningRequest::RunningRequest(const EngineParts& parts, const GenerateRequest& 
     : tokens_(std::move(prompt)),
       prompt_tokens_(static_cast<std::uint32_t>(tokens_.size())),
       longest_(0),
-      max_tokens_(request.max_tokens == 0 ? parts.context : request.max_tokens),
+      max_tokens_(request.prefill_only      ? 0
+                  : request.max_tokens == 0 ? parts.context
+                                            : request.max_tokens),
+      prefill_only_(request.prefill_only),
+      cache_owner_(sirocco::cache_owner(parts.cache_share, request.uid)),
       tokenizer_(parts.tokenizer),
       sampler_(request.sampling, tokens_, parts.tokenizer->vocabulary_size()),
       detokenizer_(parts.tokenizer, {.continues = continues_prompt(*parts.tokenizer, request, tokens_)}),
@@ -40,6 +44,10 @@ StepSequence RunningRequest::rows(std::uint32_t count) const {
 }
 
 Result<RunningRequest::Output> RunningRequest::sample(std::span<float> logits) {
+  if (prefill_only_) {
+    first_token_ = Clock::now();
+    return Output{.tokens = {}, .done = done(FinishReason::max_tokens, {})};
+  }
   SIROCCO_TRY(const TokenId token, sampler_.sample(logits));
   if (generated() == 0) first_token_ = Clock::now();
   tokens_.push_back(token);
@@ -66,12 +74,33 @@ Result<RunningRequest::Output> RunningRequest::sample(std::span<float> logits) {
     output.tokens.text += stops_.flush();
     output.done = done(*reason, {});
   }
+  if (turn_) {
+    answer_ += output.tokens.text;
+    shown_ += static_cast<std::uint32_t>(output.tokens.ids.size());
+  }
   return output;
 }
 
 std::string RunningRequest::held_text() {
   std::string text = stops_.push(detokenizer_.flush()).text;
-  return text + stops_.flush();
+  text += stops_.flush();
+  if (turn_) answer_ += text;
+  return text;
+}
+
+bool RunningRequest::complete(SessionTurn& turn) const {
+  if (prefill_only_) return cached_ == prompt_tokens_;
+  SessionContent& content = turn.content;
+  if (content.is_conversation()) {
+    if (answer_.empty()) return false;
+    ChatMessage& answer = content.conversation.messages.emplace_back();
+    answer.role = Role::assistant;
+    answer.content = answer_;
+    return true;
+  }
+  const auto answer = std::span(tokens_).subspan(prompt_tokens_, shown_);
+  content.tokens.insert(content.tokens.end(), answer.begin(), answer.end());
+  return !answer.empty();
 }
 
 DoneEvent RunningRequest::done(FinishReason reason, std::string stop) const {
@@ -86,7 +115,8 @@ DoneEvent RunningRequest::done(FinishReason reason, std::string stop) const {
           .queued_us = microseconds(submitted_, started),
           .prefill_us = microseconds(started, first_token),
           .decode_us = microseconds(first_token, now),
-          .lossy_experts = lossy_experts_};
+          .lossy_experts = lossy_experts_,
+          .dropped_turns = turn_ ? turn_->dropped_turns : 0};
 }
 
 }  // namespace sirocco

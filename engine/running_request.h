@@ -30,7 +30,7 @@ class RunningRequest {
   void mark_started() { started_ = Clock::now(); }
 
   // Its place in the KV cache.
-  CacheOwner cache_owner = kNobody;
+  CacheOwner cache_owner() const { return cache_owner_; }
   std::vector<BlockId>& blocks() { return blocks_; }
   std::span<const TokenId> prompt() const { return std::span(tokens_).first(prompt_tokens_); }
   void begin_after(std::uint32_t cached) { cached_ = hit_tokens_ = cached; }
@@ -42,6 +42,15 @@ class RunningRequest {
     return std::span(tokens_).first(void_ || lossy_experts_ > 0 ? 0 : cached_);
   }
   void mark_void() { void_ = true; }
+
+  // Of a session.
+  void begin_turn(SessionTurn turn) {
+    cache_owner_ = turn.owner;
+    turn_ = std::move(turn);
+  }
+  std::optional<SessionTurn> take_turn() { return std::exchange(turn_, std::nullopt); }
+  // Appends the answer to the turn's content. False: there is none, and the session is to stay as it was.
+  bool complete(SessionTurn& turn) const;
 
   // The next `count` pending tokens as a part of a step; logits of the last are wanted if no token pends after it.
   StepSequence rows(std::uint32_t count) const;
@@ -67,6 +76,11 @@ class RunningRequest {
   std::uint32_t prompt_tokens_;
   std::uint32_t longest_;
   std::uint32_t max_tokens_;
+  bool prefill_only_;
+  CacheOwner cache_owner_;
+  std::optional<SessionTurn> turn_;
+  std::string answer_;               // as it was shown, of a session's request
+  std::uint32_t shown_ = 0;          // tokens of it
   std::uint32_t cached_ = 0;         // tokens whose keys and values are in the cache
   std::uint32_t hit_tokens_ = 0;     // of them, that were there at the start
   bool void_ = false;                // they may be wrong

@@ -58,6 +58,30 @@ void KvCache::release(const std::vector<BlockId>& blocks) {
   std::for_each(blocks.rbegin(), blocks.rend(), [this](BlockId block) { pool_.release(block); });
 }
 
+bool KvCache::export_block(CacheOwner owner, std::span<const TokenId> tokens, std::uint32_t index,
+                           std::span<std::byte> bytes) {
+  tokens = tokens.first(std::min<std::size_t>(tokens.size(), std::size_t{index + 1} * block_tokens_));
+  const PrefixCache::Match match = prefixes_.find(owner, tokens);
+  if (match.tokens(block_tokens_) != tokens.size()) return false;
+  backend_.export_block(match.partial_tokens > 0 ? match.partial_block : match.blocks.back(), bytes);
+  return true;
+}
+
+bool KvCache::import_block(CacheOwner owner, std::span<const TokenId> tokens, std::span<const std::byte> bytes) {
+  if (prefixes_.find(owner, tokens).tokens(block_tokens_) == tokens.size()) return true;
+  if (!prefixes_.make_room(1)) return false;
+  // What was there before may just have left.
+  const std::size_t before = (tokens.size() - 1) / block_tokens_;
+  std::vector<BlockId> blocks = prefixes_.use(owner, tokens.first(before * block_tokens_)).blocks;
+  if (blocks.size() != before) return false;
+  const BlockId block = *pool_.take();
+  blocks.push_back(block);
+  backend_.import_block(block, bytes);
+  prefixes_.insert(owner, tokens, blocks);
+  pool_.release(block);
+  return true;
+}
+
 KvCounters KvCache::counters() const {
   return {.blocks = pool_.total(),
           .available = pool_.available(),

@@ -14,9 +14,14 @@
 
 #include "engine/backend/backend.h"
 #include "engine/kv/block_pool.h"
+#include "engine/kv/cache_share.h"
 #include "engine/kv/prefix_cache.h"
 
 namespace sirocco {
+
+inline CacheOwner cache_owner(CacheShare share, std::uint32_t uid) {
+  return share == CacheShare::uid ? CacheOwner{uid} + 1 : share == CacheShare::all ? 0 : kNobody;
+}
 
 struct KvCounters {
   std::uint32_t blocks = 0;
@@ -51,6 +56,12 @@ class KvCache {
   // place.
   void insert(CacheOwner owner, std::span<const TokenId> tokens, std::vector<BlockId>& blocks);
   void release(const std::vector<BlockId>& blocks);
+
+  // The memory of blocks of a text that the cache has, from its beginning on: what block_bytes() of the Backend says of
+  // it. The first gives block `index`, or says that it has left. The second adds the last block of `tokens` after the
+  // others, which are there; false if they are not, or if there is no room.
+  bool export_block(CacheOwner owner, std::span<const TokenId> tokens, std::uint32_t index, std::span<std::byte> bytes);
+  bool import_block(CacheOwner owner, std::span<const TokenId> tokens, std::span<const std::byte> bytes);
 
   PrefixCache& prefixes() { return prefixes_; }
   KvCounters counters() const;

@@ -279,6 +279,10 @@ ClientResult<wire::StatusReport> Client::status() {
   return ask<wire::StatusReport>(wire::Status{});
 }
 
+ClientResult<wire::SessionReport> Client::session(const wire::Session& request) {
+  return ask<wire::SessionReport>(request);
+}
+
 ClientResult<wire::BudgetReport> Client::set_budget(std::uint64_t bytes) {
   return ask<wire::BudgetReport>(wire::SetBudget{.bytes = bytes});
 }

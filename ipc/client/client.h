@@ -1,8 +1,8 @@
 // A client of the daemon, without Boost and without threads: calls wait for the answer. One thread uses a Client;
 // cancel() alone may come from another one, or from a signal handler.
 //
-// generate(), tokenize(), detokenize() and status() keep one request in flight. A program that wants several uses
-// send() and receive(), and numbers its requests itself.
+// generate(), tokenize(), detokenize(), status() and session() keep one request in flight. A program that wants several
+// uses send() and receive(), and numbers its requests itself.
 #pragma once
 
 #include <chrono>
@@ -71,6 +71,7 @@ class Client {
   ClientResult<std::vector<std::int32_t>> tokenize(const wire::Tokenize& request);
   ClientResult<std::string> detokenize(const wire::Detokenize& request);
   ClientResult<wire::StatusReport> status();
+  ClientResult<wire::SessionReport> session(const wire::Session& request);
   // On the socket for administration.
   ClientResult<wire::BudgetReport> set_budget(std::uint64_t bytes);
 

@@ -147,6 +147,10 @@ void Connection::on_message(std::uint64_t id, wire::Status) {
   if (const auto key = begin(id, {})) handler_.on_status(*key, peer_);
 }
 
+void Connection::on_message(std::uint64_t id, wire::Session session) {
+  if (const auto key = begin(id, {})) handler_.on_session(*key, peer_, std::move(session));
+}
+
 void Connection::on_message(std::uint64_t id, wire::SetBudget budget) {
   if (!peer_.admin) {
     return refuse(id, ErrorCode::permission_denied, "SetBudget: only on the socket for administration");

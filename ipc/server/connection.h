@@ -63,6 +63,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void on_message(std::uint64_t id, wire::Tokenize tokenize);
   void on_message(std::uint64_t id, wire::Detokenize detokenize);
   void on_message(std::uint64_t id, wire::Status status);
+  void on_message(std::uint64_t id, wire::Session session);
   void on_message(std::uint64_t id, wire::SetBudget budget);
   void on_message(std::uint64_t id, wire::Cancel cancel);
   template <class FromServer>

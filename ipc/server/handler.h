@@ -45,6 +45,7 @@ class Handler {
   virtual void on_tokenize(RequestKey key, const Peer& peer, wire::Tokenize tokenize) = 0;
   virtual void on_detokenize(RequestKey key, const Peer& peer, wire::Detokenize detokenize) = 0;
   virtual void on_status(RequestKey key, const Peer& peer) = 0;
+  virtual void on_session(RequestKey key, const Peer& peer, wire::Session session) = 0;
   // Of administrators only: the server has refused the others.
   virtual void on_set_budget(RequestKey key, const Peer& peer, wire::SetBudget budget) = 0;
 

@@ -154,7 +154,8 @@ Generate convert(const fbs::Generate& from, Converter& c) {
           .latest_wins_key = c.text(from.latest_wins_key()),
           .session = c.text(from.session()),
           .partial = from.partial(),
-          .max_queue_ms = from.max_queue_ms()};
+          .max_queue_ms = from.max_queue_ms(),
+          .prefill_only = from.prefill_only()};
 }
 
 Accepted convert(const fbs::Accepted& from, Converter&) {
@@ -173,7 +174,9 @@ Done convert(const fbs::Done& from, Converter& c) {
           .queued_us = from.queued_us(),
           .prefill_us = from.prefill_us(),
           .decode_us = from.decode_us(),
-          .lossy_experts = from.lossy_experts()};
+          .lossy_experts = from.lossy_experts(),
+          .cached_tokens = from.cached_tokens(),
+          .dropped_turns = from.dropped_turns()};
 }
 
 Error convert(const fbs::Error& from, Converter& c) {
@@ -225,6 +228,17 @@ std::optional<ExpertReport> expert_report(const fbs::ExpertReport* from, Convert
                       .substituted = from->substituted()};
 }
 
+std::optional<CacheReport> cache_report(const fbs::CacheReport* from) {
+  if (from == nullptr) return std::nullopt;
+  return CacheReport{.blocks = from->blocks(),
+                     .block_tokens = from->block_tokens(),
+                     .available = from->available(),
+                     .cached = from->cached(),
+                     .hit_tokens = from->hit_tokens(),
+                     .evicted_blocks = from->evicted_blocks(),
+                     .sessions = from->sessions()};
+}
+
 StatusReport convert(const fbs::StatusReport& from, Converter& c) {
   const auto item = [&c](const fbs::MemoryItem* f) {
     return MemoryItem{c.text(f->name()), f->bytes(), c.text(f->note())};
@@ -259,7 +273,8 @@ StatusReport convert(const fbs::StatusReport& from, Converter& c) {
           .threads = from.threads(),
           .connections = from.connections(),
           .active = c.list(from.active(), request),
-          .experts = expert_report(from.experts(), c)};
+          .experts = expert_report(from.experts(), c),
+          .cache = cache_report(from.cache())};
 }
 
 SetBudget convert(const fbs::SetBudget& from, Converter&) {
@@ -269,6 +284,28 @@ SetBudget convert(const fbs::SetBudget& from, Converter&) {
 BudgetReport convert(const fbs::BudgetReport& from, Converter&) {
   return {
       .bytes = from.bytes(), .slots = from.slots(), .planned_slots = from.planned_slots(), .experts = from.experts()};
+}
+
+Session convert(const fbs::Session& from, Converter& c) {
+  return {.action = c.enumeration<SessionAction>(from.action()),
+          .name = c.text(from.name()),
+          .to = c.text(from.to()),
+          .turns = from.turns(),
+          .overflow = c.enumeration<SessionOverflow>(from.overflow()),
+          .save = from.save()};
+}
+
+SessionReport convert(const fbs::SessionReport& from, Converter& c) {
+  return {c.list(from.sessions(), [&c](const fbs::SessionState* f) {
+    return SessionState{.name = c.text(f->name()),
+                        .uid = f->uid(),
+                        .turns = f->turns(),
+                        .tokens = f->tokens(),
+                        .overflow = c.enumeration<SessionOverflow>(f->overflow()),
+                        .busy = f->busy(),
+                        .idle_ms = f->idle_ms(),
+                        .saved_bytes = f->saved_bytes()};
+  })};
 }
 
 template <class Table>
@@ -320,6 +357,10 @@ tl::expected<Message, WireError> decode_aligned(MessageType type, std::span<cons
       return verified<fbs::SetBudget>(type, payload);
     case MessageType::budget_report:
       return verified<fbs::BudgetReport>(type, payload);
+    case MessageType::session:
+      return verified<fbs::Session>(type, payload);
+    case MessageType::session_report:
+      return verified<fbs::SessionReport>(type, payload);
   }
   return refuse(ErrorCode::unknown_type, "message type {} is not one of this version's 1 to {}",
                 static_cast<unsigned>(type), std::variant_size_v<Message>);

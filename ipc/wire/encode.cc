@@ -89,7 +89,7 @@ Offset<fbs::Generate> build(Builder& b, const Generate& m) {
   const auto prompt = std::visit([&b](const auto& p) { return build(b, p).Union(); }, m.prompt);
   return fbs::CreateGenerate(b, type, prompt, m.raw, build(b, m.sampling), texts(b, m.stop), m.max_tokens, m.omit_ids,
                              static_cast<fbs::Priority>(m.priority), m.deadline_ms, text(b, m.latest_wins_key),
-                             text(b, m.session), m.partial, m.max_queue_ms);
+                             text(b, m.session), m.partial, m.max_queue_ms, m.prefill_only);
 }
 
 Offset<fbs::Accepted> build(Builder& b, const Accepted& m) {
@@ -102,7 +102,8 @@ Offset<fbs::TokenBatch> build(Builder& b, const TokenBatch& m) {
 
 Offset<fbs::Done> build(Builder& b, const Done& m) {
   return fbs::CreateDone(b, static_cast<fbs::DoneReason>(m.reason), text(b, m.stop_string), m.prompt_tokens,
-                         m.generated_tokens, m.queued_us, m.prefill_us, m.decode_us, m.lossy_experts);
+                         m.generated_tokens, m.queued_us, m.prefill_us, m.decode_us, m.lossy_experts, m.cached_tokens,
+                         m.dropped_turns);
 }
 
 Offset<fbs::Error> build(Builder& b, const Error& m) {
@@ -145,6 +146,12 @@ Offset<fbs::ExpertReport> build(Builder& b, const std::optional<ExpertReport>& m
                                  m->substituted);
 }
 
+Offset<fbs::CacheReport> build(Builder& b, const std::optional<CacheReport>& m) {
+  if (!m) return 0;
+  return fbs::CreateCacheReport(b, m->blocks, m->block_tokens, m->available, m->cached, m->hit_tokens,
+                                m->evicted_blocks, m->sessions);
+}
+
 Offset<fbs::StatusReport> build(Builder& b, const StatusReport& m) {
   const auto memory = list(b, m.memory, [&b](const MemoryItem& item) {
     return fbs::CreateMemoryItem(b, text(b, item.name), item.bytes, text(b, item.note));
@@ -157,7 +164,7 @@ Offset<fbs::StatusReport> build(Builder& b, const StatusReport& m) {
                                  build(b, m.model), memory, m.requests_running, m.requests_queued, m.requests_done,
                                  m.requests_failed, m.tokens_prefilled, m.tokens_generated, m.prefill_tokens_per_s,
                                  m.decode_tokens_per_s, m.uptime_ms, text(b, m.backend), text(b, m.isa), m.threads,
-                                 m.connections, active, build(b, m.experts));
+                                 m.connections, active, build(b, m.experts), build(b, m.cache));
 }
 
 Offset<fbs::SetBudget> build(Builder& b, const SetBudget& m) {
@@ -166,6 +173,19 @@ Offset<fbs::SetBudget> build(Builder& b, const SetBudget& m) {
 
 Offset<fbs::BudgetReport> build(Builder& b, const BudgetReport& m) {
   return fbs::CreateBudgetReport(b, m.bytes, m.slots, m.planned_slots, m.experts);
+}
+
+Offset<fbs::Session> build(Builder& b, const Session& m) {
+  return fbs::CreateSession(b, static_cast<fbs::SessionAction>(m.action), text(b, m.name), text(b, m.to), m.turns,
+                            static_cast<fbs::SessionOverflow>(m.overflow), m.save);
+}
+
+Offset<fbs::SessionReport> build(Builder& b, const SessionReport& m) {
+  return fbs::CreateSessionReport(b, list(b, m.sessions, [&b](const SessionState& s) {
+                                    return fbs::CreateSessionState(b, text(b, s.name), s.uid, s.turns, s.tokens,
+                                                                   static_cast<fbs::SessionOverflow>(s.overflow),
+                                                                   s.busy, s.idle_ms, s.saved_bytes);
+                                  }));
 }
 
 }  // namespace

@@ -40,6 +40,7 @@ inline constexpr std::size_t kMaxReasons = 16;
 inline constexpr std::size_t kMaxMemoryItems = 64;
 inline constexpr std::size_t kMaxActiveRequests = 256;
 inline constexpr std::size_t kMaxLayers = 512;
+inline constexpr std::size_t kMaxSessions = 512;  // in a report
 
 // Ranges
 inline constexpr float kMaxTemperature = 100;

@@ -16,12 +16,14 @@ constexpr bool same(Native native, Schema schema) {
   return static_cast<std::uint64_t>(native) == static_cast<std::uint64_t>(schema);
 }
 
-static_assert(same(MessageType::budget_report, fbs::MessageType::MAX));
+static_assert(same(MessageType::session_report, fbs::MessageType::MAX));
 static_assert(std::variant_size_v<Message> == static_cast<std::size_t>(fbs::MessageType::MAX));
 static_assert(same(State::failed, fbs::State::MAX) && same(Role::tool, fbs::Role::MAX));
 static_assert(same(Priority::interactive, fbs::Priority::INTERACTIVE) && same(Priority::realtime, fbs::Priority::MAX));
 static_assert(same(DoneReason::superseded, fbs::DoneReason::MAX));
 static_assert(same(RequestState::paused, fbs::RequestState::MAX));
+static_assert(same(SessionAction::close, fbs::SessionAction::MAX));
+static_assert(same(SessionOverflow::drop_oldest, fbs::SessionOverflow::MAX));
 static_assert(same(ErrorCode::duplicate_request, fbs::ErrorCode::DUPLICATE_REQUEST));
 static_assert(same(ErrorCode::deadline, fbs::ErrorCode::DEADLINE));
 static_assert(same(ErrorCode::out_of_memory, fbs::ErrorCode::OUT_OF_MEMORY));
@@ -63,6 +65,10 @@ std::string_view message_name(MessageType type) {
       return "SetBudget";
     case MessageType::budget_report:
       return "BudgetReport";
+    case MessageType::session:
+      return "Session";
+    case MessageType::session_report:
+      return "SessionReport";
   }
   return {};
 }
@@ -81,6 +87,9 @@ std::string_view request_state_name(RequestState state) {
 }
 std::string_view priority_name(Priority priority) {
   return schema_name(priority, fbs::EnumNamePriority);
+}
+std::string_view overflow_name(SessionOverflow overflow) {
+  return schema_name(overflow, fbs::EnumNameSessionOverflow);
 }
 
 }  // namespace sirocco::wire

@@ -30,6 +30,8 @@ enum class MessageType : std::uint16_t {
   status_report = 14,
   set_budget = 15,
   budget_report = 16,
+  session = 17,
+  session_report = 18,
 };
 
 enum class State : std::uint8_t { starting = 1, ready, degraded, draining, no_model, failed };
@@ -45,6 +47,8 @@ enum class DoneReason : std::uint8_t {
   superseded
 };
 enum class RequestState : std::uint8_t { queued = 1, prefill, decode, paused };
+enum class SessionAction : std::uint8_t { open = 1, list, fork, rewind, close };
+enum class SessionOverflow : std::uint8_t { fail = 1, drop_oldest };
 
 enum class ErrorCode : std::uint16_t {
   // 1xx: the connection or the frame
@@ -179,6 +183,7 @@ struct Generate {
   std::string session{};
   bool partial = false;
   std::uint32_t max_queue_ms = 0;
+  bool prefill_only = false;
 
   bool operator==(const Generate&) const = default;
 };
@@ -206,6 +211,8 @@ struct Done {
   std::uint64_t prefill_us = 0;
   std::uint64_t decode_us = 0;
   std::uint64_t lossy_experts = 0;
+  std::uint32_t cached_tokens = 0;
+  std::uint32_t dropped_turns = 0;
 
   bool operator==(const Done&) const = default;
 };
@@ -305,6 +312,18 @@ struct ExpertReport {
   bool operator==(const ExpertReport&) const = default;
 };
 
+struct CacheReport {
+  std::uint32_t blocks = 0;
+  std::uint32_t block_tokens = 0;
+  std::uint32_t available = 0;
+  std::uint32_t cached = 0;
+  std::uint64_t hit_tokens = 0;
+  std::uint64_t evicted_blocks = 0;
+  std::uint32_t sessions = 0;
+
+  bool operator==(const CacheReport&) const = default;
+};
+
 struct StatusReport {
   std::string daemon_version{};
   State state = State::starting;
@@ -326,6 +345,7 @@ struct StatusReport {
   std::uint32_t connections = 0;
   std::vector<ActiveRequest> active{};
   std::optional<ExpertReport> experts{};
+  std::optional<CacheReport> cache{};
 
   bool operator==(const StatusReport&) const = default;
 };
@@ -345,9 +365,40 @@ struct BudgetReport {
   bool operator==(const BudgetReport&) const = default;
 };
 
+struct Session {
+  SessionAction action = SessionAction::list;
+  std::string name{};
+  std::string to{};
+  std::uint32_t turns = 0;
+  SessionOverflow overflow = SessionOverflow::fail;
+  bool save = false;
+
+  bool operator==(const Session&) const = default;
+};
+
+struct SessionState {
+  std::string name{};
+  std::uint32_t uid = 0;
+  std::uint32_t turns = 0;
+  std::uint32_t tokens = 0;
+  SessionOverflow overflow = SessionOverflow::fail;
+  bool busy = false;
+  std::uint64_t idle_ms = 0;
+  std::uint64_t saved_bytes = 0;
+
+  bool operator==(const SessionState&) const = default;
+};
+
+struct SessionReport {
+  std::vector<SessionState> sessions{};
+
+  bool operator==(const SessionReport&) const = default;
+};
+
 // In the order of MessageType, which is index() + 1.
-using Message = std::variant<Hello, Welcome, Generate, Accepted, TokenBatch, Done, Error, Cancel, Tokenize, Tokenized,
-                             Detokenize, Detokenized, Status, StatusReport, SetBudget, BudgetReport>;
+using Message =
+    std::variant<Hello, Welcome, Generate, Accepted, TokenBatch, Done, Error, Cancel, Tokenize, Tokenized, Detokenize,
+                 Detokenized, Status, StatusReport, SetBudget, BudgetReport, Session, SessionReport>;
 
 inline MessageType message_type(const Message& message) {
   return static_cast<MessageType>(message.index() + 1);
@@ -364,5 +415,6 @@ std::string_view state_name(State state);
 std::string_view done_reason_name(DoneReason reason);
 std::string_view request_state_name(RequestState state);
 std::string_view priority_name(Priority priority);
+std::string_view overflow_name(SessionOverflow overflow);
 
 }  // namespace sirocco::wire

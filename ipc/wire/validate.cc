@@ -278,6 +278,29 @@ Valid check(const BudgetReport&) {
   return {};
 }
 
+Valid check(const Session& session) {
+  CHECK_FIELD(enumeration("Session.action", session.action, SessionAction::close));
+  CHECK_FIELD(enumeration("Session.overflow", session.overflow, SessionOverflow::drop_oldest));
+  CHECK_FIELD(key("Session.name", session.name));
+  CHECK_FIELD(key("Session.to", session.to));
+  if (session.name.empty() != (session.action == SessionAction::list)) {
+    return invalid("Session.name: empty with the action LIST, and only then");
+  }
+  if (session.to.empty() != (session.action != SessionAction::fork)) {
+    return invalid("Session.to: present with the action FORK, and only then");
+  }
+  return {};
+}
+
+Valid check(const SessionReport& report) {
+  CHECK_FIELD(count("SessionReport.sessions", report.sessions.size(), kMaxSessions));
+  for (const SessionState& session : report.sessions) {
+    CHECK_FIELD(key("SessionState.name", session.name));
+    CHECK_FIELD(enumeration("SessionState.overflow", session.overflow, SessionOverflow::drop_oldest));
+  }
+  return {};
+}
+
 #undef CHECK_FIELD
 
 }  // namespace

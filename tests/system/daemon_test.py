@@ -62,7 +62,7 @@ class Answers(TestWithFolder):
     def test_what_cannot_be_done_is_an_error_that_says_so(self):
         for arguments, expected in (
             (("generate", "--raw", "--prompt", "a " * 5000), "CONTEXT_OVERFLOW"),
-            (("generate", "--raw", "--prompt", "x", "--session", "s"), "UNSUPPORTED"),
+            (("session", "rewind", "s", "1"), "NOT_FOUND"),
             (("generate", "--prompt", "x"), "--raw"),  # the model has no chat format
         ):
             result = self.served.sirocco(*arguments)

@@ -5,7 +5,7 @@ import re
 import sys
 
 ENGINE = ["engine/base", "engine/gguf", "engine/text", "engine/model", "engine/backend", "engine/experts", "engine/kv",
-          "engine/sample", "engine/sched", "engine"]
+          "engine/sample", "engine/sched", "engine/session", "engine"]
 BELOW_MODEL = ["kernels", "engine/base", "engine/gguf"]
 BELOW_EXPERTS = BELOW_MODEL + ["engine/model", "engine/backend"]
 
@@ -21,6 +21,7 @@ ALLOWED = {
     "engine/kv": BELOW_EXPERTS,
     "engine/sample": BELOW_EXPERTS + ["engine/experts", "engine/kv"],
     "engine/sched": BELOW_EXPERTS + ["engine/experts", "engine/kv", "engine/sample"],
+    "engine/session": BELOW_MODEL + ["engine/model", "engine/text"],
     "engine": ["kernels"] + ENGINE,
     "ipc/schema": [],
     "ipc/wire": ["ipc/schema"],

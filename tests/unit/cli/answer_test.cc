@@ -25,7 +25,7 @@ Answer answer() {
 TEST(AnswerJson, CarriesTextIdsReasonUsageAndTimings) {
   EXPECT_EQ(answer_json(answer()), nlohmann::ordered_json::parse(R"({
     "text": "Bonjour", "ids": [1, 22, 333], "reason": "MAX_TOKENS",
-    "usage": {"prompt_tokens": 10, "generated_tokens": 3},
+    "usage": {"prompt_tokens": 10, "cached_tokens": 0, "generated_tokens": 3},
     "timings": {"queued_us": 5, "prefill_us": 1000000, "decode_us": 1500000,
                 "prefill_tokens_per_s": 10.0, "decode_tokens_per_s": 2.0}})"));
 }

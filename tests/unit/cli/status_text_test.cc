@@ -121,8 +121,12 @@ TEST(StatusJson, HasEveryFieldUnderTheProtocolsNames) {
   EXPECT_EQ(json.at("memory").at(1).at("bytes"), 90 << 20);
   EXPECT_EQ(json.at("active").at(0).at("state"), "DECODE");
   EXPECT_EQ(json.at("decode_tokens_per_s"), 12.34);
-  EXPECT_EQ(json.size(), 20U);
+  EXPECT_EQ(json.size(), 21U);
   EXPECT_TRUE(json.at("experts").is_null());
+  wire::StatusReport with_cache = report();
+  with_cache.cache = wire::CacheReport{.blocks = 8, .block_tokens = 32, .available = 6, .cached = 4, .hit_tokens = 77};
+  EXPECT_EQ(status_json(with_cache).at("cache").at("hit_tokens"), 77);
+  EXPECT_NE(status_text(with_cache).find("KV cache   192 of 256 tokens free, 128 of texts"), std::string::npos);
   EXPECT_TRUE(status_json(wire::StatusReport{}).at("model").is_null());
 }
 

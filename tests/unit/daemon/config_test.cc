@@ -44,6 +44,8 @@ TEST(Config, DocumentedFileHasEveryKey) {
       {"engine: {x: 1}", "\n  "},
       {"memory: {x: 1}", "\n  "},
       {"lossy: {x: 1}", "\n  "},
+      {"cache: {x: 1}", "\n  "},
+      {"sessions: {x: 1}", "\n  "},
       {"server: {x: 1}", "\n  "},
       {"server: {limits: {x: 1}}", "\n    "},
       {"log: {x: 1}", "\n  "},
@@ -57,7 +59,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       EXPECT_NE(text.find(indent + name + ":"), std::string::npos) << name;
     }
   }
-  EXPECT_EQ(keys, 38U + 8U);  // and 8 maps
+  EXPECT_EQ(keys, 43U + 10U);  // and 10 maps
 }
 
 TEST(Config, EmptyFileIsTheDefaults) {
@@ -86,6 +88,9 @@ TEST(Config, EveryKeyReachesItsField) {
                      .kv_type = TensorType::q8_0,
                      .kv_tokens = 1ULL << 32};
   expected.lossy = {.skip_below = 0.25F, .substitute = true};
+  expected.cache = {.share = CacheShare::all};
+  expected.sessions = {
+      .directory = "/var/s", .disk_bytes_per_user = 1 * GiB, .max_per_user = 5, .kept_tokens_per_user = 4096};
   expected.server = {.socket = "/tmp/s",
                      .mode = 0600,
                      .group = "audio",
@@ -107,6 +112,8 @@ engine: {backend: cpu, isa: avx2, threads: 3, pin_threads: true, max_rows_per_st
   max_queued_per_user: 4, max_step_ms: 90}
 memory: {budget: 6GiB, headroom: 100MB, eviction: layer-lru, foresight: true, hot_set: /s/hot, kv_type: q8_0, kv_tokens: 4294967296}
 lossy: {skip_below: 0.25, substitute: true}
+cache: {share: all}
+sessions: {directory: /var/s, disk_bytes_per_user: 1GiB, max_per_user: 5, kept_tokens_per_user: 4096}
 server:
   socket: '/tmp/s'
   mode: 0600
@@ -131,7 +138,7 @@ metrics: {file: /m, interval_s: 60}
 TEST(Config, UnknownKeyNamesItsPlaceAndTheAllowedOnes) {
   EXPECT_EQ(errors("log:\n  levle: info\n"), "c:2:3: log.levle: unknown key; allowed: level, file, prompts");
   EXPECT_EQ(errors("modle: {path: x, deep: {er: 1}}"),
-            "c:1:1: modle: unknown key; allowed: model, engine, memory, lossy, server, log, metrics");
+            "c:1:1: modle: unknown key; allowed: model, engine, memory, lossy, cache, sessions, server, log, metrics");
   EXPECT_EQ(errors("engine.threads: 1"),
             "c:1:1: \"engine.threads\" is not a key; keys are lower-case words, in maps within each other");
 }

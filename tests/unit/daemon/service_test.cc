@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <limits>
 #include <sstream>
@@ -259,7 +260,7 @@ TEST_F(ServiceTest, EveryEndingIsCountedAndLoggedAsWhatItWas) {
   wire::Generate session = raw("a", 1);
   session.session = "s";
   ASSERT_TRUE(client.send(3, session));
-  EXPECT_EQ(receive<wire::Error>(client, 3).code, wire::ErrorCode::unsupported);
+  EXPECT_EQ(receive<wire::Error>(client, 3).code, wire::ErrorCode::not_found);
 
   // A client that does not read, as the server sees one: more text than may wait.
   ASSERT_TRUE(client.send(4, raw("a", 60)));
@@ -279,9 +280,33 @@ TEST_F(ServiceTest, EveryEndingIsCountedAndLoggedAsWhatItWas) {
   fake->engine->close();
   service.stop();
   for (const char* const word :
-       {"reason=MAX_TOKENS", "refused: CONTEXT_OVERFLOW", "refused: UNSUPPORTED", "failed: SLOW_CONSUMER"})
+       {"reason=MAX_TOKENS", "refused: CONTEXT_OVERFLOW", "refused: NOT_FOUND", "failed: SLOW_CONSUMER"})
     EXPECT_NE(log().find(word), std::string::npos) << word << " is not in\n" << log();
   EXPECT_EQ(log().find("CANCELLED"), std::string::npos) << log();
+}
+
+TEST_F(ServiceTest, ASessionIsOpenedContinuedForkedRewoundListedAndClosed) {
+  using Action = wire::SessionAction;
+  start();
+  Client client = connect();
+  const auto session = [&](const wire::Session& request) { return client.session(request); };
+  const auto opened = session({.action = Action::open, .name = "s", .overflow = wire::SessionOverflow::drop_oldest});
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(opened->sessions.at(0).uid, ::getuid());
+  EXPECT_EQ(opened->sessions.at(0).overflow, wire::SessionOverflow::drop_oldest);
+  wire::Generate turn = raw("hello", 3);
+  turn.session = "s";
+  EXPECT_EQ(client.generate(turn, {}).value().cached_tokens, 0U);
+  EXPECT_EQ(client.generate(turn, {}).value().cached_tokens, 7U);
+  EXPECT_EQ(session({.action = Action::fork, .name = "s", .to = "t"}).value().sessions.at(0).turns, 2U);
+  EXPECT_EQ(session({.action = Action::rewind, .name = "s", .turns = 1}).value().sessions.at(0).turns, 1U);
+  EXPECT_EQ(session({.action = Action::rewind, .name = "s", .turns = 2}).error().code,
+            wire::ErrorCode::invalid_argument);
+  EXPECT_EQ(session({.action = Action::list}).value().sessions.size(), 2U);
+  EXPECT_EQ(client.status().value().cache.value().sessions, 2U);
+  EXPECT_TRUE(session({.action = Action::close, .name = "s"}).value().sessions.empty());
+  EXPECT_EQ(session({.action = Action::close, .name = "s"}).error().code, wire::ErrorCode::not_found);
+  EXPECT_EQ(session({.action = Action::close, .name = "t", .save = true}).error().code, wire::ErrorCode::unsupported);
 }
 
 TEST_F(ServiceTest, PromptsAndAnswersAreLoggedWhereThatIsAskedFor) {

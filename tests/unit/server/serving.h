@@ -53,6 +53,9 @@ class FakeHandler : public Handler {
   void on_status(RequestKey key, const Peer&) override {
     server->send(key, wire::StatusReport{.daemon_version = "test", .state = wire::State::ready, .connections = 1});
   }
+  void on_session(RequestKey key, const Peer&, wire::Session session) override {
+    server->send(key, wire::SessionReport{{{.name = session.name}}});
+  }
   void on_set_budget(RequestKey key, const Peer&, wire::SetBudget budget) override {
     server->send(key, wire::BudgetReport{.bytes = budget.bytes});
   }

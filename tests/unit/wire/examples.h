@@ -40,33 +40,46 @@ inline Generate example_generate(Prompt prompt) {
           .latest_wins_key = "robot:left-arm",
           .session = "kitchen.1",
           .partial = true,
-          .max_queue_ms = 300};
+          .max_queue_ms = 300,
+          .prefill_only = true};
 }
 
 inline StatusReport example_report() {
-  return {
-      .daemon_version = "0.1.0",
-      .state = State::degraded,
-      .reasons = {"memory: locking was refused", "disk: slow"},
-      .model = example_card(),
-      .memory = {{"dense", 1'700'000'000, "locked"}, {"kv", 4'294'967'296, ""}},
-      .requests_running = 1,
-      .requests_queued = 2,
-      .requests_done = 3,
-      .requests_failed = 4,
-      .tokens_prefilled = 5,
-      .tokens_generated = 6,
-      .prefill_tokens_per_s = 71.25,
-      .decode_tokens_per_s = 8.5,
-      .uptime_ms = 9,
-      .backend = "cpu",
-      .isa = "avx2",
-      .threads = 10,
-      .connections = 11,
-      .active = {{12, 1000, 4242, RequestState::prefill, 13, 14, Priority::batch, 37, 38},
-                 {15, 0, 1, RequestState::queued, 16, 0, Priority::interactive, 0, 0}},
-      .experts = ExpertReport{
-          17, 18, 19, 20, 21, 22, 23, 24, "io_uring", 25, 26, {{27, 28, 29, 30, 31, 32}, {0, 0, 0, 0, 0, 33}}, 39, 40}};
+  return {.daemon_version = "0.1.0",
+          .state = State::degraded,
+          .reasons = {"memory: locking was refused", "disk: slow"},
+          .model = example_card(),
+          .memory = {{"dense", 1'700'000'000, "locked"}, {"kv", 4'294'967'296, ""}},
+          .requests_running = 1,
+          .requests_queued = 2,
+          .requests_done = 3,
+          .requests_failed = 4,
+          .tokens_prefilled = 5,
+          .tokens_generated = 6,
+          .prefill_tokens_per_s = 71.25,
+          .decode_tokens_per_s = 8.5,
+          .uptime_ms = 9,
+          .backend = "cpu",
+          .isa = "avx2",
+          .threads = 10,
+          .connections = 11,
+          .active = {{12, 1000, 4242, RequestState::prefill, 13, 14, Priority::batch, 37, 38},
+                     {15, 0, 1, RequestState::queued, 16, 0, Priority::interactive, 0, 0}},
+          .experts = ExpertReport{17,
+                                  18,
+                                  19,
+                                  20,
+                                  21,
+                                  22,
+                                  23,
+                                  24,
+                                  "io_uring",
+                                  25,
+                                  26,
+                                  {{27, 28, 29, 30, 31, 32}, {0, 0, 0, 0, 0, 33}},
+                                  39,
+                                  40},
+          .cache = CacheReport{41, 42, 43, 44, 45, 46, 47}};
 }
 
 inline std::vector<Message> example_messages() {
@@ -90,7 +103,7 @@ inline std::vector<Message> example_messages() {
       example_generate(TokenPrompt{{1, 2, 131071}}),
       Accepted{17, 3},
       TokenBatch{{5, 6}, "Bon"},
-      Done{DoneReason::stop_string, "Ende", 17, 42, 1000, 2'000'000, 5'000'000'000, 6'000'000'000},
+      Done{DoneReason::stop_string, "Ende", 17, 42, 1000, 2'000'000, 5'000'000'000, 6'000'000'000, 43, 44},
       Error{ErrorCode::busy, "the queue is full", 250},
       Cancel{},
       Tokenize{"<s>naïve", true, true},
@@ -101,6 +114,9 @@ inline std::vector<Message> example_messages() {
       example_report(),
       SetBudget{4294967296},
       BudgetReport{4294967296, 34, 35, 36},
+      Session{SessionAction::fork, "kitchen", "cellar", 2, SessionOverflow::drop_oldest, true},
+      Session{},
+      SessionReport{{{"kitchen", 1000, 3, 4096, SessionOverflow::drop_oldest, true, 5'000'000'000, 6'000'000'000}}},
   };
 }
 
