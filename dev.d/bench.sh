@@ -133,7 +133,7 @@ bench_accuracy() {
 }
 
 # What daemon, socket and client add to an engine that computes nothing; the scheduler's decisions a second; a realtime
-# request among others.
+# request among others; a session's second turn.
 bench_serving() {
   build_programs
   build_bench ipc_bench
@@ -142,6 +142,7 @@ bench_serving() {
   build/release/bin/sched_bench
   make_demo_model
   python3 tests/bench/realtime_bench.py --model "$DEMO_MODEL" --out build/bench/realtime.json
+  python3 tests/bench/session_bench.py --model "$DEMO_MODEL" --out build/bench/session.json
 }
 
 # Clients of every kind, budgets and restarts against one daemon, with its answers compared. Options: --minutes N (60).
