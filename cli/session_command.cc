@@ -83,11 +83,13 @@ int prepare(Client& client, const SessionOptions& options) {
 int change(const SessionOptions& options, wire::Session request) {
   auto client = Client::connect(options.socket);
   if (!client) return report_failure(client.error().message);
-  const auto report = client->session(request);
+  auto report = client->session(request);
   if (!report) return report_failure(report.error().message);
   if (request.action == wire::SessionAction::close) return 0;
   if (!options.system.empty()) {
     if (const int failed = prepare(*client, options); failed != 0) return failed;
+    report = client->session(request);  // as it is now
+    if (!report) return report_failure(report.error().message);
   }
   return print_sessions(*report, options.json);
 }

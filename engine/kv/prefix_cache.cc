@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <iterator>
 #include <queue>
 
 namespace sirocco {
@@ -23,6 +24,31 @@ PrefixCache::~PrefixCache() {
   std::for_each(nodes.rbegin(), nodes.rend(), [](Node* node) { node->children.clear(); });
 }
 
+// Where among the children the tokens belong.
+PrefixCache::Children::iterator PrefixCache::place(Node& parent, std::span<const TokenId> tokens) {
+  return std::lower_bound(parent.children.begin(), parent.children.end(), tokens,
+                          [](const std::unique_ptr<Node>& child, std::span<const TokenId> t) {
+                            return std::lexicographical_compare(child->tokens.begin(), child->tokens.end(), t.begin(),
+                                                                t.end());
+                          });
+}
+
+// The child with which the tokens agree longest stands beside that place. Null: they agree with none.
+PrefixCache::Node* PrefixCache::closest(Node& parent, std::span<const TokenId> tokens, std::uint32_t& agree) {
+  Node* best = nullptr;
+  agree = 0;
+  const auto consider = [&](Node& child) {
+    const std::uint32_t here = common(child.tokens, tokens);
+    if (here <= agree) return;
+    best = &child;
+    agree = here;
+  };
+  const auto after = place(parent, tokens);
+  if (after != parent.children.end()) consider(**after);
+  if (after != parent.children.begin()) consider(**std::prev(after));
+  return best;
+}
+
 // The nodes from the root on, without it; of the last one perhaps only partial_tokens agree.
 std::vector<PrefixCache::Node*> PrefixCache::path(CacheOwner owner, std::span<const TokenId> tokens,
                                                   std::uint32_t& partial_tokens) const {
@@ -30,15 +56,9 @@ std::vector<PrefixCache::Node*> PrefixCache::path(CacheOwner owner, std::span<co
   partial_tokens = 0;
   const auto root = roots_.find(owner);
   if (root == roots_.end()) return nodes;
-  for (const Node* at = root->second.get(); !tokens.empty();) {
-    Node* best = nullptr;
+  for (Node* at = root->second.get(); !tokens.empty();) {
     std::uint32_t agree = 0;
-    for (const auto& child : at->children) {
-      const std::uint32_t here = common(child->tokens, tokens);
-      if (here <= agree) continue;
-      best = child.get();
-      agree = here;
-    }
+    Node* const best = closest(*at, tokens, agree);
     if (best == nullptr) break;
     nodes.push_back(best);
     if (agree < block_tokens_) {
@@ -96,15 +116,11 @@ void PrefixCache::insert(CacheOwner owner, std::span<const TokenId> tokens, std:
   std::uint32_t position = 0;
   for (BlockId& block : blocks) {
     const auto part = tokens.subspan(position, std::min<std::size_t>(block_tokens_, tokens.size() - position));
-    Node* next = nullptr;
-    for (const auto& child : at->children) {
-      const std::uint32_t agree = common(child->tokens, part);
-      if (agree == part.size() || agree == child->tokens.size()) next = child.get();
-      if (agree == part.size()) break;
-    }
-    if (next == nullptr) {
+    std::uint32_t agree = 0;
+    Node* next = closest(*at, part, agree);
+    if (next == nullptr || agree < std::min(part.size(), next->tokens.size())) {
       pool_.cache(block);
-      next = at->children.emplace_back(std::make_unique<Node>()).get();
+      next = at->children.insert(place(*at, part), std::make_unique<Node>())->get();
       next->parent = at;
       next->block = block;
       next->position = position;
@@ -127,8 +143,7 @@ void PrefixCache::evict(Node& leaf) {
   pool_.uncache(leaf.block);
   ++evictions_;
   ++version_;
-  auto& siblings = leaf.parent->children;
-  siblings.erase(std::find_if(siblings.begin(), siblings.end(), [&](const auto& n) { return n.get() == &leaf; }));
+  leaf.parent->children.erase(place(*leaf.parent, leaf.tokens));
 }
 
 std::vector<PrefixCache::Node*> PrefixCache::all_nodes() const {

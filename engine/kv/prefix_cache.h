@@ -73,14 +73,17 @@ class PrefixCache {
  private:
   struct Node {
     Node* parent = nullptr;
-    BlockId block = 0;            // not of a root
-    std::uint32_t position = 0;   // of its first token
-    std::vector<TokenId> tokens;  // block_tokens of them; fewer only without children
-    std::vector<std::unique_ptr<Node>> children;
-    double value = 0;  // of GreedyDual
+    BlockId block = 0;                            // not of a root
+    std::uint32_t position = 0;                   // of its first token
+    std::vector<TokenId> tokens;                  // block_tokens of them; fewer only without children
+    std::vector<std::unique_ptr<Node>> children;  // in the order of their tokens; none is the beginning of another
+    double value = 0;                             // of GreedyDual
     bool kept = false;
   };
 
+  using Children = std::vector<std::unique_ptr<Node>>;
+  static Children::iterator place(Node& parent, std::span<const TokenId> tokens);
+  static Node* closest(Node& parent, std::span<const TokenId> tokens, std::uint32_t& agree);
   std::vector<Node*> path(CacheOwner owner, std::span<const TokenId> tokens, std::uint32_t& partial_tokens) const;
   Match match(const std::vector<Node*>& path, std::uint32_t partial_tokens) const;
   void touch(Node& node);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A daemon whose model is larger than its memory, and clients of every kind for some minutes: good ones, ones that are
-killed, that cancel, that do not read, that send nonsense, an administrator who changes the budget all the time, and two
+killed, that cancel, that do not read, that send nonsense, that go on with a session, an administrator who changes the budget all the time, and two
 restarts. Whatever happens around it, an answer is the one that a daemon with all of the memory gives, or an error that
 says why there is none; the memory stays within its limit, and nothing leaks.
 
@@ -29,7 +29,8 @@ from programs import Daemon  # noqa: E402
 MIB = 2**20
 BUDGET = 300  # MiB, of the 425 that the demo model has
 LIMIT = 420   # of the cgroup
-CONFIG = f"memory: {{budget: {BUDGET}MiB, kv_tokens: 4096, hot_set: HOT}}\nengine: {{max_running: 4}}\n"
+CONFIG = f"memory: {{budget: {BUDGET}MiB, kv_tokens: 4096, hot_set: HOT}}\nengine: {{max_running: 4}}\n" \
+         "sessions: {directory: SESSIONS, max_per_user: 10000}\n"
 CORPUS = ROOT / "tests/fuzz/corpus/wire"
 PROMPTS = ["Write a short story about a ship.", "What is the capital of France?", "Count to ten.", "Explain gravity to a child.",
            "Name three rivers. " * 20, "Translate 'good morning' to French.", "Why is the sky blue?", "List the primes below 30."]
@@ -42,11 +43,21 @@ def requests():
         yield ("--prompt", prompt, "--max-tokens", "40", "--temperature", "0.9", "--top-p", "0.95", "--seed", str(index))
 
 
+def conversations():
+    """The questions of a session; each answer follows from all before."""
+    for first, second in zip(PROMPTS, PROMPTS[3:]):
+        yield (first, second)
+
+
+def ask_in_session(daemon, name, prompt):
+    return daemon.sirocco("generate", "--session", name, "--prompt", prompt, "--max-tokens", "12", "--json")
+
+
 class Chaos:
     def __init__(self, daemon, answers, group, seed, seconds):
         self.daemon = daemon
         self.least = daemon.small_budget()
-        self.answers = answers
+        self.answers, self.conversations = answers
         self.group = group
         self.seed = seed
         self.end = time.monotonic() + seconds
@@ -84,6 +95,24 @@ class Chaos:
             self.count("ended by a restart")
         else:
             self.complain(f"{arguments}: {result.stderr.decode()}")
+
+    def in_session(self, rng):
+        """Two turns, and between them perhaps the disk, or a restart."""
+        questions, expected = rng.choice(self.conversations)
+        name = f"chaos-{rng.randrange(1 << 60)}"
+        restarts = self.restarts
+        for question, text in zip(questions, expected):
+            result = ask_in_session(self.daemon, name, question)
+            if result.returncode != 0:
+                if b"BUSY" not in result.stderr and restarts == self.restarts and self.up.is_set():
+                    self.complain(f"session, {question}: {result.stderr.decode()}")
+                break
+            if json.loads(result.stdout)["text"] != text:
+                self.complain(f"session, {question}: {result.stdout!r} instead of {text!r}")
+            self.count("turns of sessions")
+            if rng.random() < 0.5:
+                self.daemon.sirocco("session", "close", name, "--save")
+        self.daemon.sirocco("session", "close", name)
 
     def cancelling(self, rng):
         arguments, expected = rng.choice(self.answers)
@@ -147,7 +176,7 @@ class Chaos:
 
     def work(self, number):
         rng = random.Random(f"{self.seed} {number}")
-        kinds = [self.administrator] if number == 0 else [self.good] * 5 + [self.cancelling, self.killed, self.nonsense,
+        kinds = [self.administrator] if number == 0 else [self.good] * 4 + [self.in_session, self.cancelling, self.killed, self.nonsense,
                                                                           self.not_reading]
         while time.monotonic() < self.end:
             if self.paused.is_set():
@@ -246,7 +275,11 @@ def right_answers(folder, model):
             if result.returncode != 0:
                 raise SystemExit(result.stderr.decode())
             answers.append((arguments, json.loads(result.stdout)["text"]))
-        return answers
+        talks = []
+        for number, questions in enumerate(conversations()):
+            texts = [json.loads(ask_in_session(daemon, f"talk-{number}", question).stdout)["text"] for question in questions]
+            talks.append((questions, texts))
+        return answers, talks
     finally:
         daemon.stop()
 
@@ -264,7 +297,8 @@ def main():
         folder = pathlib.Path(name)
         answers = right_answers(folder, options.model)
         group = MemoryGroup.make(LIMIT * MIB)
-        daemon = Daemon(folder, options.model, CONFIG.replace("HOT", str(folder / "hot")))
+        daemon = Daemon(folder, options.model, CONFIG.replace("HOT", str(folder / "hot"))
+                        .replace("SESSIONS", str(folder / "sessions")))
         try:
             daemon.start(group.enter if group else None)
             report = Chaos(daemon, answers, group, options.seed, 60 * options.minutes).run(options.clients)
