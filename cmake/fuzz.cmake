@@ -16,4 +16,5 @@ endfunction()
 
 sirocco_fuzz(gguf LINK sirocco_gguf)
 sirocco_fuzz(wire LINK sirocco_wire)
+sirocco_fuzz(session LINK sirocco_session)
 sirocco_fuzz(config LINK sirocco_daemon)
