@@ -147,7 +147,7 @@ class Demo(TestWithFolder):
         chat.type(QUESTION + "\n")
         chat.expect(r"Paris[^>]*> ")
         chat.type("/stats\n")
-        chat.expect(r"\d+ tokens of prompt, \d+ of answer")
+        chat.expect(r"\d+ tokens of prompt.*, \d+ of answer")
         chat.expect("> ")
         chat.type(ENDLESS_QUESTION + "\n")
         chat.expect(r"\n.{40}")  # some of the answer

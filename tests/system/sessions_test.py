@@ -7,7 +7,7 @@ import signal
 import time
 import unittest
 
-from programs import TestWithFolder
+from programs import DEMO_MODEL, TestWithFolder
 
 UID = os.getuid()
 
@@ -160,6 +160,31 @@ class Sessions(TestWithFolder):
         self.turn(daemon, "s", "hello")
         self.assertIn("sessions.directory", self.refusal(daemon, "session", "close", "s", "--save"))
         self.assertEqual(daemon.stop(), 0)
+
+
+@unittest.skipUnless(DEMO_MODEL.exists(), f"no {DEMO_MODEL}: ./dev makes it")
+class Conversations(TestWithFolder):
+    CHAT = ("chat", "--temperature", "0", "--max-tokens", "12")
+
+    def test_a_chat_that_is_left_and_taken_up_again_is_one_conversation(self):
+        daemon = self.daemon(DEMO_MODEL, f"sessions:\n  directory: {self.folder}/sessions\n")
+        questions = [b"What is salt?\n", b"And pepper?\n", b"Which of both is hotter?\n"]
+        whole = daemon.sirocco(*self.CHAT, stdin=b"".join(questions)).stdout
+        parts = b""
+        for question in questions:
+            parts += daemon.sirocco(*self.CHAT, "--session", "kitchen", stdin=question).stdout
+            daemon.stop()
+            daemon.start()
+        self.assertEqual(parts, whole)
+
+    def test_an_instruction_that_is_prepared_is_computed_once(self):
+        daemon = self.daemon(DEMO_MODEL)
+        opened = daemon.sirocco("session", "open", "tools", "--system", "Answer as a pirate would, in short sentences.", "--json")
+        prepared = json.loads(opened.stdout)[0]["tokens"]
+        self.assertGreater(prepared, 10)
+        answer = json.loads(daemon.sirocco("generate", "--session", "tools", "--prompt", "Who are you?", "--max-tokens", "4",
+                                           "--json").stdout)
+        self.assertGreaterEqual(answer["usage"]["cached_tokens"], prepared)
 
 
 if __name__ == "__main__":

@@ -313,6 +313,22 @@ TEST_F(SavedSessionsTest, ADamagedFileLosesOnlyItsSession) {
   EXPECT_TRUE(sessions().open(kUid, "s", SessionOverflow::fail));
 }
 
+TEST_F(SavedSessionsTest, SessionsGoToDiskAndComeBackWhileOthersAreAnswered) {
+  restart([](EngineParts& parts) { parts.kv_blocks = 110; });
+  std::vector<ChatMessage> messages;
+  ASSERT_TRUE(sessions().open(kUid, "s", SessionOverflow::fail));
+  for (int i = 0; i < 8; ++i) {
+    GenerateRequest request = ask(TextPrompt{.text = std::string(30, static_cast<char>('d' + i))}, {}, 100);
+    const RequestId other = fake->engine->submit(request).value().id;
+    messages.push_back(message(Role::user, "q" + std::string(static_cast<std::size_t>(i), 'r')));
+    const auto turn = answer(ask(user(messages.back().content), "s"));
+    ASSERT_EQ(turn.text, alone(said(messages)));
+    messages.push_back(message(Role::assistant, turn.text));
+    ASSERT_TRUE(sessions().close(kUid, "s", true));
+    EXPECT_EQ(fake->events.wait(other).text, alone(request.prompt, 100));
+  }
+}
+
 // More than the blocks hold: what has left the cache is computed again.
 TEST_F(SessionsTest, RandomSessionsAreAnsweredAsWholeConversations) {
   for (std::uint32_t seed = 0; seed < 12; ++seed) {

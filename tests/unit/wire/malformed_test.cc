@@ -246,6 +246,23 @@ TEST(Validate, ConversationOutOfRangeIsNamed) {
             "Generate.prompt");
 }
 
+TEST(Validate, ASessionHasANameThatIsOneAndOnlyWhatItsActionNeeds) {
+  const auto field = [](const Session& session) {
+    const auto valid = validate(session);
+    return valid ? "" : valid.error().message.substr(0, valid.error().message.find(':'));
+  };
+  EXPECT_EQ(field({.action = SessionAction::open, .name = "kitchen"}), "");
+  EXPECT_EQ(field({.action = SessionAction::open}), "Session.name");
+  EXPECT_EQ(field({.action = SessionAction::open, .name = "../etc"}), "Session.name");
+  EXPECT_EQ(field({.action = SessionAction::list, .name = "kitchen"}), "Session.name");
+  EXPECT_EQ(field({.action = SessionAction::fork, .name = "kitchen"}), "Session.to");
+  EXPECT_EQ(field({.action = SessionAction::close, .name = "kitchen", .to = "cellar"}), "Session.to");
+  EXPECT_EQ(field({.action = static_cast<SessionAction>(6), .name = "kitchen"}), "Session.action");
+  EXPECT_EQ(field({.action = SessionAction::open, .name = "a", .overflow = static_cast<SessionOverflow>(0)}),
+            "Session.overflow");
+  EXPECT_FALSE(validate(SessionReport{std::vector<SessionState>(kMaxSessions + 1)}));
+}
+
 TEST(Validate, TextThatIsNotUtf8IsNamed) {
   EXPECT_EQ(refused([](Generate& g) { g.prompt = TextPrompt{"\xC3"}; }), "Generate.prompt.text");
   EXPECT_EQ(validate(TokenBatch{{}, "\xFF"}).error().message, "TokenBatch.text: not well-formed UTF-8");
