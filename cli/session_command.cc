@@ -80,7 +80,7 @@ int prepare(Client& client, const SessionOptions& options) {
   return answer ? 0 : report_failure(answer.error().message);
 }
 
-int change(const SessionOptions& options, wire::Session request) {
+int change(const SessionOptions& options, const wire::Session& request) {
   auto client = Client::connect(options.socket);
   if (!client) return report_failure(client.error().message);
   auto report = client->session(request);
@@ -125,7 +125,7 @@ void add_session_command(CLI::App& app, CommandContext& context) {
       wire::Session request = {.action = action, .name = options->name, .to = options->to, .save = options->save};
       if (action == Action::rewind) request.turns = options->turns;
       if (options->drop_oldest) request.overflow = wire::SessionOverflow::drop_oldest;
-      context.exit_code = change(*options, std::move(request));
+      context.exit_code = change(*options, request);
     };
   };
   add(*command, "list", "Show them", options)->callback(does(Action::list));

@@ -1,6 +1,6 @@
-// The thread that turns texts into tokens and back: a client's text may take seconds, and neither the I/O thread nor a
-// step may wait for that. Work is done in order of arrival. What waits is bounded in number and in bytes, so that
-// clients cannot pile it up here.
+// The thread that turns texts into tokens and back, and does what clients ask of sessions, which may read and write
+// files: either may take seconds, and neither the I/O thread nor a step may wait for that. Work is done in order of
+// arrival. What waits is bounded in number and in bytes, so that clients cannot pile it up here.
 //
 // Any thread may call.
 #pragma once

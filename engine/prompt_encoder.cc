@@ -109,7 +109,7 @@ Result<std::vector<TokenId>> PromptEncoder::encode_beginning(const Conversation&
 }
 
 Result<std::vector<TokenId>> PromptEncoder::encode(const SessionContent& content, bool prefill_only) const {
-  if (!content.is_conversation()) return content.tokens;
+  if (!content.is_conversation()) return tokenize(content.tokens);
   return prefill_only ? encode_beginning(content.conversation) : tokenize(content.conversation);
 }
 

@@ -152,7 +152,7 @@ Result<std::uint64_t> SessionStore::write(const std::filesystem::path& file, Byt
 Result<void> SessionStore::sync_folder() const {
   const int folder = ::open(options_.folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   const bool good = folder >= 0 && fsync(folder) == 0;
-  const auto result = good ? Result<void>() : io_error(options_.folder, "cannot be written");
+  auto result = good ? Result<void>() : io_error(options_.folder, "cannot be written");
   if (folder >= 0) close(folder);
   return result;
 }
