@@ -66,23 +66,32 @@ std::string model_fingerprint(const Model& model) {
 }
 
 Result<SessionStore> SessionStore::open(Options options) {
-  SessionStore store(std::move(options));
-  const std::filesystem::path& folder = store.options_.folder;
+  const std::filesystem::path& folder = options.folder;
   if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
     return io_error(folder, "cannot be made (sessions.directory)");
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+  if (access(folder.c_str(), R_OK | W_OK | X_OK) != 0)
+    return io_error(folder, "cannot be read and written (sessions.directory)");
+  return SessionStore(std::move(options));
+}
+
+// What an interrupted save has left is removed.
+std::map<SessionStore::Key, std::uint64_t>& SessionStore::index() const {
+  if (saved_) return *saved_;
+  saved_.emplace();
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(options_.folder, ignored)) {
     const std::string name = entry.path().filename().string();
-    std::error_code ignored;
     if (name.ends_with(kUnfinished)) {
       std::filesystem::remove(entry.path(), ignored);
     } else if (const auto key = key_of(name)) {
-      store.saved_[*key] = std::max<std::uint64_t>(entry.file_size(ignored), 1);
+      (*saved_)[*key] = std::max<std::uint64_t>(entry.file_size(ignored), 1);
     }
   }
-  if (error)
-    return fail(ErrorCode::io, "{}: cannot be read (sessions.directory): {}", folder.string(), error.message());
-  return store;
+  return *saved_;
+}
+
+const std::map<SessionStore::Key, std::uint64_t>& SessionStore::saved() const {
+  return index();
 }
 
 std::filesystem::path SessionStore::path(const Key& key) const {
@@ -90,12 +99,12 @@ std::filesystem::path SessionStore::path(const Key& key) const {
 }
 
 std::uint64_t SessionStore::bytes(const Key& key) const {
-  const auto at = saved_.find(key);
-  return at == saved_.end() ? 0 : at->second;
+  const auto at = index().find(key);
+  return at == index().end() ? 0 : at->second;
 }
 
 void SessionStore::remove(const Key& key) {
-  if (saved_.erase(key) != 0) unlink(path(key).c_str());
+  if (index().erase(key) != 0) unlink(path(key).c_str());
 }
 
 // --- save
@@ -106,7 +115,7 @@ Result<void> SessionStore::save(SessionHead head, const ReadBlock& read_block) {
   head.kv_layout = options_.kv_layout;
   head.block_bytes = options_.block_bytes;
   std::uint64_t others = 0;
-  for (const auto& [other, bytes] : saved_)
+  for (const auto& [other, bytes] : index())
     if (other.first == key.first && other != key) others += bytes;
   const std::vector<std::byte> bytes = encode_session_head(head);
   if (others + bytes.size() > options_.bytes_per_uid)
@@ -125,7 +134,7 @@ Result<void> SessionStore::save(SessionHead head, const ReadBlock& read_block) {
     return fail(written.error());
   }
   if (std::rename(unfinished.c_str(), file.c_str()) != 0) return io_error(file, "cannot be replaced");
-  saved_[key] = *written;
+  index()[key] = *written;
   return sync_folder();
 }
 

@@ -1,5 +1,6 @@
 // Sessions on disk, one file each, in one folder: written whole or not at all, within a quota for each user, and read
-// only where they are of this model. Which there are is read from the folder once, at the start.
+// only where they are of this model. Which there are is read from the folder once, when that is first asked: what an
+// engine before this one saves until then is found.
 //
 // One thread at a time.
 #pragma once
@@ -32,12 +33,12 @@ class SessionStore {
     std::uint32_t block_tokens = 0;
     std::uint64_t block_bytes = 0;
   };
-  // Makes the folder where there is none, and removes what an interrupted save has left.
+  // Makes the folder where there is none.
   static Result<SessionStore> open(Options options);
 
-  using Key = std::pair<std::uint32_t, std::string>;                    // uid and name
-  const std::map<Key, std::uint64_t>& saved() const { return saved_; }  // with its bytes
-  std::uint64_t bytes(const Key& key) const;                            // 0: it is not there
+  using Key = std::pair<std::uint32_t, std::string>;  // uid and name
+  const std::map<Key, std::uint64_t>& saved() const;  // with its bytes
+  std::uint64_t bytes(const Key& key) const;          // 0: it is not there
 
   // Of `head`, uid, name, overflow, content and computed; `read_block` gives block `index`, or says that it is not to
   // be had: then no more are written, as when the quota is reached. On disk when this returns. Errors: BUSY, not even
@@ -60,8 +61,10 @@ class SessionStore {
                               const ReadBlock& read_block) const;
   Result<void> sync_folder() const;
 
+  std::map<Key, std::uint64_t>& index() const;
+
   Options options_;
-  std::map<Key, std::uint64_t> saved_;
+  mutable std::optional<std::map<Key, std::uint64_t>> saved_;  // once it has been read from the folder
 };
 
 }  // namespace sirocco

@@ -148,8 +148,8 @@ class Sessions(TestWithFolder):
             daemon.stop(signal.SIGKILL)
             saving.communicate()
             daemon.start()
-            self.assertEqual([file.name for file in self.saved.iterdir()], [self.file("s").name])
             self.assertIn(self.turn(daemon, "s", "third")["ids"], expected)
+            self.assertEqual([file.name for file in self.saved.iterdir()], [self.file("s").name])
             # The state from which the next round starts.
             daemon.stop(signal.SIGKILL)
             self.file("s").write_bytes(before)

@@ -182,9 +182,18 @@ TEST_F(SessionStoreTest, AnInterruptedSaveLeavesWhatWasThereAndIsTidiedUp) {
   const auto unfinished = file().string() + ".unfinished";
   std::ofstream(unfinished) << "half of it";
   const SessionStore store = open();
+  EXPECT_EQ(store.saved().size(), 1U);
   EXPECT_FALSE(std::filesystem::exists(unfinished));
   EXPECT_EQ(bytes(), before);
-  EXPECT_EQ(store.saved().size(), 1U);
+}
+
+// Of an engine that is made ready while the one before it still runs.
+TEST_F(SessionStoreTest, WhatIsSavedUntilItIsAskedIsFound) {
+  SessionStore before = open();
+  const SessionStore next = open();
+  ASSERT_TRUE(before.save(example(), numbered));
+  EXPECT_EQ(next.saved().size(), 1U);
+  EXPECT_EQ(load(next).blocks.size(), 3U);
 }
 
 TEST_F(SessionStoreTest, AFailedSaveLeavesWhatWasThere) {
