@@ -210,14 +210,12 @@ class BenchRun {
 };
 
 // What a token reads of weights and KV cache, in the middle of an answer that begins at `position`.
-std::uint64_t bytes_of_token(const Model& model, const Kernels& kernels, const BenchOptions& options,
+std::uint64_t bytes_of_token(const Model& model, const BackendKind& kind, const BenchOptions& options,
                              const BackendOptions& backend, std::uint32_t position) {
   const ModelSpec& spec = model.spec();
   std::uint32_t positions = position + options.generate / 2;
   if (spec.window != 0) positions = std::min(positions, spec.window);
-  const KvMemory block = {
-      .base = nullptr, .blocks = 1, .block_tokens = backend.kv_block_tokens, .type = backend.kv_type};
-  return model.bytes_per_token() + block.bytes(kernels, spec) / backend.kv_block_tokens * positions;
+  return model.bytes_per_token() + kind.kv_block_bytes(spec, backend) / backend.kv_block_tokens * positions;
 }
 
 // What the machine can do, taking turns with what it bounds.
@@ -286,7 +284,8 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
   const std::uint32_t block = BackendOptions().kv_block_tokens;  // each sequence has whole blocks of its own
   options.engine.kv_tokens = std::uint64_t{options.batch} * ((options.engine.context + block - 1) / block * block);
   SIROCCO_TRY(const EnginePlan plan, plan_engine(model, options.engine));
-  SIROCCO_TRY(const Kernels* kernels, choose_kernels(plan.backend));
+  SIROCCO_TRY(const BackendKind* kind, choose_backend(*model, plan.backend));
+  SIROCCO_TRY(const Kernels* kernels, host_kernels(plan.backend));
   SIROCCO_TRY(ThreadPool pool, ThreadPool::create(options.engine.threads));
   const bool slotted = plan.residency.slots != 0;
   Bounds bounds(*kernels, pool);
@@ -329,7 +328,7 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
       at.push_back({{"position", options.at[i]},
                     {"tokens_per_s", median(speeds[i])},
                     {"runs", speeds[i]},
-                    {"bytes_per_token", bytes_of_token(*model, *kernels, options, plan.backend, options.at[i])}});
+                    {"bytes_per_token", bytes_of_token(*model, *kind, options, plan.backend, options.at[i])}});
   }
 
   const std::uint64_t resident = slotted ? resident_bytes() : resident_bytes() - bounds.bytes();
@@ -344,7 +343,7 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
   }
   const double memory = bounds.memory();
   const double disk = disk_runs.empty() ? 0 : median(disk_runs);  // 0: not known
-  const std::uint64_t touched = bytes_of_token(*model, *kernels, options, plan.backend, options.prompt);
+  const std::uint64_t touched = bytes_of_token(*model, *kind, options, plan.backend, options.prompt);
   const auto bytes_per_token = static_cast<double>(touched);
   const auto prefill_multiplies = static_cast<double>(model->sizes().layer_parameters);
   const std::optional<double> peak = bounds.peak();

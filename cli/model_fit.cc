@@ -45,7 +45,7 @@ Result<FitReport> fit_model(const std::string& path, const EngineOptions& option
   FitReport report;
   SIROCCO_TRY(report.model, Model::open(path));
   SIROCCO_TRY(report.plan, plan_engine(report.model, options));
-  SIROCCO_TRY(const Kernels* kernels, choose_kernels(report.plan.backend));
+  SIROCCO_TRY(const Kernels* kernels, host_kernels(report.plan.backend));
   SIROCCO_TRY(ThreadPool pool, ThreadPool::create(options.threads));
   Roofline roofline(*kernels, pool);
   std::array<double, kMemoryPasses> passes = {};

@@ -47,6 +47,7 @@ struct EngineOptions {
   TensorType kv_type = TensorType::f16;  // or f32 or q8_0
   std::uint64_t memory_budget = 0;       // bytes; 0: what is free, less the headroom
   std::uint64_t memory_headroom = 512 * MiB;
+  std::uint64_t device_memory = 0;   // bytes of a device's memory; 0: what is free there, less some headroom
   std::string eviction = "lfru";     // which expert leaves, where not all fit: one of policy_names()
   std::filesystem::path hot_set;     // where the list of experts in memory is kept between runs; empty: nowhere
   std::filesystem::path read_shape;  // where the depth and size of reads that suit the disk are kept; empty: nowhere
@@ -212,6 +213,7 @@ struct EnginePlan {
   BackendOptions backend;
   MemoryPlan memory;
   ResidencyPlan residency;
+  std::vector<std::string> warnings;  // backends that were passed over, and why
 };
 Result<EnginePlan> plan_engine(const std::shared_ptr<const Model>& model, const EngineOptions& options);
 

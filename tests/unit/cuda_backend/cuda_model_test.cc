@@ -1,0 +1,174 @@
+// The CUDA backend on the golden models: logits near those of transformers, as near as the cpu backend's; and the rules
+// that are exact, with ==.
+#include <numeric>
+
+#include "engine/experts/mapped_experts.h"
+#include "tests/support/golden_models.h"
+#include "tests/unit/cuda_backend/cuda_support.h"
+
+namespace sirocco {
+namespace {
+
+using test::all_logits;
+using test::Golden;
+using test::goldens;
+using test::open_golden;
+
+constexpr std::uint32_t kContext = 24;
+
+// Heads of any number of dimensions are the cpu backend's.
+bool computable(const Golden& golden) {
+  return open_golden(golden.model)->spec().head_dim % 16 == 0;
+}
+
+std::vector<Golden> computable_goldens() {
+  std::vector<Golden> all;
+  for (Golden& golden : goldens())
+    if (computable(golden)) all.push_back(std::move(golden));
+  return all;
+}
+
+class CudaGoldens : public testing::TestWithParam<Golden> {};
+
+TEST_P(CudaGoldens, LogitsAreAsNearAsThoseOfTheCpu) {
+  const Golden& golden = GetParam();
+  const auto logits = all_logits(open_golden(golden.model), golden.tokens, {.backend = "cuda", .context = kContext});
+  ASSERT_EQ(logits.size(), golden.logits.size());
+  EXPECT_LT(test::median_difference(logits, golden.logits), test::kMedianTolerance);
+}
+
+TEST_P(CudaGoldens, RowsDoNotDependOnChunks) {
+  const Golden& golden = GetParam();
+  const auto model = open_golden(golden.model);
+  EvaluateOptions options = {.backend = "cuda", .context = kContext};
+  const auto whole = all_logits(model, golden.tokens, options);
+  std::mt19937 random(7);
+  for (const std::uint32_t rows : {1U, 5U, 64U}) {
+    options.rows_per_step = rows;
+    EXPECT_EQ(all_logits(model, golden.tokens, options, &random), whole) << rows;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiny, CudaGoldens, testing::ValuesIn(computable_goldens()), test::golden_name);
+
+TEST(CudaGoldens, AreNearlyAll) {
+  EXPECT_GE(computable_goldens().size(), 20U);
+}
+
+// One token after another, each the likeliest.
+std::vector<TokenId> greedy(const std::string& name, const std::string& backend) {
+  const auto model = open_golden(name);
+  auto evaluation = Evaluation::create(model, {.backend = backend, .context = 40}).value();
+  std::vector<TokenId> text = {1, 20, 92, 68};
+  std::span<const TokenId> next = text;
+  std::vector<TokenId> answer;
+  while (answer.size() < 20) {
+    TokenId likeliest = 0;
+    const auto done = evaluation.extend(next, false, [&](std::uint32_t, std::span<const float> row) {
+      likeliest = static_cast<TokenId>(std::max_element(row.begin(), row.end()) - row.begin());
+    });
+    EXPECT_TRUE(done);
+    answer.push_back(likeliest);
+    next = std::span(answer).last(1);
+  }
+  return answer;
+}
+
+TEST(Cuda, GreedyAnswersAreThoseOfTheCpu) {
+  for (const char* model : {"tiny-mixtral.gguf", "tiny-llama.gguf", "quant-q8_0.gguf", "quant-q4_k.gguf"})
+    EXPECT_EQ(greedy(model, "cuda"), greedy(model, "cpu")) << model;
+}
+
+// A sequence that is computed bit by bit among others.
+struct Text {
+  std::vector<TokenId> tokens;
+  std::vector<BlockId> blocks;
+  std::uint32_t done = 0;
+  std::vector<float> logits = {};
+};
+
+// Steps of random pieces of random sequences, until all are done.
+void run_in_random_batches(Backend& backend, std::vector<Text>& texts, std::size_t vocabulary, std::mt19937& random) {
+  const auto one_of = [&](std::size_t n) { return std::uniform_int_distribution<std::size_t>(0, n - 1)(random); };
+  for (;;) {
+    std::vector<StepSequence> sequences;
+    std::vector<Text*> of;
+    std::size_t rows = 0;
+    for (Text& text : texts) {
+      const std::size_t left = text.tokens.size() - text.done;
+      if (left == 0 || one_of(4) == 0) continue;
+      const std::size_t count = one_of(2) == 0 ? 1 : 1 + one_of(left);
+      sequences.push_back({.tokens = std::span(text.tokens).subspan(text.done, count),
+                           .position = text.done,
+                           .block_table = text.blocks,
+                           .logits = WantLogits::all});
+      of.push_back(&text);
+      rows += count;
+    }
+    const bool finished =
+        std::all_of(texts.begin(), texts.end(), [](const Text& t) { return t.done == t.tokens.size(); });
+    if (finished) return;
+    if (sequences.empty()) continue;
+    std::vector<float> logits(rows * vocabulary);
+    const auto done = backend.step_all({.sequences = sequences}, logits);
+    ASSERT_TRUE(done) << done.error().message();
+    auto row = logits.begin();
+    for (std::size_t i = 0; i < of.size(); ++i) {
+      const auto end = row + static_cast<std::ptrdiff_t>(sequences[i].tokens.size() * vocabulary);
+      of[i]->logits.insert(of[i]->logits.end(), row, end);
+      of[i]->done += static_cast<std::uint32_t>(sequences[i].tokens.size());
+      row = end;
+    }
+  }
+}
+
+TEST(Cuda, RowsDoNotDependOnTheOtherSequencesOfTheStep) {
+  for (const char* name : {"tiny-mixtral.gguf", "quant-moe-q4_0-q5_1.gguf"}) {
+    const auto model = open_golden(name);
+    const std::size_t vocabulary = model->spec().vocabulary;
+    std::mt19937 random(11);
+    std::vector<BlockId> blocks(8);
+    std::iota(blocks.begin(), blocks.end(), 0U);
+    std::shuffle(blocks.begin(), blocks.end(), random);
+    std::vector<Text> texts;
+    for (const std::size_t length : {3, 40, 17, 36}) {
+      Text text;
+      for (std::size_t i = 0; i < length; ++i) text.tokens.push_back(static_cast<TokenId>(random() % vocabulary));
+      text.blocks = {blocks[2 * texts.size()], blocks[2 * texts.size() + 1]};
+      texts.push_back(std::move(text));
+    }
+    MappedExperts experts(model);
+    const auto backend =
+        make_backend(model, experts,
+                     {.backend = "cuda", .limits = {.rows = 128, .logit_rows = 128, .context = 64}, .kv_blocks = 8})
+            .value();
+    run_in_random_batches(*backend, texts, vocabulary, random);
+    for (const Text& text : texts)
+      EXPECT_EQ(text.logits, all_logits(model, text.tokens, {.backend = "cuda", .context = 64})) << name;
+  }
+}
+
+// The first step of a shape is launched kernel by kernel, the second captured, the third replayed.
+TEST(Cuda, ReplayedStepsGiveTheSameBits) {
+  const auto model = open_golden("tiny-mixtral.gguf");
+  const std::vector<TokenId> tokens = {5};
+  auto evaluation = Evaluation::create(model, {.backend = "cuda", .context = 8}).value();
+  std::vector<std::vector<float>> logits;
+  for (int turn = 0; turn < 4; ++turn) {
+    evaluation.rewind(0);
+    ASSERT_TRUE(evaluation.extend(tokens, false, [&](std::uint32_t, std::span<const float> row) {
+      logits.emplace_back(row.begin(), row.end());
+    }));
+  }
+  for (const auto& again : logits) EXPECT_EQ(again, logits.front());
+}
+
+TEST(Cuda, SaysWhatItIs) {
+  const auto evaluation = Evaluation::create(open_golden("tiny-llama.gguf"), {.backend = "cuda", .context = 8}).value();
+  EXPECT_EQ(evaluation.backend().name(), "cuda");
+  EXPECT_TRUE(evaluation.backend().isa().starts_with("sm_"));
+  EXPECT_FALSE(evaluation.backend().device().empty());
+}
+
+}  // namespace
+}  // namespace sirocco
