@@ -44,6 +44,7 @@ struct BenchOptions {
   std::uint32_t rows = 512;
   std::vector<std::uint32_t> at;
   std::string memory;
+  std::string device_memory;
   std::string trace;
   std::string route_trace;
   bool json = false;
@@ -221,9 +222,12 @@ std::uint64_t bytes_of_token(const Model& model, const BackendKind& kind, const 
 // What the machine can do, taking turns with what it bounds.
 class Bounds {
  public:
-  Bounds(const Kernels& kernels, ThreadPool& pool) : kernels_(kernels), pool_(pool) {}
+  // device_memory: bytes per second, where the weights are not in the host's memory: it alone bounds.
+  Bounds(const Kernels& kernels, ThreadPool& pool, std::optional<double> device_memory)
+      : kernels_(kernels), pool_(pool), device_memory_(device_memory) {}
 
   void measure() {
+    if (device_memory_) return;
     if (!roofline_) roofline_.emplace(kernels_, pool_);
     for (int pass = 0; pass < kMemoryPasses; ++pass) memory_.push_back(roofline_->read());
     if (const auto peak = roofline_->multiply()) peak_.push_back(*peak);
@@ -231,12 +235,13 @@ class Bounds {
   void release() { roofline_.reset(); }
   std::uint64_t bytes() const { return roofline_ ? bytes_beyond_caches() : 0; }  // that it holds
 
-  double memory() const { return median(memory_); }
+  double memory() const { return device_memory_ ? *device_memory_ : median(memory_); }
   std::optional<double> peak() const { return peak_.empty() ? std::nullopt : std::optional(median(peak_)); }
 
  private:
   const Kernels& kernels_;
   ThreadPool& pool_;
+  std::optional<double> device_memory_;
   std::optional<Roofline> roofline_;
   std::vector<double> memory_;
   std::vector<double> peak_;
@@ -277,6 +282,9 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
   if (!options.memory.empty()) {
     SIROCCO_TRY(options.engine.memory_budget, parse_bytes(options.memory));
   }
+  if (!options.device_memory.empty()) {
+    SIROCCO_TRY(options.engine.device_memory, parse_bytes(options.device_memory));
+  }
   SIROCCO_TRY(const auto model, Model::open(options.model));
   options.engine.context = options.prompt + options.generate;
   options.engine.max_running = options.batch;
@@ -288,7 +296,8 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
   SIROCCO_TRY(const Kernels* kernels, host_kernels(plan.backend));
   SIROCCO_TRY(ThreadPool pool, ThreadPool::create(options.engine.threads));
   const bool slotted = plan.residency.slots != 0;
-  Bounds bounds(*kernels, pool);
+  SIROCCO_TRY(const std::optional<double> device_memory, kind->memory_bandwidth());
+  Bounds bounds(*kernels, pool, device_memory);
   if (slotted) {
     // There is no memory for both: bounds before and after.
     bounds.measure();
@@ -334,6 +343,7 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
   const std::uint64_t resident = slotted ? resident_bytes() : resident_bytes() - bounds.bytes();
   const std::string backend(run->backend().name());
   const std::string isa(run->backend().isa());
+  const std::string device(run->backend().device());
   const std::size_t threads = run->backend().threads();
   waiting.now_for("reading the disk");
   if (const auto disk = disk_bandwidth(options.model)) disk_runs.push_back(*disk);
@@ -381,6 +391,7 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
       {"model", options.model},
       {"backend", backend},
       {"isa", isa},
+      {"device", device.empty() ? Json(nullptr) : Json(device)},
       {"threads", threads},
       {"batch", options.batch},
       {"lossy", options.engine.lossy.on()},
@@ -409,6 +420,8 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
 void print_text(const nlohmann::ordered_json& report) {
   const double decode = report["decode"]["tokens_per_s"];
   const double bound = report["experts"]["bound_tokens_per_s"];
+  if (const auto& device = report["device"]; device.is_string())
+    fmt::print("device   {}\n", printable(device.get<std::string>()));
   fmt::print("prompts  {:.1f} tokens/s ({} tokens, batch {})\n", report["prefill"]["tokens_per_s"].get<double>(),
              report["prefill"]["tokens"].get<int>(), report["batch"].get<int>());
   if (const auto& share = report["prefill"]["share_of_peak"]; share.is_number())
@@ -453,6 +466,7 @@ void add_bench_command(CLI::App& app, CommandContext& context) {
   add_kv_option(*command, options->engine.kv_type);
   command->add_option("--memory", options->memory, "Memory budget, as 6GiB; what is free if not given")
       ->check(byte_size());
+  add_device_option(*command, options->device_memory);
   command->add_option("--eviction", options->engine.eviction, "Which expert leaves, where not all fit")
       ->check(one_of(std::vector<std::string>(policy_names().begin(), policy_names().end())))
       ->capture_default_str();

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -66,6 +67,8 @@ class BackendKind {
 
   virtual std::uint32_t rows_per_step() const = 0;  // that suit it, where nothing else is said
   virtual bool holds_weights() const = 0;           // all of them, in memory of its own: experts need none on the host
+  // Bytes per second that weights can be read with, as a copy measures it; nothing: they are in the host's memory.
+  virtual Result<std::optional<double>> memory_bandwidth() const { return std::nullopt; }
   // Keys and values of all layers, bytes.
   virtual std::size_t kv_block_bytes(const ModelSpec& spec, const BackendOptions& options) const = 0;
   // What the KV cache may take where nothing else is said, bytes. `host_budget` is of the memory plan.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cassert>
+#include <chrono>
 #include <cstring>
 
 #include "engine/backend/cuda/cuda_forward.h"
@@ -17,6 +18,7 @@ using namespace cuda;
 constexpr std::uint32_t kRowsPerStep = 512;          // enough for the tensor cores; a step of them takes some ten ms
 constexpr std::uint32_t kGraphRows = 16;             // of a step that is worth a graph: others are few, and long
 constexpr std::uint64_t kHeadroom = 256 * MiB;       // of the device, for the context, graphs and other users
+constexpr std::size_t kCopyBytes = 256 * MiB;        // of a measurement: more than any cache
 constexpr std::uint64_t kRuntimeMemory = 192 * MiB;  // of the host, that the CUDA runtime and driver take
 
 // What is in the arena, in this order. Without memory: how much there will be of each.
@@ -172,6 +174,7 @@ class CudaKind final : public BackendKind {
   Result<void> check(const Model& model, const BackendOptions& options) const override;
   std::uint32_t rows_per_step() const override { return kRowsPerStep; }
   bool holds_weights() const override { return true; }
+  Result<std::optional<double>> memory_bandwidth() const override;
   std::size_t kv_block_bytes(const ModelSpec& spec, const BackendOptions& options) const override {
     const CudaKv block = {
         .base = nullptr, .blocks = 1, .block_tokens = options.kv_block_tokens, .type = options.kv_type};
@@ -247,6 +250,25 @@ Result<void> CudaKind::plan(const Model& model, const BackendOptions& options, M
                         .bytes = kUploadMemory + StepMemory::bytes(model.spec(), options),
                         .note = "page-locked: weights on their way, steps' inputs and logits"});
   return {};
+}
+
+Result<std::optional<double>> CudaKind::memory_bandwidth() const {
+  constexpr int kPasses = 8;
+  constexpr int kRounds = 5;
+  SIROCCO_TRY(const DeviceMemory memory, allocate_device(2 * kCopyBytes));
+  SIROCCO_TRY(const Stream stream, make_stream());
+  double best = 0;
+  for (int round = 0; round <= kRounds; ++round) {  // the first wakes the device up
+    const auto begin = std::chrono::steady_clock::now();
+    for (int pass = 0; pass < kPasses; ++pass)
+      SIROCCO_CHECK(checked(
+          cudaMemcpyAsync(memory.get() + kCopyBytes, memory.get(), kCopyBytes, cudaMemcpyDeviceToDevice, stream.get()),
+          "cudaMemcpyAsync"));
+    SIROCCO_CHECK(checked(cudaStreamSynchronize(stream.get()), "cudaStreamSynchronize"));
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    if (round > 0) best = std::max(best, 2.0 * kPasses * kCopyBytes / seconds.count());  // read and written
+  }
+  return best;
 }
 
 Result<std::unique_ptr<Backend>> CudaKind::make(std::shared_ptr<const Model> model, ExpertSource&,
