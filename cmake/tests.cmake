@@ -48,6 +48,10 @@ sirocco_test(text_test tests/unit/text LINK sirocco_text nlohmann_json rapidchec
 sirocco_test(model_test tests/unit/model LINK sirocco_engine nlohmann_json)
 sirocco_test(sample_test tests/unit/sample LINK sirocco_sample nlohmann_json)
 sirocco_test(experts_test tests/unit/experts LINK sirocco_experts LABELS tsan)
+if(SIROCCO_CUDA_INCLUDE)
+  sirocco_cuda_test(cuda_backend_test tests/unit/cuda_backend
+                    LINK sirocco_engine sirocco_backend_cuda sirocco_kernels_cuda_emulated nlohmann_json)
+endif()
 sirocco_test(sched_test tests/unit/sched LINK sirocco_sched)
 sirocco_test(engine_test tests/unit/engine LINK sirocco_engine nlohmann_json LABELS tsan)
 sirocco_test(wire_test tests/unit/wire LINK sirocco_wire rapidcheck)
