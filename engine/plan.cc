@@ -24,17 +24,9 @@ std::uint32_t blocks_for(std::uint64_t tokens) {
   return static_cast<std::uint32_t>(std::min<std::uint64_t>((tokens + kBlockTokens - 1) / kBlockTokens, 1U << 26));
 }
 
-// rows: of a step; 0: as many as suit the backend.
-Result<EnginePlan> plan_with_rows(const std::shared_ptr<const Model>& model, const EngineOptions& options,
-                                  std::uint32_t rows) {
-  const ModelSpec& spec = model->spec();
-  if (options.context > spec.context)
-    return fail(ErrorCode::invalid_argument, "a context of {} tokens was asked for, the model was made for {}",
-                options.context, spec.context);
-  EnginePlan plan;
-  plan.memory.budget = budget_of(options);
-  BackendOptions& backend = plan.backend;
-  const std::uint32_t context = options.context != 0 ? options.context : spec.context;
+// Without what the plan finds out.
+BackendOptions backend_options(const EngineOptions& options) {
+  BackendOptions backend;
   backend.backend = options.backend;
   backend.isa = options.isa;
   backend.threads = options.threads;
@@ -43,15 +35,25 @@ Result<EnginePlan> plan_with_rows(const std::shared_ptr<const Model>& model, con
   backend.lossy = options.lossy;
   backend.device_memory = options.device_memory;
   backend.kv_block_tokens = kBlockTokens;
+  return backend;
+}
+
+// rows: of a step.
+Result<EnginePlan> plan_with_rows(const BackendKind& kind, const std::shared_ptr<const Model>& model,
+                                  const EngineOptions& options, std::uint32_t rows) {
+  const ModelSpec& spec = model->spec();
+  EnginePlan plan;
+  plan.memory.budget = budget_of(options);
+  plan.backend = backend_options(options);
+  BackendOptions& backend = plan.backend;
+  backend.backend = kind.name();
+  const std::uint32_t context = options.context != 0 ? options.context : spec.context;
   backend.limits = {.rows = std::max(rows, options.max_running), .logit_rows = options.max_running, .context = context};
-  SIROCCO_TRY(const BackendKind* kind, choose_backend(*model, backend, &plan.warnings));
-  backend.backend = kind->name();
-  if (rows == 0) backend.limits.rows = std::max(kind->rows_per_step(), options.max_running);
   if (options.kv_tokens != 0) {
     backend.kv_blocks = blocks_for(options.kv_tokens);
   } else {
-    SIROCCO_TRY(const std::uint64_t room, kind->kv_budget(*model, backend, plan.memory.budget));
-    const std::uint64_t affordable = room / kind->kv_block_bytes(spec, backend) * kBlockTokens;
+    SIROCCO_TRY(const std::uint64_t room, kind.kv_budget(*model, backend, plan.memory.budget));
+    const std::uint64_t affordable = room / kind.kv_block_bytes(spec, backend) * kBlockTokens;
     const std::uint64_t wanted = std::uint64_t{context} * std::min(kContexts, options.max_running);
     backend.kv_blocks = std::max(blocks_for(std::min(wanted, affordable)), 1U);
   }
@@ -59,7 +61,7 @@ Result<EnginePlan> plan_with_rows(const std::shared_ptr<const Model>& model, con
   backend.limits.context = std::min(context, backend.kv_blocks * kBlockTokens);
   plan.memory.lines.push_back(
       {.name = "program", .bytes = resident_bytes() + kProgramGrowth, .note = "code, tokenizer, connections"});
-  SIROCCO_CHECK(kind->plan(*model, backend, plan.memory));
+  SIROCCO_CHECK(kind.plan(*model, backend, plan.memory));
   plan.memory.lines.push_back({.name = "logits",
                                .bytes = std::uint64_t{options.max_running} * spec.vocabulary * sizeof(float),
                                .note = fmt::format("{} sequences", options.max_running)});
@@ -69,20 +71,37 @@ Result<EnginePlan> plan_with_rows(const std::shared_ptr<const Model>& model, con
                 "that, or lower "
                 "memory.kv_tokens, engine.max_rows_per_step or engine.max_running",
                 format_bytes(plan.memory.budget), format_bytes(plan.memory.charged()));
-  if (kind->holds_weights()) return plan;
+  if (kind.holds_weights()) return plan;
   SIROCCO_TRY(plan.residency, plan_residency(model, plan.memory));
   return plan;
+}
+
+Result<EnginePlan> plan_for(const BackendKind& kind, const std::shared_ptr<const Model>& model,
+                            const EngineOptions& options) {
+  if (options.max_rows_per_step != 0) return plan_with_rows(kind, model, options, options.max_rows_per_step);
+  SIROCCO_TRY(EnginePlan plan, plan_with_rows(kind, model, options, kind.rows_per_step()));
+  if (plan.residency.slots == 0) return plan;
+  auto larger = plan_with_rows(kind, model, options, kRowsFromDisk);
+  const bool worth_it = larger && larger->residency.slots >= plan.residency.slots - plan.residency.slots / 10;
+  return worth_it ? larger : plan;
 }
 
 }  // namespace
 
 Result<EnginePlan> plan_engine(const std::shared_ptr<const Model>& model, const EngineOptions& options) {
-  if (options.max_rows_per_step != 0) return plan_with_rows(model, options, options.max_rows_per_step);
-  SIROCCO_TRY(EnginePlan plan, plan_with_rows(model, options, 0));
-  if (plan.residency.slots == 0) return plan;
-  auto larger = plan_with_rows(model, options, kRowsFromDisk);
-  const bool worth_it = larger && larger->residency.slots >= plan.residency.slots - plan.residency.slots / 10;
-  return worth_it ? larger : plan;
+  if (options.context > model->spec().context)
+    return fail(ErrorCode::invalid_argument, "a context of {} tokens was asked for, the model was made for {}",
+                options.context, model->spec().context);
+  std::vector<std::string> passed_over;
+  SIROCCO_TRY(const BackendKind* kind, choose_backend(*model, backend_options(options), &passed_over));
+  auto plan = plan_for(*kind, model, options);
+  if (!plan && kind->holds_weights() && options.backend == "auto") {
+    // The host's memory can be larger, and has a disk behind it.
+    passed_over.push_back(plan.error().at(kNotUsed).message());
+    plan = plan_for(host_backend(), model, options);
+  }
+  if (plan) plan->warnings = std::move(passed_over);
+  return plan;
 }
 
 }  // namespace sirocco

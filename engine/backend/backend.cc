@@ -16,7 +16,7 @@ const BackendKind*& device_backend() {
 }
 
 Result<const BackendKind*> named_backend(std::string_view name) {
-  if (name == "auto") return cpu::kernels().empty() ? &ref_backend() : &cpu_backend();
+  if (name == "auto") return &host_backend();
   for (const BackendKind* kind : {&cpu_backend(), &ref_backend(), device_backend()})
     if (kind != nullptr && kind->name() == name) return kind;
   const std::vector<std::string_view> names = backend_names();
@@ -30,6 +30,10 @@ Result<const BackendKind*> named_backend(std::string_view name) {
 }
 
 }  // namespace
+
+const BackendKind& host_backend() {
+  return cpu::kernels().empty() ? ref_backend() : cpu_backend();
+}
 
 void register_device_backend(const BackendKind& kind) {
   device_backend() = &kind;
@@ -65,7 +69,7 @@ Result<const BackendKind*> choose_backend(const Model& model, const BackendOptio
   if (options.backend == "auto" && device != nullptr && device->available(options)) {
     const auto possible = device->check(model, options);
     if (possible) return device;
-    if (passed_over != nullptr) passed_over->push_back(possible.error().at("the GPU is not used").message());
+    if (passed_over != nullptr) passed_over->push_back(possible.error().at(kNotUsed).message());
   }
   SIROCCO_TRY(const BackendKind* kind, named_backend(options.backend));
   SIROCCO_CHECK(kind->available(options));

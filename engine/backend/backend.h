@@ -62,7 +62,7 @@ class BackendKind {
   virtual std::string_view name() const = 0;
   // Whether this machine can run it with those options; the error says why not.
   virtual Result<void> available(const BackendOptions& options) const = 0;
-  // Whether it can compute this model, with at least those options' KV cache.
+  // Whether it can compute this model with those options, if there is memory enough.
   virtual Result<void> check(const Model& model, const BackendOptions& options) const = 0;
 
   virtual std::uint32_t rows_per_step() const = 0;  // that suit it, where nothing else is said
@@ -87,6 +87,12 @@ Result<const BackendKind*> choose_backend(const Model& model, const BackendOptio
                                           std::vector<std::string>* passed_over = nullptr);
 Result<std::unique_ptr<Backend>> make_backend(std::shared_ptr<const Model> model, ExpertSource& experts,
                                               const BackendOptions& options);
+
+// What a line of `passed_over` begins with.
+inline constexpr std::string_view kNotUsed = "the GPU is not used";
+
+// The best one of the host, which can compute every model.
+const BackendKind& host_backend();
 
 // The one for a device, where the program has it: main() registers it before anything else.
 void register_device_backend(const BackendKind& kind);

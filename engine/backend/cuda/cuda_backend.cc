@@ -217,10 +217,7 @@ Result<void> CudaKind::check(const Model& model, const BackendOptions& options) 
                 model.spec().head_dim);
   if (options.instruments.replay != nullptr)
     return fail(ErrorCode::unsupported, "a trace of routing: the cuda backend has no replay; use --backend cpu");
-  BackendOptions least = options;
-  least.kv_blocks = std::max(options.kv_blocks, 1U);
-  SIROCCO_TRY(const DeviceInfo device, find_device());
-  return check_fits(device, options, Arena::lay_out(model, least, Bump()).bytes());
+  return {};
 }
 
 Result<std::uint64_t> CudaKind::kv_budget(const Model& model, const BackendOptions& options, std::uint64_t) const {
@@ -274,6 +271,8 @@ Result<std::optional<double>> CudaKind::memory_bandwidth() const {
 Result<std::unique_ptr<Backend>> CudaKind::make(std::shared_ptr<const Model> model, ExpertSource&,
                                                 const BackendOptions& options) const {
   SIROCCO_TRY(DeviceInfo device, find_device());
+  // Others may have taken memory since the plan.
+  SIROCCO_CHECK(check_fits(device, options, Arena::lay_out(*model, options, Bump()).bytes()));
   const std::string name = device.name;
   auto backend = std::make_unique<CudaBackend>(std::move(model), options, std::move(device));
   if (const auto opened = backend->open(); !opened) return fail(opened.error().at(name));

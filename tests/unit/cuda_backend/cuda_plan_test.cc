@@ -93,7 +93,7 @@ TEST(CudaPlan, WithoutADeviceTheReasonIsTold) {
   const std::string message = refusal(test::open_golden(kModel), {});
   const EnginePlan plan = plan_engine(test::open_golden(kModel), {}).value();
   cudaemu::play({});
-  EXPECT_THAT(message, HasSubstr("device"));
+  EXPECT_THAT(message, HasSubstr("backend \"cuda\""));
   EXPECT_EQ(plan.backend.backend, "cpu");
   EXPECT_TRUE(plan.warnings.empty());  // nobody misses it
 }

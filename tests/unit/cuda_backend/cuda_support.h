@@ -1,6 +1,7 @@
 // Included by every test of the CUDA backend: registers it, as main() does.
 #pragma once
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "engine/backend/cuda/cuda_backend.h"

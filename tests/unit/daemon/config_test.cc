@@ -43,6 +43,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       {"model: {x: 1}", "\n  "},
       {"engine: {x: 1}", "\n  "},
       {"memory: {x: 1}", "\n  "},
+      {"device: {x: 1}", "\n  "},
       {"lossy: {x: 1}", "\n  "},
       {"server: {x: 1}", "\n  "},
       {"server: {limits: {x: 1}}", "\n    "},
