@@ -108,14 +108,15 @@ __global__ void __launch_bounds__(kManyThreads, 1) many_kernel(ProductArguments 
 template <class W>
 cudaError_t launch_many(const ProductArguments& a, std::uint32_t groups, cudaStream_t stream) {
   const std::size_t bytes = many_bytes<W>(a.columns.chunks);
-  if (const cudaError_t error =
-          cudaFuncSetAttribute(many_kernel<W>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)))
+  void (*const kernel)(ProductArguments) = many_kernel<W>;
+  if (const cudaError_t error = cudaFuncSetAttribute(
+          reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)))
     return error;
   return launch({.grid = dim3(groups, (a.shape.tile_rows + kManyTileRows - 1) / kManyTileRows),
                  .block = dim3(kManyThreads),
                  .smem = bytes,
                  .overlap = true},
-                stream, many_kernel<W>, a);
+                stream, kernel, a);
 }
 
 // rows: of a block, at most.

@@ -77,14 +77,14 @@ __device__ __forceinline__ void contributions_256(W& w, const Columns& columns, 
     uint4 b[Tiles];
 #pragma unroll
     for (unsigned tile = 0; tile < Tiles; ++tile) b[tile] = operands.load(tile, chunk, pair);
-    each<2>([&](auto half) {
-      constexpr unsigned kStep = 2 * decltype(pair)::value + decltype(half)::value;
+    each<2>([&](auto second) {
+      constexpr unsigned kStep = 2 * decltype(pair)::value + decltype(second)::value;
       std::uint32_t a[4];
       w.template values<kStep>(a);
 #pragma unroll
       for (unsigned tile = 0; tile < Tiles; ++tile) {
-        const std::uint32_t b0 = half == 0 ? b[tile].x : b[tile].z;
-        const std::uint32_t b1 = half == 0 ? b[tile].y : b[tile].w;
+        const std::uint32_t b0 = second == 0 ? b[tile].x : b[tile].z;
+        const std::uint32_t b1 = second == 0 ? b[tile].y : b[tile].w;
         if constexpr (W::kSubBlock == 32) {
           int c[4] = {};
           mma_s8(c, a, {b0, b1});
@@ -148,14 +148,14 @@ __device__ __forceinline__ void contributions_32(const W& w, const Columns& colu
     uint4 b[Tiles];
 #pragma unroll
     for (unsigned tile = 0; tile < Tiles; ++tile) b[tile] = operands.load(tile, chunk, pair);
-    each<2>([&](auto half) {
-      constexpr unsigned kStep = 2 * decltype(pair)::value + decltype(half)::value;
+    each<2>([&](auto second) {
+      constexpr unsigned kStep = 2 * decltype(pair)::value + decltype(second)::value;
       std::uint32_t a[4];
       w.template values<kStep>(a);
 #pragma unroll
       for (unsigned tile = 0; tile < Tiles; ++tile) {
         int c[4] = {};
-        mma_s8(c, a, {half == 0 ? b[tile].x : b[tile].z, half == 0 ? b[tile].y : b[tile].w});
+        mma_s8(c, a, {second == 0 ? b[tile].x : b[tile].z, second == 0 ? b[tile].y : b[tile].w});
         float value[4];
 #pragma unroll
         for (unsigned i = 0; i < 4; ++i) {

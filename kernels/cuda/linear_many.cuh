@@ -81,14 +81,14 @@ struct ManyRows {
                  columns.x.q + at * kTileInputs + i % 16 * 16);
     }
     const unsigned column = threadIdx.x / 2;
-    const unsigned half = threadIdx.x % 2;
+    const unsigned part = threadIdx.x % 2;
     const std::size_t at = static_cast<std::size_t>(rows[column]) * columns.chunks + chunk;
     if constexpr (Stage::kSums)
-      cp_async16(stage + Stage::kSumsAt + column * 32 + half * 16,
-                 reinterpret_cast<const std::byte*>(columns.x.sums) + at * 32 + half * 16);
+      cp_async16(stage + Stage::kSumsAt + column * 32 + part * 16,
+                 reinterpret_cast<const std::byte*>(columns.x.sums) + at * 32 + part * 16);
     if constexpr (W::kInputs == 32)
-      cp_async16(stage + Stage::kScalesAt + column * 32 + half * 16,
-                 reinterpret_cast<const std::byte*>(columns.x.scales) + at * 32 + half * 16);
+      cp_async16(stage + Stage::kScalesAt + column * 32 + part * 16,
+                 reinterpret_cast<const std::byte*>(columns.x.scales) + at * 32 + part * 16);
     cp_async_commit();
   }
 
@@ -127,12 +127,12 @@ struct ManyRows {
               exact[m][tile][i] += w[m].template sub_scale<kStep>(i / 2) * first[i] +
                                    w[m].template sub_scale<kStep + 1>(i / 2) * second[i];
           } else {
-            each<2>([&](auto half) {
-              constexpr unsigned kSub = 2 * (kStep + decltype(half)::value);
+            each<2>([&](auto second) {
+              constexpr unsigned kSub = 2 * (kStep + decltype(second)::value);
               int low[4] = {};
               int high[4] = {};
-              mma_s8_k16(low, {a[m][half][0], a[m][half][1]}, half == 0 ? b.x : b.z);
-              mma_s8_k16(high, {a[m][half][2], a[m][half][3]}, half == 0 ? b.y : b.w);
+              mma_s8_k16(low, {a[m][second][0], a[m][second][1]}, second == 0 ? b.x : b.z);
+              mma_s8_k16(high, {a[m][second][2], a[m][second][3]}, second == 0 ? b.y : b.w);
 #pragma unroll
               for (unsigned i = 0; i < 4; ++i)
                 exact[m][tile][i] +=
@@ -189,10 +189,10 @@ struct ManyRows {
 #pragma unroll
       for (unsigned tile = 0; tile < kWarpColumnTiles; ++tile) {
         const uint4 b = operand(stage, tile, pair);
-        each<2>([&](auto half) {
-          constexpr unsigned kStep = 2 * decltype(pair)::value + decltype(half)::value;
+        each<2>([&](auto second) {
+          constexpr unsigned kStep = 2 * decltype(pair)::value + decltype(second)::value;
           if (chunk * 8 + kStep >= columns.blocks) return;
-          const std::uint32_t operand_of_half[2] = {half == 0 ? b.x : b.z, half == 0 ? b.y : b.w};
+          const std::uint32_t operand_of_half[2] = {second == 0 ? b.x : b.z, second == 0 ? b.y : b.w};
           add_32<kStep>(stage, w, tile, operand_of_half);
         });
       }
