@@ -220,12 +220,15 @@ Result<void> CudaKind::check(const Model& model, const BackendOptions& options) 
   return {};
 }
 
-Result<std::uint64_t> CudaKind::kv_budget(const Model& model, const BackendOptions& options, std::uint64_t) const {
+// All that weights and scratch leave: nothing else wants it, but where it is the host's memory.
+Result<std::uint64_t> CudaKind::kv_budget(const Model& model, const BackendOptions& options,
+                                          std::uint64_t host_budget) const {
   SIROCCO_TRY(const DeviceInfo device, find_device());
   const Arena arena = Arena::lay_out(model, options, Bump());
   const std::uint64_t budget = budget_of(device, options);
   const std::uint64_t others = arena.weight_bytes + arena.forward_bytes;
-  return budget - std::min(budget, others);
+  const std::uint64_t room = budget - std::min(budget, others);
+  return device.integrated ? std::min(room, host_budget / 4) : room;
 }
 
 Result<void> CudaKind::plan(const Model& model, const BackendOptions& options, MemoryPlan& plan) const {

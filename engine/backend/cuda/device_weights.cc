@@ -13,27 +13,42 @@ bool stays_as_in_file(TensorType type) {
   return type == TensorType::f32 || type == TensorType::f16 || type == TensorType::bf16;
 }
 
-Result<void> check_type(const Matrix& matrix, std::string_view name) {
-  if (matrix.data == nullptr || stays_as_in_file(matrix.type) || tile_bytes(matrix.type) != 0) return {};
+Result<void> not_computed(std::string_view what) {
   return fail(ErrorCode::unsupported,
-              "{} is {}, which the cuda backend does not compute; use engine.backend: cpu, or another quantisation of "
-              "the model",
-              name, tensor_type_info(matrix.type)->name);
+              "{}, which the cuda backend does not compute; use engine.backend: cpu, or another quantisation of the "
+              "model",
+              what);
 }
 
-// The kernels take one type for all experts of a layer.
+std::string_view name_of(TensorType type) {
+  return tensor_type_info(type)->name;
+}
+
+Result<void> check_type(const Matrix& matrix, std::string_view name) {
+  if (matrix.data == nullptr || stays_as_in_file(matrix.type) || tile_bytes(matrix.type) != 0) return {};
+  return not_computed(fmt::format("{} is {}", name, name_of(matrix.type)));
+}
+
+// Gate and up are computed together, as integers.
+Result<void> check_gated(const Matrix& gate, const Matrix& up, std::string_view name) {
+  if (gate.data == nullptr) return {};
+  if (tile_bytes(gate.type) == 0) return not_computed(fmt::format("{} is {}", name, name_of(gate.type)));
+  if (gate.type != up.type)
+    return not_computed(
+        fmt::format("{} is {}, and its counterpart \"up\" {}", name, name_of(gate.type), name_of(up.type)));
+  return {};
+}
+
+// The kernels take one type for all experts of a layer, and integers alone.
 Result<void> check_experts(const LayerWeights& layer, std::uint32_t index) {
   if (layer.experts.empty()) return {};
   const ExpertWeights& first = layer.experts.front();
-  SIROCCO_CHECK(check_type(first.gate, fmt::format("blk.{}.ffn_gate_exps.weight", index)));
-  SIROCCO_CHECK(check_type(first.up, fmt::format("blk.{}.ffn_up_exps.weight", index)));
-  SIROCCO_CHECK(check_type(first.down, fmt::format("blk.{}.ffn_down_exps.weight", index)));
+  SIROCCO_CHECK(check_gated(first.gate, first.up, fmt::format("blk.{}.ffn_gate_exps.weight", index)));
+  if (tile_bytes(first.down.type) == 0)
+    return not_computed(fmt::format("blk.{}.ffn_down_exps.weight is {}", index, name_of(first.down.type)));
   for (const ExpertWeights& expert : layer.experts)
     if (expert.gate.type != first.gate.type || expert.up.type != first.up.type || expert.down.type != first.down.type)
-      return fail(ErrorCode::unsupported,
-                  "the experts of layer {} are of different types, which the cuda backend does not compute; use "
-                  "engine.backend: cpu",
-                  index);
+      return not_computed(fmt::format("the experts of layer {} are of different types", index));
   return {};
 }
 
@@ -153,6 +168,7 @@ Result<void> check_model(const Model& model) {
         {&layer.down, "ffn_down"}, {&layer.router, "ffn_gate_inp"}};
     for (const auto& [matrix, name] : matrices)
       SIROCCO_CHECK(check_type(*matrix, fmt::format("blk.{}.{}.weight", i, name)));
+    SIROCCO_CHECK(check_gated(layer.gate, layer.up, fmt::format("blk.{}.ffn_gate.weight", i)));
     SIROCCO_CHECK(check_experts(layer, i));
   }
   return {};

@@ -2,9 +2,7 @@
 #include <cuda_emulator_control.h>
 
 #include "engine/engine.h"
-#include "tests/support/changed_model.h"
 #include "tests/support/golden_models.h"
-#include "tests/support/temporary_directory.h"
 #include "tests/unit/cuda_backend/cuda_support.h"
 
 namespace sirocco {
@@ -70,16 +68,15 @@ TEST(CudaPlan, OnAnIntegratedDeviceTheBudgetIsChargedForAll) {
 }
 
 TEST(CudaPlan, TypesThatTheKernelsDoNotComputeAreNamed) {
-  const test::TemporaryDirectory folder;
-  const auto file = test::change_model("quant-q8_0.gguf", folder.path() / "m.gguf",
-                                       {.keep = [](GgufWriter::TensorDeclaration& tensor) {
-                                         if (tensor.name == "blk.0.ffn_down.weight") tensor.type = TensorType::tq1_0;
-                                         return true;
-                                       }});
-  const auto model = Model::bind(file);
-  if (!model) GTEST_SKIP() << "no backend computes it: " << model.error().message();
-  const std::string message = refusal(*model, {});
-  EXPECT_THAT(message, HasSubstr("blk.0.ffn_down.weight is TQ1_0"));
+  const auto model = test::open_golden("quant-q8_0.gguf");
+  ModelWeights weights = model->weights();
+  weights.layers[0].down.type = TensorType::tq1_0;
+  EXPECT_THAT(refusal(model->with_weights(weights, nullptr), {}), HasSubstr("blk.0.ffn_down.weight is TQ1_0"));
+  EXPECT_THAT(refusal(test::open_golden("quant-f16.gguf"), {}), HasSubstr("blk.0.ffn_gate.weight is F16"));
+  const auto experts = test::open_golden(kModel);
+  weights = experts->weights();
+  weights.layers[0].experts[1].up.type = TensorType::q8_0;
+  EXPECT_THAT(refusal(experts->with_weights(weights, nullptr), {}), HasSubstr("experts of layer 0 are of different"));
 }
 
 TEST(CudaPlan, NumbersThatTheKernelsDoNotComputeAreRefused) {
