@@ -1,12 +1,11 @@
 # CUDA. The toolkit's headers alone are enough for the emulated build, with which every machine tests the kernels:
 # kernels/cuda compiled by g++ against tests/support/cuda_emulator. Where nvcc is found, the same sources are compiled for
-# GPUs as well. Included before kernels/cuda and its users are built.
+# GPUs as well.
 #
 #   SIROCCO_CUDA_INCLUDE        the toolkit's headers, 13.0 or newer; empty: not found
 #   SIROCCO_NVCC                nvcc; empty: not found, or not wanted
 #   sirocco_kernels_cuda        the kernels for GPUs, if there is nvcc
-#   sirocco_kernels_cuda_emulated
-#   sirocco_cuda_test(NAME DIR ...)
+#   sirocco_cuda_headers
 
 set(SIROCCO_CUDA_INCLUDE "")
 set(SIROCCO_NVCC "")
@@ -40,6 +39,9 @@ if(NOT SIROCCO_CUDA_INCLUDE)
   message(STATUS "CUDA: no toolkit's headers (version 13): neither kernels nor their tests are built")
   return()
 endif()
+
+add_library(sirocco_cuda_headers INTERFACE)
+target_include_directories(sirocco_cuda_headers SYSTEM INTERFACE ${SIROCCO_CUDA_INCLUDE})
 
 file(GLOB SIROCCO_CUDA_KERNELS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cu)
 sirocco_sources(SIROCCO_CUDA_SOURCES kernels/cuda)
@@ -83,8 +85,7 @@ if(SIROCCO_NVCC)
   if(objects OR SIROCCO_CUDA_SOURCES)
     add_library(sirocco_kernels_cuda STATIC ${objects} ${SIROCCO_CUDA_SOURCES})
     set_target_properties(sirocco_kernels_cuda PROPERTIES LINKER_LANGUAGE CXX)
-    target_include_directories(sirocco_kernels_cuda SYSTEM PUBLIC ${SIROCCO_CUDA_INCLUDE})
-    target_link_libraries(sirocco_kernels_cuda PUBLIC sirocco_kernels ${cudart} Threads::Threads ${CMAKE_DL_LIBS} rt)
+    target_link_libraries(sirocco_kernels_cuda PUBLIC sirocco_kernels sirocco_cuda_headers ${cudart} Threads::Threads ${CMAKE_DL_LIBS} rt)
   endif()
 elseif(NOT SIROCCO_SANITIZE)
   message(STATUS "CUDA: no nvcc; the kernels are compiled for the emulator alone")

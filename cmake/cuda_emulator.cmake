@@ -6,8 +6,7 @@ sirocco_sources(emulator_sources tests/support/cuda_emulator/src)
 add_library(sirocco_cuda_emulator STATIC ${emulator_sources})
 # PUBLIC and before the toolkit's: the shims include the headers of the same name.
 target_include_directories(sirocco_cuda_emulator BEFORE PUBLIC ${emulator}/include)
-target_include_directories(sirocco_cuda_emulator SYSTEM PUBLIC ${SIROCCO_CUDA_INCLUDE})
-target_link_libraries(sirocco_cuda_emulator PUBLIC Threads::Threads)
+target_link_libraries(sirocco_cuda_emulator PUBLIC sirocco_cuda_headers Threads::Threads)
 if(SIROCCO_SANITIZE MATCHES thread)
   # Its own accesses stay invisible; it tells ThreadSanitizer what CUDA's memory model orders.
   target_compile_options(sirocco_cuda_emulator PRIVATE -fno-sanitize=thread)

@@ -64,6 +64,10 @@ run_ctest() {
 
 phase_release() {
   build_targets release all
+  if ! find_nvcc >/dev/null; then
+    skipped=$((skipped + 1))
+    printf '    SKIPPED %s\n' "the CUDA kernels compiled for GPUs (no nvcc; the emulator runs them)"
+  fi
   run_ctest release
 }
 
@@ -154,6 +158,7 @@ run_tests() {
   done
   install_packages "${BUILD_PACKAGES[@]}" "${TOOL_PACKAGES[@]}"
   mkdir -p build/test
+  ( install_cuda_headers ) || count_one "CUDA's headers" 1 "see above"
   if [[ " ${phases[*]} " =~ " "(release|asan|tsan|system)" " ]]; then  # their tests of a real model skip themselves without
     ( fetch_dense_model ) || count_one "SmolLM2-135M-Instruct" 1 "see above"
   fi

@@ -61,6 +61,7 @@ cudaError_t returned(cudaError_t error) {
 }
 
 cudaError_t injected(const char* api, bool allocates) {
+  if (host.machine.devices == 0) return cudaErrorNoDevice;
   if (host.calls_until_failure > 0 && --host.calls_until_failure == 0) {
     host.calls_until_failure = -1;
     return allocates ? cudaErrorMemoryAllocation : cudaErrorUnknown;
@@ -137,7 +138,7 @@ extern "C" {
 cudaError_t cudaGetDeviceCount(int* count) {
   CUDAEMU_API(cudaGetDeviceCount);
   *count = host.machine.devices;
-  return host.machine.devices > 0 ? cudaSuccess : returned(cudaErrorNoDevice);
+  return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
   CUDAEMU_API(cudaSetDevice);

@@ -113,7 +113,7 @@ extern Host& host;
 void initialise();
 int current_device();
 cudaError_t returned(cudaError_t error);  // remembers it for cudaGetLastError
-// The error that a test has asked for, or success.
+// The error that a test has asked for, or that there is no device, or success.
 cudaError_t injected(const char* api, bool allocates);
 
 // The beginning of every function of the API that can fail.
