@@ -203,9 +203,10 @@ struct AttentionArguments {
   std::uint32_t window = 0;  // keys that a row sees; 0: all
   StepRows step;
   DeviceKv kv;
-  // rotate_and_store: reads q, k, v [rows, heads * head_dim] f32, norms and rotates q and k in place, writes k and v.
+  // rotate_and_store: norms and rotates q [rows, heads * head_dim] f32 in place, and k [rows, kv_heads * head_dim] on
+  // its way into the cache, where v, of the same shape, goes as it is.
   float* q = nullptr;
-  float* k = nullptr;
+  const float* k = nullptr;
   const float* v = nullptr;
   const float* q_norm = nullptr;  // [head_dim] or null
   const float* k_norm = nullptr;
