@@ -51,7 +51,8 @@ struct NormArguments {
   std::uint32_t used = 0;
   const float* weight = nullptr;  // [width]; null: nothing is normed, only added
   float epsilon = 0;
-  const std::uint32_t* rows_of = nullptr;  // [rows] row i is of x[rows_of[i]], which is not changed; null: of x[i]
+  // [rows] row i is of x[rows_of[i]] and of what is added to that, which is not changed; null: of x[i].
+  const std::uint32_t* rows_of = nullptr;
   float* f32 = nullptr;                    // [rows, width] or null
   Activations q8_32;
   Activations q8_256;

@@ -138,14 +138,15 @@ Result<void> CudaBackend::compute(const Step& step, std::span<float> logits) {
   assert(step.rows() > 0 && step.rows() <= options_.limits.rows && step.logit_rows() <= options_.limits.logit_rows);
   assert(logits.size() == step.logit_rows() * model_->spec().vocabulary);
   // The step before has been waited for: nothing reads the host's memory now.
+  const std::uint32_t window = model_->spec().window;
   std::size_t bytes = 0;
-  StepShape shape = write_inputs(step, options_.kv_block_tokens, host_.inputs, bytes);
+  StepShape shape = write_inputs(step, options_.kv_block_tokens, window, host_.inputs, bytes);
   SIROCCO_CHECK(checked(
       cudaMemcpyAsync(arena_.forward.inputs.tokens, host_.inputs.tokens, bytes, cudaMemcpyHostToDevice, stream_.get()),
       "cudaMemcpyAsync of a step's inputs"));
   Result<void> launched;
   if (shape.rows <= kGraphRows) {
-    shape.splits = std::min(std::bit_ceil(shape.splits), splits_of(options_.limits.context));
+    shape.splits = std::min(std::bit_ceil(shape.splits), splits_of(options_.limits.context, window));
     launched = graphs_.launch(*forward_, shape, stream_.get());
   } else {
     launched = forward_->enqueue(shape, stream_.get());

@@ -12,6 +12,15 @@ Activations take_activations(std::size_t elements, std::size_t block, Bump& memo
           .scales = memory.take<float>(elements / block)};
 }
 
+// Few rows can need more than many.
+std::size_t most_part_bytes(const ModelSpec& spec, const StepLimits& limits) {
+  std::size_t most = 0;
+  for (std::uint32_t rows = 1; rows <= limits.rows; ++rows)
+    most =
+        std::max(most, attention_part_bytes(rows, spec.heads, spec.head_dim, splits_of(limits.context, spec.window)));
+  return most;
+}
+
 ExpertLists take_lists(std::uint32_t rows, const MoeSpec& moe, Bump& memory) {
   const std::size_t assignments = std::size_t{rows} * moe.used;
   // Of any step within the limit: a tile of one row each is the most.
@@ -44,8 +53,7 @@ ForwardMemory ForwardMemory::lay_out(const ModelSpec& spec, const BackendOptions
   m.hidden = memory.take<float>(hidden_rows * hidden_width);
   m.cosines = memory.take<float>(rows * pairs);
   m.sines = memory.take<float>(rows * pairs);
-  m.parts = reinterpret_cast<float*>(memory.take<std::byte>(
-      attention_part_bytes(options.limits.rows, spec.heads, spec.head_dim, splits_of(options.limits.context))));
+  m.parts = reinterpret_cast<float*>(memory.take<std::byte>(most_part_bytes(spec, options.limits)));
   m.logits = memory.take<float>(logit_rows * spec.vocabulary);
   if (spec.moe) {
     m.router = memory.take<float>(rows * spec.moe->experts);
@@ -173,7 +181,7 @@ AttentionArguments CudaForward::attention_of(const StepShape& shape, std::uint32
           .style = spec_.rope_style,
           .splits = shape.splits,
           .parts = m_.parts,
-          .mixed = mixed.f32 == nullptr ? nullptr : m_.mixed,
+          .mixed = m_.mixed,
           .q8_32 = mixed.q8_32,
           .q8_256 = mixed.q8_256};
 }

@@ -5,8 +5,10 @@
 
 namespace sirocco::cuda {
 
-std::uint32_t splits_of(std::uint32_t positions) {
-  return (positions + kAttentionSplit - 1) / kAttentionSplit;
+std::uint32_t splits_of(std::uint32_t positions, std::uint32_t window) {
+  const std::uint32_t all = (positions + kAttentionSplit - 1) / kAttentionSplit;
+  // A window that begins and ends within splits.
+  return window == 0 ? all : std::min(all, (window + kAttentionSplit - 2) / kAttentionSplit + 1);
 }
 
 StepInputs StepInputs::lay_out(const StepLimits& limits, std::uint32_t block_tokens, Bump& memory) {
@@ -28,7 +30,8 @@ StepRows StepInputs::step_rows() const {
           .table_stride = table_stride};
 }
 
-StepShape write_inputs(const Step& step, std::uint32_t block_tokens, const StepInputs& host, std::size_t& bytes) {
+StepShape write_inputs(const Step& step, std::uint32_t block_tokens, std::uint32_t window, const StepInputs& host,
+                       std::size_t& bytes) {
   StepShape shape;
   std::uint32_t longest = 0;  // positions
   std::uint32_t* table = host.block_tables;
@@ -51,7 +54,7 @@ StepShape write_inputs(const Step& step, std::uint32_t block_tokens, const StepI
     table += host.table_stride;
     longest = std::max(longest, end);
   }
-  shape.splits = splits_of(longest);
+  shape.splits = splits_of(longest, window);
   bytes = static_cast<std::size_t>(reinterpret_cast<std::byte*>(table) - reinterpret_cast<std::byte*>(host.tokens));
   return shape;
 }

@@ -17,7 +17,8 @@ struct StepShape {
   bool operator==(const StepShape&) const = default;
 };
 
-std::uint32_t splits_of(std::uint32_t positions);
+// Of a sequence of so many positions; window: 0 for none.
+std::uint32_t splits_of(std::uint32_t positions, std::uint32_t window);
 
 struct StepInputs {
   std::int32_t* tokens = nullptr;         // [rows]
@@ -34,6 +35,7 @@ struct StepInputs {
 };
 
 // Fills `host`, and says how many bytes from host.tokens on the device needs.
-StepShape write_inputs(const Step& step, std::uint32_t block_tokens, const StepInputs& host, std::size_t& bytes);
+StepShape write_inputs(const Step& step, std::uint32_t block_tokens, std::uint32_t window, const StepInputs& host,
+                       std::size_t& bytes);
 
 }  // namespace sirocco::cuda

@@ -20,7 +20,7 @@ constexpr std::uint32_t kContext = 24;
 
 // Heads of any number of dimensions and FFNs in floats are the cpu backend's.
 bool computable(const Golden& golden) {
-  return choose_backend(*open_golden(golden.model), {.backend = "cuda"}).has_value();
+  return choose_backend(*open_golden(golden.model), {.backend = "cuda", .limits = {}}).has_value();
 }
 
 std::vector<Golden> computable_goldens() {
