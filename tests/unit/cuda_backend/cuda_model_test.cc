@@ -1,5 +1,6 @@
 // The CUDA backend on the golden models: logits near those of transformers, as near as the cpu backend's; and the rules
 // that are exact, with ==.
+#include <limits>
 #include <numeric>
 
 #include "engine/experts/mapped_experts.h"
@@ -51,34 +52,38 @@ TEST_P(CudaGoldens, RowsDoNotDependOnChunks) {
   }
 }
 
+// The likeliest token and how far ahead it is of the next.
+std::pair<TokenId, float> likeliest(std::span<const float> logits) {
+  const auto best = std::max_element(logits.begin(), logits.end());
+  float next = -std::numeric_limits<float>::infinity();
+  for (auto logit = logits.begin(); logit != logits.end(); ++logit)
+    if (logit != best) next = std::max(next, *logit);
+  return {static_cast<TokenId>(best - logits.begin()), *best - next};
+}
+
+// Sums in another order tip activations that lie between two int8 values: logits of these models move by up to 0.25.
+TEST_P(CudaGoldens, LikeliestTokensAreThoseOfTheCpu) {
+  constexpr float kClear = 0.5F;
+  const auto model = open_golden(GetParam().model);
+  const std::size_t vocabulary = model->spec().vocabulary;
+  std::vector<TokenId> tokens(kContext);
+  for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<TokenId>((17 * i + 3) % vocabulary);
+  const auto expected = all_logits(model, tokens, {.backend = "cpu", .context = kContext});
+  const auto logits = all_logits(model, tokens, {.backend = "cuda", .context = kContext});
+  std::size_t clear = 0;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const auto [token, ahead] = likeliest(std::span(expected).subspan(i * vocabulary, vocabulary));
+    if (ahead < kClear) continue;
+    ++clear;
+    EXPECT_EQ(likeliest(std::span(logits).subspan(i * vocabulary, vocabulary)).first, token) << i;
+  }
+  EXPECT_GT(clear, tokens.size() / 4);
+}
+
 INSTANTIATE_TEST_SUITE_P(Tiny, CudaGoldens, testing::ValuesIn(computable_goldens()), test::golden_name);
 
 TEST(CudaGoldens, AreThoseInIntegers) {
   EXPECT_EQ(computable_goldens().size(), 15U);
-}
-
-// One token after another, each the likeliest.
-std::vector<TokenId> greedy(const std::string& name, const std::string& backend) {
-  const auto model = open_golden(name);
-  auto evaluation = Evaluation::create(model, {.backend = backend, .context = 40}).value();
-  std::vector<TokenId> text = {1, 20, 92, 68};
-  std::span<const TokenId> next = text;
-  std::vector<TokenId> answer;
-  while (answer.size() < 20) {
-    TokenId likeliest = 0;
-    const auto done = evaluation.extend(next, false, [&](std::uint32_t, std::span<const float> row) {
-      likeliest = static_cast<TokenId>(std::max_element(row.begin(), row.end()) - row.begin());
-    });
-    EXPECT_TRUE(done);
-    answer.push_back(likeliest);
-    next = std::span(answer).last(1);
-  }
-  return answer;
-}
-
-TEST(Cuda, GreedyAnswersAreThoseOfTheCpu) {
-  for (const char* model : {"quant-moe-mxfp4-q8_0.gguf", "quant-q8_0.gguf", "quant-q4_k.gguf"})
-    EXPECT_EQ(greedy(model, "cuda"), greedy(model, "cpu")) << model;
 }
 
 TEST(Cuda, SlidingWindowIsThatOfTheCpu) {
