@@ -65,11 +65,12 @@ Result<const Kernels*> host_kernels(const BackendOptions& options) {
 
 Result<const BackendKind*> choose_backend(const Model& model, const BackendOptions& options,
                                           std::vector<std::string>* passed_over) {
-  const BackendKind* const device = device_backend();
-  if (options.backend == "auto" && device != nullptr && device->available(options)) {
-    const auto possible = device->check(model, options);
+  if (const BackendKind* device = device_backend(); device != nullptr && options.backend == "auto") {
+    auto possible = device->available(options);
+    if (possible) possible = device->check(model, options);
     if (possible) return device;
-    if (passed_over != nullptr) passed_over->push_back(possible.error().at(kNotUsed).message());
+    if (passed_over != nullptr && possible.error().code() != ErrorCode::not_found)
+      passed_over->push_back(possible.error().at(kNotUsed).message());
   }
   SIROCCO_TRY(const BackendKind* kind, named_backend(options.backend));
   SIROCCO_CHECK(kind->available(options));

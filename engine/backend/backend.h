@@ -60,7 +60,7 @@ class BackendKind {
   virtual ~BackendKind() = default;
 
   virtual std::string_view name() const = 0;
-  // Whether this machine can run it with those options; the error says why not.
+  // Whether this machine can run it with those options; the error says why not. NOT_FOUND: it has no such device.
   virtual Result<void> available(const BackendOptions& options) const = 0;
   // Whether it can compute this model with those options, if there is memory enough.
   virtual Result<void> check(const Model& model, const BackendOptions& options) const = 0;
@@ -81,8 +81,8 @@ class BackendKind {
                                                 const BackendOptions& options) const = 0;
 };
 
-// The kind that options.backend names; of "auto" the first that can compute the model here. A kind that could run here,
-// but not with this model, leaves a line in `passed_over`. Error: why the one that is named cannot.
+// The kind that options.backend names; of "auto" the first that can compute the model here. A device that there is, but
+// cannot be used, leaves a line in `passed_over`. Error: why the kind that is named cannot.
 Result<const BackendKind*> choose_backend(const Model& model, const BackendOptions& options,
                                           std::vector<std::string>* passed_over = nullptr);
 Result<std::unique_ptr<Backend>> make_backend(std::shared_ptr<const Model> model, ExpertSource& experts,

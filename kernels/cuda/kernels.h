@@ -53,7 +53,7 @@ struct NormArguments {
   float epsilon = 0;
   // [rows] row i is of x[rows_of[i]] and of what is added to that, which is not changed; null: of x[i].
   const std::uint32_t* rows_of = nullptr;
-  float* f32 = nullptr;                    // [rows, width] or null
+  float* f32 = nullptr;  // [rows, width] or null
   Activations q8_32;
   Activations q8_256;
 };

@@ -41,13 +41,19 @@ Result<PinnedMemory> allocate_pinned(std::size_t bytes) {
 }
 
 Result<DeviceInfo> find_device() {
+  int driver = 0;
+  SIROCCO_CHECK(checked(cudaDriverGetVersion(&driver), "cudaDriverGetVersion"));
+  if (driver == 0) return fail(ErrorCode::not_found, "backend \"cuda\": no NVIDIA driver is installed; use cpu");
   int count = 0;
-  if (const cudaError_t status = cudaGetDeviceCount(&count); status != cudaSuccess) {
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0))
+    return fail(ErrorCode::not_found, "backend \"cuda\": there is no device; use cpu");
+  if (status != cudaSuccess) {
     cudaGetLastError();
-    return fail(ErrorCode::unsupported, "backend \"cuda\": {} ({}); look at the driver with nvidia-smi, or use cpu",
-                cudaGetErrorString(status), cudaGetErrorName(status));
+    return fail(ErrorCode::unsupported,
+                "backend \"cuda\": {} ({}); the driver is for CUDA {}.{}: look at it with nvidia-smi, or use cpu",
+                cudaGetErrorString(status), cudaGetErrorName(status), driver / 1000, driver % 1000 / 10);
   }
-  if (count == 0) return fail(ErrorCode::unsupported, "backend \"cuda\": there is no device; use cpu");
   cudaDeviceProp properties = {};
   SIROCCO_CHECK(checked(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties"));
   std::size_t free = 0;

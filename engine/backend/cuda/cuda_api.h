@@ -69,7 +69,8 @@ struct DeviceInfo {
   std::uint64_t free = 0;   // bytes that nobody uses now
   std::uint64_t total = 0;
 };
-// Of the first device (CUDA_VISIBLE_DEVICES says which that is). Error: UNSUPPORTED: no driver, or no device.
+// Of the first device (CUDA_VISIBLE_DEVICES says which that is). Error: NOT_FOUND: no driver, or no device;
+// UNSUPPORTED: a driver that does not work.
 Result<DeviceInfo> find_device();
 
 }  // namespace sirocco::cuda

@@ -90,9 +90,19 @@ TEST(CudaPlan, WithoutADeviceTheReasonIsTold) {
   const std::string message = refusal(test::open_golden(kModel), {});
   const EnginePlan plan = plan_engine(test::open_golden(kModel), {}).value();
   cudaemu::play({});
-  EXPECT_THAT(message, HasSubstr("backend \"cuda\""));
+  EXPECT_THAT(message, HasSubstr("no NVIDIA driver is installed"));
   EXPECT_EQ(plan.backend.backend, "cpu");
   EXPECT_TRUE(plan.warnings.empty());  // nobody misses it
+}
+
+TEST(CudaPlan, ADriverThatDoesNotWorkIsNotPassedOverInSilence) {
+  cudaemu::fail_call("cudaGetDeviceCount", 1, cudaErrorInsufficientDriver);
+  EXPECT_THAT(refusal(test::open_golden(kModel), {}), HasSubstr("nvidia-smi"));
+  cudaemu::fail_call("cudaGetDeviceCount", 1, cudaErrorInsufficientDriver);
+  const EnginePlan plan = plan_engine(test::open_golden(kModel), {}).value();
+  EXPECT_EQ(plan.backend.backend, "cpu");
+  ASSERT_EQ(plan.warnings.size(), 1U);
+  EXPECT_THAT(plan.warnings.front(), HasSubstr("the GPU is not used"));
 }
 
 }  // namespace

@@ -140,6 +140,11 @@ cudaError_t cudaGetDeviceCount(int* count) {
   *count = host.machine.devices;
   return cudaSuccess;
 }
+cudaError_t cudaDriverGetVersion(int* version) {
+  CUDAEMU_API(cudaDriverGetVersion);
+  *version = host.machine.devices == 0 ? 0 : CUDART_VERSION;  // where there is no device, no driver is installed
+  return cudaSuccess;
+}
 cudaError_t cudaSetDevice(int device) {
   CUDAEMU_API(cudaSetDevice);
   if (!exists(device)) return returned(cudaErrorInvalidDevice);
