@@ -98,7 +98,9 @@ void load_matrices(std::uint32_t (&r)[kMatrices], const void* row, bool transpos
 
 namespace sirocco::cuda {
 
-inline int dp4a_us(unsigned a, int b, int c) { return cudaemu::dp4a(a, b, c); }
+inline int dp4a_us(unsigned a, int b, int c) {
+  return cudaemu::dp4a(a, b, c);
+}
 
 inline void mma_f16(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], CUDAEMU_LOC) {
   using Argument = cudaemu::Mma<float, 4, 2>;
