@@ -85,7 +85,7 @@ cudaError_t combine(const AttentionArguments& a, bool walked, cudaStream_t strea
 std::size_t attention_part_bytes(std::uint32_t rows, std::uint32_t heads, std::uint32_t head_dim,
                                  std::uint32_t splits) {
   const std::size_t parts = static_cast<std::size_t>(rows) * heads * (rows <= kSplitRows ? splits : 1);
-  return parts * (head_dim * sizeof(float) + sizeof(PartSums));
+  return parts * (head_dim * sizeof(float) + sizeof(PartSums)) + (1 + rows) * sizeof(std::uint32_t);
 }
 
 cudaError_t attend(const AttentionArguments& arguments, cudaStream_t stream) {

@@ -244,6 +244,17 @@ TEST_P(Attention, ARowIsTheSameBitsWhateverTheOthers) {
   }
 }
 
+// More tiles than attend() has blocks for at once: each row is one, beside a row of another sequence.
+TEST_P(Attention, ManySequencesOfOneRowEachAreAsAlone) {
+  SIROCCO_NEEDS_DEVICE();
+  write_cache();
+  std::vector<Row> rows;
+  while (rows.size() < 70) rows = rows + std::vector<Row>{{1, 5}, {2, 2}};
+  const std::vector<float> mixed = attend_rows(rows);
+  const std::vector<float> alone[2] = {attend_rows({rows[0]}), attend_rows({rows[1]})};
+  for (std::size_t row = 0; row < rows.size(); ++row) ASSERT_TRUE(same_bits(of_row(mixed, row), alone[row % 2])) << row;
+}
+
 // Position 260 has a NaN in its value. Rows before it in the same tiles do not see it.
 TEST_P(Attention, AValueOfNanReachesNoRowThatDoesNotSeeIt) {
   SIROCCO_NEEDS_DEVICE();

@@ -2,6 +2,7 @@
 // 4 g + t. Each lane reads shared memory itself, so that the sanitizers see the reader.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -98,7 +99,9 @@ void load_matrices(std::uint32_t (&r)[kMatrices], const void* row, bool transpos
 
 namespace sirocco::cuda {
 
-inline int dp4a_us(unsigned a, int b, int c) { return cudaemu::dp4a(a, b, c); }
+inline int dp4a_us(unsigned a, int b, int c) {
+  return cudaemu::dp4a(a, b, c);
+}
 
 inline void mma_f16(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], CUDAEMU_LOC) {
   using Argument = cudaemu::Mma<float, 4, 2>;
@@ -137,6 +140,11 @@ inline void cp_async_commit() {
 template <int kPending>
 void cp_async_wait() {
   cudaemu::copy_async_wait(kPending);
+}
+
+inline void prefetch_l2(const void*) {}
+inline float exp2_approx(float x) {
+  return std::exp2(x);
 }
 
 // Kernels of a stream run one after the other here.
