@@ -1,7 +1,9 @@
-// Attention's last part: the parts of each row and head are folded in ascending order of their splits.
+// Attention's last part: the parts of each row and head are folded in ascending order of their splits, and the row is
+// quantised for the matrix that it meets.
 #include "kernels/cuda/attention.cuh"
 
 #include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/quantise.cuh"
 
 namespace sirocco::cuda {
 namespace {
@@ -47,26 +49,34 @@ __device__ void fold_parts(const AttentionArguments& a, std::size_t first, std::
   for (float& value : output) value = __fdiv_rn(value, state.sum);
 }
 
-// A warp takes 256 elements of a row, each lane kRun in a run.
+// A warp takes a chunk of 256 elements of a row, each lane kRun in a run; zeros are behind the last.
 __global__ void __launch_bounds__(32 * kWarps) combine_kernel(AttentionArguments a, bool walked) {
   const std::uint32_t row = blockIdx.y;
   const std::uint32_t width = a.heads * a.head_dim;
-  const std::uint32_t element = (blockIdx.x * kWarps * 32 + threadIdx.x) * kRun;
+  const std::uint32_t chunks = (width + kTileInputs - 1) / kTileInputs;
+  const std::uint32_t chunk = blockIdx.x * kWarps + threadIdx.x / 32;
+  const std::uint32_t element = chunk * kTileInputs + threadIdx.x % 32 * kRun;
   launch_dependents();
   wait_for_previous();
-  if (element >= width) return;
-  const Sight sight = sight_of(a.window, a.step.positions[row]);
-  const std::uint32_t count = walked ? 1 : sight.last / kAttentionSplit - sight.first / kAttentionSplit + 1;
-  float output[kRun];
-  fold_parts(a, part_index(a, row, element / a.head_dim, 0), count, element % a.head_dim, output);
-  auto* to = reinterpret_cast<float4*>(a.mixed + static_cast<std::size_t>(row) * width + element);
-  to[0] = make_float4(output[0], output[1], output[2], output[3]);
-  to[1] = make_float4(output[4], output[5], output[6], output[7]);
+  if (chunk >= chunks) return;
+  float output[kRun] = {};
+  if (element < width) {
+    const Sight sight = sight_of(a.window, a.step.positions[row]);
+    const std::uint32_t count = walked ? 1 : sight.last / kAttentionSplit - sight.first / kAttentionSplit + 1;
+    fold_parts(a, part_index(a, row, element / a.head_dim, 0), count, element % a.head_dim, output);
+    if (a.mixed != nullptr) {
+      auto* to = reinterpret_cast<float4*>(a.mixed + static_cast<std::size_t>(row) * width + element);
+      to[0] = make_float4(output[0], output[1], output[2], output[3]);
+      to[1] = make_float4(output[4], output[5], output[6], output[7]);
+    }
+  }
+  __syncwarp();
+  quantise_chunk(output, row, chunk, chunks, a.q8_32, a.q8_256);
 }
 
 cudaError_t combine(const AttentionArguments& a, bool walked, cudaStream_t stream) {
-  const std::uint32_t warps = (a.heads * a.head_dim + 32 * kRun - 1) / (32 * kRun);
-  const Dims dims{.grid = dim3((warps + kWarps - 1) / kWarps, a.rows), .block = dim3(32 * kWarps), .overlap = true};
+  const std::uint32_t chunks = (a.heads * a.head_dim + kTileInputs - 1) / kTileInputs;
+  const Dims dims{.grid = dim3((chunks + kWarps - 1) / kWarps, a.rows), .block = dim3(32 * kWarps), .overlap = true};
   return launch(dims, stream, combine_kernel, a, walked);
 }
 
@@ -75,7 +85,7 @@ cudaError_t combine(const AttentionArguments& a, bool walked, cudaStream_t strea
 std::size_t attention_part_bytes(std::uint32_t rows, std::uint32_t heads, std::uint32_t head_dim,
                                  std::uint32_t splits) {
   const std::size_t parts = static_cast<std::size_t>(rows) * heads * (rows <= kSplitRows ? splits : 1);
-  return parts * (head_dim * sizeof(float) + sizeof(PartSums));
+  return parts * (head_dim * sizeof(float) + sizeof(PartSums)) + (1 + rows) * sizeof(std::uint32_t);
 }
 
 cudaError_t attend(const AttentionArguments& arguments, cudaStream_t stream) {
@@ -88,9 +98,7 @@ cudaError_t attend(const AttentionArguments& arguments, cudaStream_t stream) {
   const bool walks = a.rows > kSplitRows;
   if (walks) a.splits = 1;
   if (const cudaError_t error = walks ? attend_walk(a, stream) : attend_splits(a, stream)) return error;
-  if (const cudaError_t error = combine(a, walks, stream)) return error;
-  if (a.q8_32.q == nullptr && a.q8_256.q == nullptr) return cudaSuccess;
-  return quantise(a.mixed, a.rows, a.heads * a.head_dim, a.q8_32, a.q8_256, stream);
+  return combine(a, walks, stream);
 }
 
 }  // namespace sirocco::cuda

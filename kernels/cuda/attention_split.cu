@@ -52,6 +52,21 @@ __device__ __forceinline__ void load_run(const std::byte* cache, const KvPlace& 
   }
 }
 
+// The tile that begins at `row`, if one does.
+__device__ RowTile row_tile(const AttentionArguments& a, std::uint32_t row) {
+  const std::uint32_t most = tile_rows<kTilePairs>(a);
+  if (row > 0 && same_tile(a.step, row - 1, most)) return {};
+  std::uint32_t rows = 1;
+  while (rows < most && row + rows < a.rows && same_tile(a.step, row + rows - 1, most)) ++rows;
+  return tile_of(a, row, rows);
+}
+
+// Tile i of the split that begins at `begin`: whether some row sees a key of it.
+__device__ __forceinline__ bool tile_is_seen(const RowTile& tile, std::uint32_t begin, unsigned i) {
+  const std::uint32_t key = begin + i * kTileKeys;
+  return key <= tile.sight.last && key + kTileKeys > tile.sight.first;
+}
+
 // The largest scores of tiles 0 to `last` of the split, of one pair.
 template <unsigned kDim>
 __device__ float largest_until(const Shared<kDim>& shared, unsigned last, unsigned pair) {
@@ -102,45 +117,83 @@ __device__ void score_and_soften(const AttentionArguments& a, const Sight (&sigh
   __syncthreads();
 }
 
-// o = the shares' sums of values, of the warp's dimensions; part[h]: the largest score and the sum of row g + 8 h.
-template <unsigned kDim, bool kQ8>
-__device__ void add_split(const AttentionArguments& a, const Sight (&sights)[2], const RowTile& tile,
-                          std::uint32_t begin, const Shared<kDim>& shared, float (&o)[kDim / 32][4],
-                          PartSums (&part)[2]) {
-  constexpr unsigned kColumns = kDim / 32;
-  const unsigned lane = threadIdx.x % 32;
-  const unsigned g = lane / 4;
-  const unsigned t = lane % 4;
-  const unsigned d = threadIdx.x / 32 * (kDim / kWarps) + kColumns * g;
-  for (unsigned i = 0; i < kSplitTiles; ++i) {
-    const std::uint32_t first = begin + i * kTileKeys;
-    if (first > tile.sight.last || first + kTileKeys - 1 < tile.sight.first) continue;
-    std::uint32_t v[4][4][kColumns / 2];
+// A tile's values of the warp's quarter of the dimensions, as they are loaded: by step, runs of keys 4 r + t.
+template <unsigned kDim>
+struct ValueRuns {
+  static constexpr unsigned kRun = kDim / 8 / kWarps;
+  std::uint32_t v[4][4][kRun / 2];
+
+  // first: the lane's first dimension.
+  template <bool kQ8>
+  __device__ __forceinline__ void load(const AttentionArguments& a, const KvPlace* places, unsigned first) {
 #pragma unroll
     for (unsigned step = 0; step < 4; ++step)
 #pragma unroll
       for (unsigned r = 0; r < 4; ++r)
-        load_run<kColumns, kQ8>(a.kv.values, shared.places[i * kTileKeys + 16 * step + 4 * r + t], d, a.head_dim,
-                                v[step][r]);
+        load_run<kRun, kQ8>(a.kv.values, places[16 * step + 4 * r + threadIdx.x % 4], first, a.head_dim, v[step][r]);
+  }
+
+  // Column g of n-tile i is the i-th dimension of lane 4 g's run.
+  __device__ __forceinline__ void fragments(unsigned step, std::uint32_t (&b)[kRun][2]) const {
+#pragma unroll
+    for (unsigned i = 0; i < kRun; ++i) {
+      const unsigned half = i % 2 == 0 ? 0x5410 : 0x7632;
+      b[i][0] = __byte_perm(v[step][0][i / 2], v[step][1][i / 2], half);
+      b[i][1] = __byte_perm(v[step][2][i / 2], v[step][3][i / 2], half);
+    }
+  }
+};
+
+// o = the shares' sums of values of the warp's dimensions, part[h] = the largest score and the sum of row g + 8 h.
+template <unsigned kDim, bool kQ8>
+__device__ void add_split(const AttentionArguments& a, const Sight (&sights)[2], const RowTile& tile,
+                          std::uint32_t begin, const Shared<kDim>& shared, ValueRuns<kDim>& next,
+                          float (&o)[kDim / 32][4], PartSums (&part)[2]) {
+  const unsigned lane = threadIdx.x % 32;
+  const unsigned first = threadIdx.x / 32 * (kDim / kWarps) + ValueRuns<kDim>::kRun * (lane / 4);
+#pragma unroll
+  for (unsigned i = 0; i < kSplitTiles; ++i) {
+    const ValueRuns<kDim> now = next;
+    if (i + 1 < kSplitTiles && tile_is_seen(tile, begin, i + 1))
+      next.template load<kQ8>(a, shared.places + (i + 1) * kTileKeys, first);
+    if (!tile_is_seen(tile, begin, i)) continue;
 #pragma unroll
     for (unsigned h = 0; h < 2; ++h) {
-      const float largest = fmaxf(part[h].largest, shared.largest[i][g + 8 * h]);
+      const float largest = fmaxf(part[h].largest, shared.largest[i][lane / 4 + 8 * h]);
       const float factor = rescale(part[h].largest, largest);
       part[h].largest = largest;
-      part[h].sum = fmaf(part[h].sum, factor, shared.sums[i][g + 8 * h]);
+      part[h].sum = fmaf(part[h].sum, factor, shared.sums[i][lane / 4 + 8 * h]);
 #pragma unroll
       for (float(&column)[4] : o) {
         column[2 * h] *= factor;
         column[2 * h + 1] *= factor;
       }
     }
-    const bool masked = __any_sync(kAllLanes, nothing_to_mask(sights, first) ? 0 : 1) != 0;
+    const std::uint32_t key = begin + i * kTileKeys;
+    const bool masked = __any_sync(kAllLanes, nothing_to_mask(sights, key) ? 0 : 1) != 0;
 #pragma unroll
     for (unsigned step = 0; step < 4; ++step) {
-      if (masked) take_out_non_finite<kColumns>(sights, first + 16 * step, v[step], o);
+      std::uint32_t v[ValueRuns<kDim>::kRun][2];
+      now.fragments(step, v);
+      if (masked) take_out_non_finite(sights, key + 16 * step, v, o);
       const uint4 shares = shared.shares[4 * i + step][lane];
-      const std::uint32_t p[4] = {shares.x, shares.y, shares.z, shares.w};
-      add_values<kColumns>(p, v[step], o);
+      add_values({shares.x, shares.y, shares.z, shares.w}, v, o);
+    }
+  }
+}
+
+// The lane's outputs of row g + 8 h: two runs.
+template <unsigned kDim>
+__device__ __forceinline__ void write_outputs(const float (&o)[kDim / 32][4], unsigned h, unsigned head_dim,
+                                              float* output) {
+  constexpr unsigned kRun = ValueRuns<kDim>::kRun;
+  const unsigned first = threadIdx.x / 32 * (kDim / kWarps) + 2 * kRun * (threadIdx.x % 4);
+#pragma unroll
+  for (unsigned e = 0; e < 2; ++e) {
+#pragma unroll
+    for (unsigned i = 0; i < kRun; i += 2) {
+      const unsigned d = first + e * kRun + i;
+      if (d < head_dim) *reinterpret_cast<float2*>(output + d) = make_float2(o[i][2 * h + e], o[i + 1][2 * h + e]);
     }
   }
 }
@@ -151,7 +204,7 @@ __global__ void __launch_bounds__(kThreads) split_kernel(AttentionArguments a, s
   CU_SHARED(Shared<kDim>, shared, );
   launch_dependents();
   wait_for_previous();
-  const RowTile tile = row_tile<kTilePairs>(a, blockIdx.z / tiles_of_row);
+  const RowTile tile = row_tile(a, blockIdx.z / tiles_of_row);
   const std::uint32_t split = tile.sight.first / kAttentionSplit + blockIdx.x;
   const std::uint32_t begin = split * kAttentionSplit;
   if (tile.rows == 0 || begin > tile.sight.last) return;
@@ -164,27 +217,30 @@ __global__ void __launch_bounds__(kThreads) split_kernel(AttentionArguments a, s
   // A key that no row sees is read as one that is seen, and masked: what lies there may be anything.
   for (unsigned i = threadIdx.x; i < kAttentionSplit; i += kThreads) {
     const std::uint32_t key = min(max(begin + i, tile.sight.first), tile.sight.last);
-    shared.places[i] = kv_place(a.kv, tile.block_table, key, kv_head, a.head_dim);
+    const KvPlace place = kv_place(a.kv, tile.block_table, key, kv_head, a.head_dim);
+    shared.places[i] = place;
+    // Values are wanted last, but should not wait for memory then.
+    const unsigned bytes = a.head_dim * (kQ8 ? 1U : 2U);
+    for (unsigned line = 0; line < bytes; line += 128) prefetch_l2(a.kv.values + place.values + line);
   }
   load_queries<kDim, kTilePairs>(a, tile, kv_head, first_pair, shared.q);
   __syncthreads();
 
   const Pair pairs[2] = {pair_of(a, tile, kv_head, first_pair + g), pair_of(a, tile, kv_head, first_pair + g + 8)};
   const Sight sights[2] = {pairs[0].sight, pairs[1].sight};
-  const std::uint32_t own = begin + warp * kTileKeys;
-  const bool seen = own <= tile.sight.last && own + kTileKeys > tile.sight.first;
-  score_and_soften<kDim, kQ8>(a, sights, seen, begin, shared);
+  ValueRuns<kDim> values;  // of the first tile: on their way while scores are computed
+  values.template load<kQ8>(a, shared.places, warp * (kDim / kWarps) + ValueRuns<kDim>::kRun * g);
+  score_and_soften<kDim, kQ8>(a, sights, tile_is_seen(tile, begin, warp), begin, shared);
 
   float o[kDim / 32][4] = {};
   PartSums part[2];
-  add_split<kDim, kQ8>(a, sights, tile, begin, shared, o, part);
+  add_split<kDim, kQ8>(a, sights, tile, begin, shared, values, o, part);
   const Parts parts = parts_of(a);
   for (unsigned h = 0; h < 2; ++h) {
     const Pair& pair = pairs[h];
     if (!pair.there || pair.sight.last < begin || pair.sight.first >= begin + kAttentionSplit) continue;
     const std::size_t index = part_index(a, pair.row, pair.head, split - pair.sight.first / kAttentionSplit);
-    write_outputs<kDim / 32>(o, h, warp * (kDim / kWarps) + kDim / 32 * 2 * t, a.head_dim,
-                             parts.outputs + index * a.head_dim);
+    write_outputs<kDim>(o, h, a.head_dim, parts.outputs + index * a.head_dim);
     if (warp == 0 && t == 0) parts.sums[index] = part[h];
   }
 }
@@ -196,7 +252,7 @@ cudaError_t attend_splits(const AttentionArguments& arguments, cudaStream_t stre
   const std::uint32_t group = a.heads / a.kv_heads;
   const std::uint32_t tiles_of_row = group <= kTilePairs ? 1 : (group + kTilePairs - 1) / kTilePairs;
   // Where windows end at different keys, a tile of several rows may see one split more than each of them.
-  const std::uint32_t splits = a.splits + (a.window != 0 && 2 * group <= kTilePairs ? 1 : 0);
+  const std::uint32_t splits = a.splits + (a.window != 0 && tile_rows<kTilePairs>(a) > 1 ? 1 : 0);
   const Dims dims{.grid = dim3(splits, a.kv_heads, a.rows * tiles_of_row), .block = dim3(kThreads), .overlap = true};
   return with_kernel(a, [&]<unsigned kDim, bool kQ8>() {
     return launch(dims, stream, split_kernel<kDim, kQ8>, arguments, tiles_of_row);

@@ -46,25 +46,23 @@ struct RowTile {
   Sight sight = {};  // of all of them together
 };
 
-// By all threads of a block, of at least kPairs threads.
+// Rows of a tile of kPairs pairs, at most.
 template <unsigned kPairs>
-__device__ RowTile row_tile(const AttentionArguments& a, std::uint32_t row) {
-  const std::uint32_t* positions = a.step.positions;
-  const std::uint32_t* sequences = a.step.sequences;
+__host__ __device__ constexpr std::uint32_t tile_rows(const AttentionArguments& a) {
   const std::uint32_t group = a.heads / a.kv_heads;
-  const std::uint32_t most = kPairs > group ? kPairs / group : 1;
-  const std::uint32_t sequence = sequences[row];
-  const std::uint32_t place = positions[row] / most;
-  RowTile tile;
-  if (row > 0 && sequences[row - 1] == sequence && positions[row - 1] / most == place) return tile;
+  return kPairs > group ? kPairs / group : 1;
+}
 
-  const std::uint32_t other = row + threadIdx.x;
-  const bool in = threadIdx.x < most && other < a.rows && sequences[other] == sequence;
-  tile.first = row;
-  tile.rows = static_cast<std::uint32_t>(__syncthreads_count(in && positions[other] / most == place ? 1 : 0));
-  tile.block_table = a.step.block_tables + static_cast<std::size_t>(sequence) * a.step.table_stride;
-  tile.sight = {sight_of(a.window, positions[row]).first, positions[row + tile.rows - 1]};
-  return tile;
+// Whether row and row + 1 are of one tile of up to `most` rows.
+__device__ __forceinline__ bool same_tile(const StepRows& step, std::uint32_t row, std::uint32_t most) {
+  return step.sequences[row] == step.sequences[row + 1] && step.positions[row] / most == step.positions[row + 1] / most;
+}
+
+__device__ __forceinline__ RowTile tile_of(const AttentionArguments& a, std::uint32_t first, std::uint32_t rows) {
+  const std::uint32_t* table =
+      a.step.block_tables + static_cast<std::size_t>(a.step.sequences[first]) * a.step.table_stride;
+  const Sight sight = {sight_of(a.window, a.step.positions[first]).first, a.step.positions[first + rows - 1]};
+  return {first, rows, table, sight};
 }
 
 // Pair i of a tile's rows * (heads / kv_heads).
@@ -128,13 +126,14 @@ __device__ __forceinline__ void score_tile(const __half* q, std::uint32_t head_d
     const std::uint32_t q0[4] = {low.x, high.x, low.y, high.y};
     const std::uint32_t q1[4] = {low.z, high.z, low.w, high.w};
 #pragma unroll
-    for (unsigned j = 0; j < 8; ++j) {
-      std::uint32_t k[4];
-      load(k, 8 * j + 4 * (g % 2) + g / 2, d + 8 * t);
-      const std::uint32_t k0[2] = {k[0], k[1]};
-      const std::uint32_t k1[2] = {k[2], k[3]};
-      mma_f16(s[j], q0, k0);
-      mma_f16(s[j], q1, k1);
+    for (unsigned j = 0; j < 8; j += 4) {  // four sums at a time, so that none waits for its own last product
+      std::uint32_t k[4][4];
+#pragma unroll
+      for (unsigned i = 0; i < 4; ++i) load(k[i], 8 * (j + i) + 4 * (g % 2) + g / 2, d + 8 * t);
+#pragma unroll
+      for (unsigned i = 0; i < 4; ++i) mma_f16(s[j + i], q0, {k[i][0], k[i][1]});
+#pragma unroll
+      for (unsigned i = 0; i < 4; ++i) mma_f16(s[j + i], q1, {k[i][2], k[i][3]});
     }
   }
 }
@@ -182,7 +181,7 @@ __device__ __forceinline__ float subtrahend(float largest) {
 
 // What sums and outputs of `before` are multiplied with when the largest score becomes `now`.
 __device__ __forceinline__ float rescale(float before, float now) {
-  return exp2f(before - subtrahend(now));
+  return exp2_approx(before - subtrahend(now));
 }
 
 // Scores become shares, 2^(score - largest), and `sums` theirs.
@@ -193,8 +192,8 @@ __device__ __forceinline__ void soften_tile(const float (&largest)[2], float (&s
     float sum = 0;
 #pragma unroll
     for (unsigned j = 0; j < 8; ++j) {
-      s[j][2 * h] = exp2f(s[j][2 * h] - m);
-      s[j][2 * h + 1] = exp2f(s[j][2 * h + 1] - m);
+      s[j][2 * h] = exp2_approx(s[j][2 * h] - m);
+      s[j][2 * h + 1] = exp2_approx(s[j][2 * h + 1] - m);
       sum += s[j][2 * h] + s[j][2 * h + 1];
     }
     sum += __shfl_xor_sync(kAllLanes, sum, 1);
@@ -215,47 +214,41 @@ __device__ __forceinline__ void shares_of_step(const float (&s)[8][4], unsigned 
   p[3] = two_halves(s[2 * step + 1][2], s[2 * step + 1][3]);
 }
 
-// --- values. Of 8 kColumns columns, lane g of t has kColumns in a run: column g of n-tile i is the run's i-th.
+// --- values: B operands of 16 keys, n-tile by n-tile. A lane has keys t and 4 + t in the first word, 8 + t and 12 + t
+// in the second.
 
-// o += p v of 16 keys.
-//
-//   v  [r] the run of key 4 r + t
-template <unsigned kColumns>
-__device__ __forceinline__ void add_values(const std::uint32_t (&p)[4], const std::uint32_t (&v)[4][kColumns / 2],
-                                           float (&o)[kColumns][4]) {
+// o += p v
+template <unsigned kColumnTiles>
+__device__ __forceinline__ void add_values(const std::uint32_t (&p)[4], const std::uint32_t (&v)[kColumnTiles][2],
+                                           float (&o)[kColumnTiles][4]) {
 #pragma unroll
-  for (unsigned i = 0; i < kColumns; ++i) {
-    const unsigned half = i % 2 == 0 ? 0x5410 : 0x7632;
-    const std::uint32_t b[2] = {__byte_perm(v[0][i / 2], v[1][i / 2], half),
-                                __byte_perm(v[2][i / 2], v[3][i / 2], half)};
-    mma_f16(o[i], p, b);
-  }
+  for (unsigned i = 0; i < kColumnTiles; ++i) mma_f16(o[i], p, v[i]);
 }
 
 // Before add_values where some pair does not see some of the 16 keys from `key` on: a value that is no finite number
 // would reach it, as 0 * inf is NaN. It is taken out, and who sees it gets NaN.
-template <unsigned kColumns>
-__device__ void take_out_non_finite(const Sight (&sights)[2], std::uint32_t key, std::uint32_t (&v)[4][kColumns / 2],
-                                    float (&o)[kColumns][4]) {
-  std::uint32_t lanes[4];
+template <unsigned kColumnTiles>
+__device__ void take_out_non_finite(const Sight (&sights)[2], std::uint32_t key, std::uint32_t (&v)[kColumnTiles][2],
+                                    float (&o)[kColumnTiles][4]) {
+  bool found[4] = {};  // of key 4 r + t
 #pragma unroll
-  for (unsigned r = 0; r < 4; ++r) {
-    bool found = false;
+  for (unsigned i = 0; i < kColumnTiles; ++i) {
 #pragma unroll
-    for (unsigned i = 0; i < kColumns / 2; ++i) {
-      const bool low = (v[r][i] & 0x7C00U) == 0x7C00U;
-      const bool high = (v[r][i] & 0x7C000000U) == 0x7C000000U;
-      found = found || low || high;
-      v[r][i] &= (low ? 0xFFFF0000U : 0xFFFFFFFFU) & (high ? 0x0000FFFFU : 0xFFFFFFFFU);
+    for (unsigned word = 0; word < 2; ++word) {
+      const bool low = (v[i][word] & 0x7C00U) == 0x7C00U;
+      const bool high = (v[i][word] & 0x7C000000U) == 0x7C000000U;
+      found[2 * word] = found[2 * word] || low;
+      found[2 * word + 1] = found[2 * word + 1] || high;
+      v[i][word] &= (low ? 0xFFFF0000U : 0xFFFFFFFFU) & (high ? 0x0000FFFFU : 0xFFFFFFFFU);
     }
-    lanes[r] = __ballot_sync(kAllLanes, found ? 1 : 0);
   }
-  if ((lanes[0] | lanes[1] | lanes[2] | lanes[3]) == 0) return;
+  if (__any_sync(kAllLanes, found[0] || found[1] || found[2] || found[3] ? 1 : 0) == 0) return;
 #pragma unroll
   for (unsigned k = 0; k < 16; ++k) {
-    if ((lanes[k / 4] & 0x11111111U << k % 4) == 0) continue;
+    const std::uint32_t lanes = __ballot_sync(kAllLanes, found[k / 4] ? 1 : 0);
+    if ((lanes & 0x11111111U << k % 4) == 0) continue;
 #pragma unroll
-    for (unsigned i = 0; i < kColumns; ++i)
+    for (unsigned i = 0; i < kColumnTiles; ++i)
       for (unsigned j = 0; j < 4; ++j)
         if (sees(sights[j / 2], key + k)) o[i][j] = NAN;
   }
@@ -283,35 +276,23 @@ __device__ __forceinline__ FoldFactors fold(const PartSums& part, PartSums& stat
   return factors;
 }
 
-// --- parts: [rows, heads, splits, head_dim] outputs, behind them as many PartSums
+// --- parts: [rows, heads, splits, head_dim] outputs, behind them as many PartSums, behind them a list of tiles
 
 struct Parts {
   float* outputs;
   PartSums* sums;
+  std::uint32_t* tiles;  // [1 + rows]: how many, and the first row of each (attend_walk)
 };
 
 __host__ __device__ __forceinline__ Parts parts_of(const AttentionArguments& a) {
   const std::size_t parts = static_cast<std::size_t>(a.rows) * a.heads * a.splits;
-  return {a.parts, reinterpret_cast<PartSums*>(a.parts + parts * a.head_dim)};
+  auto* const sums = reinterpret_cast<PartSums*>(a.parts + parts * a.head_dim);
+  return {a.parts, sums, reinterpret_cast<std::uint32_t*>(sums + parts)};
 }
 
 __device__ __forceinline__ std::size_t part_index(const AttentionArguments& a, std::uint32_t row, std::uint32_t head,
                                                   std::uint32_t slot) {
   return (static_cast<std::size_t>(row) * a.heads + head) * a.splits + slot;
-}
-
-// The lane's outputs of one pair and the columns [16 t …, 2 kColumns) from d on, in order of dimensions.
-template <unsigned kColumns>
-__device__ __forceinline__ void write_outputs(const float (&o)[kColumns][4], unsigned h, std::uint32_t d,
-                                              std::uint32_t head_dim, float* output) {
-#pragma unroll
-  for (unsigned e = 0; e < 2; ++e) {
-#pragma unroll
-    for (unsigned i = 0; i < kColumns; i += 2) {
-      const std::uint32_t to = d + e * kColumns + i;
-      if (to < head_dim) *reinterpret_cast<float2*>(output + to) = make_float2(o[i][2 * h + e], o[i + 1][2 * h + e]);
-    }
-  }
 }
 
 // --- q8_0

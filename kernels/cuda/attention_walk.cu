@@ -10,16 +10,16 @@ namespace {
 constexpr unsigned kWarps = 4;
 constexpr unsigned kThreads = 32 * kWarps;
 constexpr unsigned kPairs = kWarps * kTilePairs;
+constexpr unsigned kListThreads = 256;
+constexpr unsigned kMoreTiles = 64;  // that have blocks of their own beyond those of one long prompt
 
-// Rows are padded so that the lanes that are served together find different banks: those of keys 4 apart in K, and of
-// four keys in a run in V.
+// Rows are padded so that lanes that are served together find different banks.
 template <unsigned kDim>
 struct Shared {
-  static constexpr unsigned kKeyStride = kDim + 8;  // halves
-  static constexpr unsigned kValueStride = kDim + 16;
+  static constexpr unsigned kStride = kDim + 8;  // halves
   __half q[kPairs * kQueryStride<kDim>];
-  __half keys[kTileKeys * kKeyStride];
-  __half values[kTileKeys * kValueStride];
+  __half keys[kTileKeys * kStride];
+  __half values[kTileKeys * kStride];
   KvPlace places[2][kTileKeys];  // of this tile's keys and of the next one's
 };
 
@@ -136,23 +136,40 @@ __device__ __forceinline__ void soften(WarpState<kDim>& w, float (&s)[8][4]) {
 template <unsigned kDim>
 __device__ __forceinline__ void add_tile(WarpState<kDim>& w, const float (&s)[8][4], const __half* values,
                                          const Sight (&sights)[2], std::uint32_t key, bool masked) {
-  constexpr unsigned kStride = Shared<kDim>::kValueStride;
-  const unsigned g = threadIdx.x % 32 / 4;
-  const unsigned t = threadIdx.x % 4;
+  // The lane's row of the four 8 x 8 matrices that it loads at once: keys 0 to 7, 8 to 15, and again, of the next 8
+  // dimensions. Row 2 t + e is key 4 e + t.
+  const unsigned lane = threadIdx.x % 32;
+  const unsigned row = lane / 8 % 2 * 8 + lane % 2 * 4 + lane % 8 / 2;
+  const __half* from = values + row * Shared<kDim>::kStride + lane / 16 * 8;
 #pragma unroll
   for (unsigned step = 0; step < 4; ++step) {
     std::uint32_t p[4];
     shares_of_step(s, step, p);
 #pragma unroll
     for (unsigned c = 0; c < WarpState<kDim>::kChunks; ++c) {
-      std::uint32_t v[4][4];
+      std::uint32_t v[8][2];
 #pragma unroll
-      for (unsigned r = 0; r < 4; ++r) {
-        const uint4 run = *reinterpret_cast<const uint4*>(values + (16 * step + 4 * r + t) * kStride + 64 * c + 8 * g);
-        v[r][0] = run.x, v[r][1] = run.y, v[r][2] = run.z, v[r][3] = run.w;
+      for (unsigned i = 0; i < 8; i += 2) {
+        std::uint32_t two[4];
+        ldmatrix_x4_trans(two, from + 16 * step * Shared<kDim>::kStride + 64 * c + 8 * i);
+        v[i][0] = two[0], v[i][1] = two[1], v[i + 1][0] = two[2], v[i + 1][1] = two[3];
       }
-      if (masked) take_out_non_finite<8>(sights, key + 16 * step, v, w.o[c]);
-      add_values<8>(p, v, w.o[c]);
+      if (masked) take_out_non_finite(sights, key + 16 * step, v, w.o[c]);
+      add_values(p, v, w.o[c]);
+    }
+  }
+}
+
+// The lane's outputs of row g + 8 h.
+template <unsigned kDim>
+__device__ __forceinline__ void write_outputs(const WarpState<kDim>& w, unsigned h, unsigned head_dim, float* output) {
+#pragma unroll
+  for (unsigned c = 0; c < WarpState<kDim>::kChunks; ++c) {
+#pragma unroll
+    for (unsigned i = 0; i < 8; ++i) {
+      const unsigned d = 64 * c + 8 * i + threadIdx.x % 4 * 2;
+      const float* of_row = w.folded[c][i] + 2 * h;
+      if (d < head_dim) *reinterpret_cast<float2*>(output + d) = make_float2(of_row[0], of_row[1]);
     }
   }
 }
@@ -162,8 +179,8 @@ template <unsigned kDim>
 __device__ void clear_padding(Shared<kDim>& shared, unsigned head_dim) {
   const unsigned width = kDim - head_dim;
   for (unsigned i = threadIdx.x; i < kTileKeys * width; i += kThreads) {
-    shared.keys[i / width * Shared<kDim>::kKeyStride + head_dim + i % width] = __float2half_rn(0);
-    shared.values[i / width * Shared<kDim>::kValueStride + head_dim + i % width] = __float2half_rn(0);
+    shared.keys[i / width * Shared<kDim>::kStride + head_dim + i % width] = __float2half_rn(0);
+    shared.values[i / width * Shared<kDim>::kStride + head_dim + i % width] = __float2half_rn(0);
   }
 }
 
@@ -184,12 +201,12 @@ __device__ void walk(const AttentionArguments& a, const RowTile& tile, std::uint
   const __half* q = shared.q + threadIdx.x / 32 * kTilePairs * kQueryStride<kDim>;
   find_places(a, tile, kv_head, key, shared.places[0]);
   __syncthreads();
-  copy.begin(a.kv.keys, shared.places[0], a.head_dim, shared.keys, S::kKeyStride);
-  copy.end(a.head_dim, shared.keys, S::kKeyStride);
+  copy.begin(a.kv.keys, shared.places[0], a.head_dim, shared.keys, S::kStride);
+  copy.end(a.head_dim, shared.keys, S::kStride);
   __syncthreads();
   for (unsigned now = 0; key <= tile.sight.last; key += kTileKeys, now ^= 1) {
     const bool more = key + kTileKeys <= tile.sight.last;
-    copy.begin(a.kv.values, shared.places[now], a.head_dim, shared.values, S::kValueStride);
+    copy.begin(a.kv.values, shared.places[now], a.head_dim, shared.values, S::kStride);
     if (more) find_places(a, tile, kv_head, key + kTileKeys, shared.places[now ^ 1]);
 
     // A tile that none of the warp's pairs sees is passed over.
@@ -202,63 +219,98 @@ __device__ void walk(const AttentionArguments& a, const RowTile& tile, std::uint
       score_tile<kDim>(
           q, a.head_dim,
           [&](std::uint32_t(&k)[4], unsigned of, unsigned d) {
-            const uint4 run = *reinterpret_cast<const uint4*>(shared.keys + of * S::kKeyStride + d);
+            const uint4 run = *reinterpret_cast<const uint4*>(shared.keys + of * S::kStride + d);
             k[0] = run.x, k[1] = run.y, k[2] = run.z, k[3] = run.w;
           },
           s);
       if (masked) mask_tile(sights, key, s);
       soften(w, s);
     }
-    copy.end(a.head_dim, shared.values, S::kValueStride);
+    copy.end(a.head_dim, shared.values, S::kStride);
     __syncthreads();
-    if (more) copy.begin(a.kv.keys, shared.places[now ^ 1], a.head_dim, shared.keys, S::kKeyStride);
+    if (more) copy.begin(a.kv.keys, shared.places[now ^ 1], a.head_dim, shared.keys, S::kStride);
     if (seen) add_tile<kDim>(w, s, shared.values, sights, key, masked);
     if (!more || (key + kTileKeys) % kAttentionSplit == 0) fold_split(w);
-    if (more) copy.end(a.head_dim, shared.keys, S::kKeyStride);
+    if (more) copy.end(a.head_dim, shared.keys, S::kStride);
     __syncthreads();
   }
 }
 
-// Block (kv head, row and part of its pairs), the rows from the last one on: those have the most keys.
+// One tile: pairs from first_pair on.
+template <unsigned kDim, bool kQ8>
+__device__ void attend_tile(const AttentionArguments& a, const RowTile& tile, std::uint32_t kv_head,
+                            std::uint32_t first_pair, Shared<kDim>& shared) {
+  load_queries<kDim, kPairs>(a, tile, kv_head, first_pair, shared.q);
+  const std::uint32_t own = first_pair + threadIdx.x / 32 * kTilePairs + threadIdx.x % 32 / 4;
+  const Pair pairs[2] = {pair_of(a, tile, kv_head, own), pair_of(a, tile, kv_head, own + 8)};
+  const Sight sights[2] = {pairs[0].sight, pairs[1].sight};
+  WarpState<kDim> w;
+  walk<kDim, kQ8>(a, tile, kv_head, sights, shared, w);
+  const Parts parts = parts_of(a);
+  for (unsigned h = 0; h < 2; ++h) {
+    if (!pairs[h].there) continue;
+    const std::size_t part = part_index(a, pairs[h].row, pairs[h].head, 0);
+    write_outputs(w, h, a.head_dim, parts.outputs + part * a.head_dim);
+    if (threadIdx.x % 4 == 0) parts.sums[part] = w.state[h];
+  }
+}
+
+// Block (kv head, tile and part of its pairs), and further tiles if there are more than blocks.
 template <unsigned kDim, bool kQ8>
 __global__ void __launch_bounds__(kThreads) walk_kernel(AttentionArguments a, std::uint32_t tiles_of_row) {
   CU_DYN_SHARED(Shared<kDim>, shared);
   launch_dependents();
   wait_for_previous();
-  const std::uint32_t index = gridDim.y - 1 - blockIdx.y;
-  const RowTile tile = row_tile<kPairs>(a, index / tiles_of_row);
-  if (tile.rows == 0) return;
-
-  const std::uint32_t kv_head = blockIdx.x;
-  const std::uint32_t first_pair = index % tiles_of_row * kPairs;
-  load_queries<kDim, kPairs>(a, tile, kv_head, first_pair, shared->q);
   clear_padding(*shared, a.head_dim);
-
-  const unsigned t = threadIdx.x % 4;
-  const std::uint32_t own = first_pair + threadIdx.x / 32 * kTilePairs + threadIdx.x % 32 / 4;
-  const Pair pairs[2] = {pair_of(a, tile, kv_head, own), pair_of(a, tile, kv_head, own + 8)};
-  const Sight sights[2] = {pairs[0].sight, pairs[1].sight};
-  WarpState<kDim> w;
-  walk<kDim, kQ8>(a, tile, kv_head, sights, *shared, w);
-  const Parts parts = parts_of(a);
-  for (unsigned h = 0; h < 2; ++h) {
-    if (!pairs[h].there) continue;
-    const std::size_t part = part_index(a, pairs[h].row, pairs[h].head, 0);
-#pragma unroll
-    for (unsigned c = 0; c < WarpState<kDim>::kChunks; ++c)
-      write_outputs<8>(w.folded[c], h, 64 * c + 16 * t, a.head_dim, parts.outputs + part * a.head_dim);
-    if (t == 0) parts.sums[part] = w.state[h];
+  const std::uint32_t* tiles = parts_of(a).tiles;
+  const std::uint32_t count = tiles[0] * tiles_of_row;
+  for (std::uint32_t i = blockIdx.y; i < count; i += gridDim.y) {
+    const std::uint32_t at = i / tiles_of_row;
+    const std::uint32_t first = tiles[1 + at];
+    const std::uint32_t end = at == 0 ? a.rows : tiles[at];  // the list goes from the last tile to the first
+    attend_tile<kDim, kQ8>(a, tile_of(a, first, end - first), blockIdx.x, i % tiles_of_row * kPairs, *shared);
   }
+}
+
+// Lists the first rows of the tiles from the last one on, which have the most keys: they are begun first.
+__global__ void __launch_bounds__(kListThreads) list_tiles_kernel(AttentionArguments a) {
+  CU_SHARED(std::uint32_t, of_warps, [kListThreads / 32]);
+  const unsigned lane = threadIdx.x % 32;
+  const std::uint32_t most = tile_rows<kPairs>(a);
+  const std::uint32_t each = (a.rows + kListThreads - 1) / kListThreads;
+  const std::uint32_t begin = min(threadIdx.x * each, a.rows);  // counted from the last row
+  const std::uint32_t end = min(begin + each, a.rows);
+  const auto begins_tile = [&](std::uint32_t row) { return row == 0 || !same_tile(a.step, row - 1, most); };
+  launch_dependents();
+  wait_for_previous();
+  std::uint32_t own = 0;
+  for (std::uint32_t i = begin; i < end; ++i) own += begins_tile(a.rows - 1 - i) ? 1 : 0;
+  std::uint32_t until = own;
+  for (unsigned step = 1; step < 32; step *= 2) {
+    const std::uint32_t more = __shfl_up_sync(kAllLanes, until, step);
+    if (lane >= step) until += more;
+  }
+  if (lane == 31) of_warps[threadIdx.x / 32] = until;
+  __syncthreads();
+  for (unsigned warp = 0; warp < threadIdx.x / 32; ++warp) until += of_warps[warp];
+  std::uint32_t* tiles = parts_of(a).tiles;
+  std::uint32_t* to = tiles + 1 + until - own;
+  for (std::uint32_t i = begin; i < end; ++i)
+    if (begins_tile(a.rows - 1 - i)) *to++ = a.rows - 1 - i;
+  if (threadIdx.x == kListThreads - 1) tiles[0] = until;
 }
 
 }  // namespace
 
 cudaError_t attend_walk(const AttentionArguments& arguments, cudaStream_t stream) {
   const AttentionArguments& a = arguments;
-  const std::uint32_t group = a.heads / a.kv_heads;
-  const std::uint32_t tiles_of_row = group <= kPairs ? 1 : (group + kPairs - 1) / kPairs;
+  const Dims list{.grid = dim3(1), .block = dim3(kListThreads), .overlap = true};
+  if (const cudaError_t error = launch(list, stream, list_tiles_kernel, arguments)) return error;
+
+  const std::uint32_t tiles_of_row = (a.heads / a.kv_heads + kPairs - 1) / kPairs;
+  const std::uint32_t tiles = min((a.rows + tile_rows<kPairs>(a) - 1) / tile_rows<kPairs>(a) + kMoreTiles, a.rows);
   return with_kernel(a, [&]<unsigned kDim, bool kQ8>() {
-    const Dims dims{.grid = dim3(a.kv_heads, a.rows * tiles_of_row),
+    const Dims dims{.grid = dim3(a.kv_heads, tiles * tiles_of_row),
                     .block = dim3(kThreads),
                     .smem = sizeof(Shared<kDim>),
                     .overlap = true};

@@ -244,6 +244,17 @@ TEST_P(Attention, ARowIsTheSameBitsWhateverTheOthers) {
   }
 }
 
+// More tiles than attend() has blocks for at once: each row is one, beside a row of another sequence.
+TEST_P(Attention, ManySequencesOfOneRowEachAreAsAlone) {
+  SIROCCO_NEEDS_DEVICE();
+  write_cache();
+  std::vector<Row> rows;
+  while (rows.size() < 70) rows = rows + std::vector<Row>{{1, 5}, {2, 2}};
+  const std::vector<float> mixed = attend_rows(rows);
+  const std::vector<float> alone[2] = {attend_rows({rows[0]}), attend_rows({rows[1]})};
+  for (std::size_t row = 0; row < rows.size(); ++row) ASSERT_TRUE(same_bits(of_row(mixed, row), alone[row % 2])) << row;
+}
+
 // Position 260 has a NaN in its value. Rows before it in the same tiles do not see it.
 TEST_P(Attention, AValueOfNanReachesNoRowThatDoesNotSeeIt) {
   SIROCCO_NEEDS_DEVICE();
@@ -263,6 +274,47 @@ TEST_P(Attention, AValueOfNanReachesNoRowThatDoesNotSeeIt) {
   const bool later_see_it = c.window != 1;
   EXPECT_EQ(std::isnan(of_row(with_few, 3)[1]), later_see_it);
   EXPECT_EQ(std::isnan(of_row(many, 21)[1]), later_see_it);
+}
+
+// With or without the floats beside them; the last chunk of 256 is not whole.
+TEST_P(Attention, QuantisesItsRowsAsQuantiseDoes) {
+  SIROCCO_NEEDS_DEVICE();
+  write_cache();
+  const std::vector<Row> rows = {{1, 5}, {2, 2}};
+  const auto width = static_cast<std::uint32_t>(q_width());
+  const std::size_t chunks = (width + 255) / 256 * rows.size();
+  struct Quantised {
+    explicit Quantised(std::size_t count) : q(256 * count), sums(16 * count), scales(8 * count) {
+      scales.upload(std::vector<float>(8 * count, 0));
+    }
+    Activations activations() const { return {q.data(), sums.data(), scales.data()}; }
+    test::DeviceBuffer<std::int8_t> q;
+    test::DeviceBuffer<std::int16_t> sums;
+    test::DeviceBuffer<float> scales;
+  };
+  const std::vector<float> mixed = attend_rows(rows);
+  const test::DeviceBuffer<float> device_mixed(mixed);
+  const Quantised expected_32(chunks);
+  const Quantised expected_256(chunks);
+  const Quantised actual_32(chunks);
+  const Quantised actual_256(chunks);
+  const test::Stream stream;
+  ASSERT_EQ(quantise(device_mixed.data(), 2, width, expected_32.activations(), expected_256.activations(), stream),
+            cudaSuccess);
+  const Step step(*this, rows);
+  AttentionArguments all = arguments(step);
+  all.splits = 1;
+  const test::DeviceBuffer<std::byte> parts(attention_part_bytes(2, c.heads, c.head_dim, 1));
+  all.parts = reinterpret_cast<float*>(parts.data());
+  all.q8_32 = actual_32.activations();
+  all.q8_256 = actual_256.activations();
+  ASSERT_EQ(attend(all, stream), cudaSuccess);
+  stream.wait();
+  for (const auto& [actual, expected] : {std::pair(&actual_32, &expected_32), std::pair(&actual_256, &expected_256)}) {
+    EXPECT_EQ(actual->q.download(), expected->q.download());
+    EXPECT_EQ(actual->sums.download(), expected->sums.download());
+    EXPECT_EQ(actual->scales.download(), expected->scales.download());
+  }
 }
 
 constexpr AttentionCase kCases[] = {
