@@ -2,7 +2,8 @@
 // outputs and of inputs, several matrices at once, experts through lists.
 #include <gtest/gtest.h>
 
-#include <numeric>
+#include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -94,7 +95,11 @@ std::vector<float> expected_row(const Matrix& w, const float* x) {
   const ActivationFormat format = kernels.activation_format(w.type);
   std::vector<std::byte> row(kernels.activation_bytes(format, w.inputs) + 64);
   auto* aligned = row.data() + (64 - reinterpret_cast<std::uintptr_t>(row.data()) % 64) % 64;
-  kernels.quantise(format, x, w.inputs, aligned);
+  if (format == ActivationFormat::f32) {
+    std::memcpy(aligned, x, w.inputs * sizeof(float));
+  } else {
+    kernels.quantise(format, x, w.inputs, aligned);
+  }
   std::vector<float> scratch(row_scratch_floats(w.inputs) + 16);
   auto* aligned_scratch = scratch.data();
   while (reinterpret_cast<std::uintptr_t>(aligned_scratch) % 64 != 0) ++aligned_scratch;
