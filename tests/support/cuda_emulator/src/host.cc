@@ -140,11 +140,6 @@ cudaError_t cudaGetDeviceCount(int* count) {
   *count = host.machine.devices;
   return cudaSuccess;
 }
-cudaError_t cudaDriverGetVersion(int* version) {
-  CUDAEMU_API(cudaDriverGetVersion);
-  *version = host.machine.devices == 0 ? 0 : CUDART_VERSION;  // where there is no device, no driver is installed
-  return cudaSuccess;
-}
 cudaError_t cudaSetDevice(int device) {
   CUDAEMU_API(cudaSetDevice);
   if (!exists(device)) return returned(cudaErrorInvalidDevice);
@@ -224,6 +219,8 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned) {
   return std::exchange(enabled, 1) == 0 ? cudaSuccess : returned(cudaErrorPeerAccessAlreadyEnabled);
 }
 cudaError_t cudaDriverGetVersion(int* version) {
+  *version = 0;  // no driver is installed where there is no device
+  if (host.machine.devices == 0) return cudaSuccess;
   CUDAEMU_API(cudaDriverGetVersion);
   *version = CUDART_VERSION;
   return cudaSuccess;
