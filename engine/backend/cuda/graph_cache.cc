@@ -39,7 +39,6 @@ Result<GraphExec> GraphCache::capture(const CudaForward& forward, const StepShap
   SIROCCO_CHECK(ended);
   cudaGraphExec_t exec = nullptr;
   SIROCCO_CHECK(checked(cudaGraphInstantiate(&exec, graph.get(), 0), "cudaGraphInstantiate"));
-  ++captured_;
   return GraphExec(exec);
 }
 

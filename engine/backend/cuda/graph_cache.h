@@ -13,8 +13,6 @@ class GraphCache {
   // Enqueues what forward.enqueue() would.
   Result<void> launch(const CudaForward& forward, const StepShape& shape, cudaStream_t stream);
 
-  std::size_t captured() const { return captured_; }  // graphs made so far
-
  private:
   static constexpr std::size_t kMaxGraphs = 64;  // shapes that are remembered; the one unused for longest leaves
 
@@ -29,7 +27,6 @@ class GraphCache {
 
   std::vector<Entry> entries_;
   std::uint64_t turn_ = 0;
-  std::size_t captured_ = 0;
 };
 
 }  // namespace sirocco::cuda

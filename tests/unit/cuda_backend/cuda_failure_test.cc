@@ -2,8 +2,12 @@
 // answer from a device that has failed.
 #include <cuda_emulator_control.h>
 
+#include <cstdio>
+#include <cstdlib>
+
 #include "engine/experts/mapped_experts.h"
 #include "tests/support/golden_models.h"
+#include "tests/support/temporary_directory.h"
 #include "tests/unit/cuda_backend/cuda_support.h"
 
 namespace sirocco {
@@ -76,6 +80,26 @@ TEST(CudaFailure, OfAnyCallIsAnErrorAndLeavesNothing) {
   });
   EXPECT_GT(failed, 100);
   EXPECT_GT(refused, failed - 10);
+}
+
+// In a process of its own: a lost file is lost for good.
+[[noreturn]] void open_cut_file(const std::filesystem::path& file) {
+  const auto model = Model::open(file).value();
+  std::filesystem::resize_file(file, 4096);
+  MappedExperts experts(model);
+  const std::size_t before = cudaemu::live_objects();
+  const auto backend = make_backend(
+      model, experts, {.backend = "cuda", .limits = {.rows = 8, .logit_rows = 1, .context = 32}, .kv_blocks = 1});
+  const bool refused = !backend && backend.error().code() == ErrorCode::io && cudaemu::live_objects() == before;
+  std::fprintf(stderr, "%s\n", backend ? "opened" : backend.error().message().c_str());
+  std::_Exit(refused ? 0 : 1);
+}
+
+TEST(CudaFailure, AFileThatIsCutWhileItsWeightsAreCopiedIsAnError) {
+  const test::TemporaryDirectory folder;
+  const auto file = folder.path() / "m.gguf";
+  std::filesystem::copy_file(test::golden_dir() / "model" / "quant-q8_0.gguf", file);
+  EXPECT_EXIT(open_cut_file(file), testing::ExitedWithCode(0), "m.gguf");
 }
 
 }  // namespace
