@@ -1,6 +1,6 @@
 # tests/unit/<room>/*_test.cc is one GoogleTest program, <room>_test, one ctest entry each.
 if(SIROCCO_KERNELS_ONLY)
-  # For another processor, whose libraries nobody has here: from Debian's sources.
+  # For another processor or machine, whose libraries nobody has here: from Debian's sources.
   enable_language(C)
   add_subdirectory(/usr/src/googletest ${CMAKE_BINARY_DIR}/googletest EXCLUDE_FROM_ALL)
   foreach(target gtest gtest_main gmock)
@@ -35,10 +35,16 @@ endfunction()
 
 sirocco_test(kernels_test tests/unit/kernels LINK sirocco_kernels sirocco_kernels_portable)
 if(SIROCCO_CUDA_INCLUDE AND NOT CMAKE_CROSSCOMPILING)
+  # Random weights need nothing of the engine.
+  add_library(sirocco_kernel_test_data STATIC engine/gguf/random_blocks.cc)
+  target_link_libraries(sirocco_kernel_test_data PUBLIC sirocco_kernels)
+  if(SIROCCO_KERNELS_ONLY)
+    include(cmake/cuda_gpu.cmake)
+    return()
+  endif()
   include(cmake/cuda_emulator.cmake)
   sirocco_cuda_test(cuda_emulator_test tests/unit/cuda_emulator)
-  sirocco_cuda_test(cuda_test tests/unit/cuda LINK sirocco_kernels_cuda_emulated)
-  target_sources(cuda_test PRIVATE engine/gguf/random_blocks.cc)  # needs nothing of the engine
+  sirocco_cuda_test(cuda_test tests/unit/cuda LINK sirocco_kernels_cuda_emulated sirocco_kernel_test_data)
 endif()
 if(SIROCCO_KERNELS_ONLY)
   return()

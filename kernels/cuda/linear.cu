@@ -1,23 +1,24 @@
-// The products of a step's rows with weight matrices, and which kernel computes them: linear_few.cuh up to 32 rows of
-// one matrix, linear_many.cuh beyond, linear_float.cuh for weights that are floats. The same bits whichever it is.
+// The products of a step's rows with weight matrices, and which kernel computes them: linear_one.cuh one row,
+// linear_few.cuh up to 32 rows of one matrix, linear_many.cuh beyond, linear_float.cuh for weights that are floats. The
+// same bits whichever it is.
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/linear_few.cuh"
 #include "kernels/cuda/linear_float.cuh"
 #include "kernels/cuda/linear_many.cuh"
+#include "kernels/cuda/linear_one.cuh"
 
 namespace sirocco::cuda {
 namespace {
 
-constexpr std::uint32_t kMostFew = 32;                 // rows
-constexpr std::size_t kContributionBytes = 32 * 1024;  // of a block's shared memory
+constexpr std::uint32_t kMostFew = 32;  // rows
 
 bool in_blocks_of_32(TensorType type) {
   return with_weights(type, false, [](auto w) { return decltype(w)::kInputs == 32; });
 }
 
-// What stands in for rows of a list: dense products have none.
+// Which rows meet which expert's weights; dense products have no list.
 struct RowList {
-  const ExpertTile* tiles = nullptr;  // null: blockIdx.y is a group of rows
+  const ExpertTile* tiles = nullptr;  // null: a block's index is that of a group of rows
   const std::uint32_t* tile_count = nullptr;
   const DeviceExpert* experts = nullptr;
   const std::uint32_t* row_of = nullptr;  // of a place; null: the place itself
@@ -25,8 +26,7 @@ struct RowList {
 };
 
 struct ProductArguments {
-  FewParts parts;
-  FewShape shape;
+  Parts parts;
   Columns columns;      // count: rows in all
   std::uint32_t group;  // rows of a block, where there is no list
   RowList list;
@@ -50,59 +50,82 @@ __device__ __forceinline__ bool take_rows(ProductArguments& a, unsigned index) {
   return true;
 }
 
-template <unsigned Tiles, bool One, class W>
-__global__ void __launch_bounds__(32 * kFewWarps) few_kernel(ProductArguments a) {
-  CU_DYN_SHARED(float, contributions);
+// Weights that do not depend on what the last kernel found out are asked for before it has ended.
+template <class W>
+__global__ void __launch_bounds__(32 * kOneWarps) one_kernel(ProductArguments a, unsigned warps) {
+  CU_SHARED(float, contributions, [2 * kOneWarps * kBlocks<W> * kTileOutputs]);
+  CU_SHARED(float, sums, [kOneWarps * kTileOutputs]);
   launch_dependents();
-  // Weights that do not depend on what the last kernel found out are asked for before it has ended.
   const bool early = a.list.tiles == nullptr;
   if (!early) wait_for_previous();
   if (!take_rows(a, blockIdx.y)) return;
-  few_rows<Tiles, One, W>(a.parts, a.shape, a.columns, contributions, [&] {
+  // Of a list, its row is known by now; else it is the first.
+  const std::size_t at = (early ? 0 : a.columns.row(0)) * a.columns.chunks;
+  a.parts.y[0] += static_cast<std::size_t>(a.columns.first) * a.parts.outputs[0];
+  const Activations x = {.q = a.columns.x.q + at * kTileInputs,
+                         .sums = a.columns.x.sums + at * 16,
+                         .scales = a.columns.x.scales + at * kBlocks<W>};
+  const OneRow<W> row = {.parts = a.parts,
+                         .x = x,
+                         .chunks = a.columns.chunks,
+                         .warps_a_row = warps,
+                         .contributions = contributions,
+                         .sums = sums};
+  row.run([&] {
     if (early) wait_for_previous();
   });
 }
 
-// Tile rows of a block: enough tiles for its warps.
-std::uint32_t rows_a_block(std::uint32_t chunks, bool one, unsigned tiles, bool paired) {
-  const std::uint32_t most = one ? 16 : kFewOutputs * 32 * kFewWarps / (kTileOutputs * 8 * tiles);
-  std::uint32_t rows = paired ? 2 : 1;
-  while (rows * chunks < 2 * kFewWarps && 2 * rows <= most) rows *= 2;
-  return rows;
-}
-
-template <unsigned Tiles, bool One, class W>
-cudaError_t launch_few(ProductArguments a, std::uint32_t groups, cudaStream_t stream) {
-  a.shape.rows_a_block = rows_a_block(a.columns.chunks, One, Tiles, a.parts.paired);
-  const std::size_t of_chunk =
-      a.shape.rows_a_block * (256 / W::kInputs) * kTileOutputs * (One ? 1 : 8 * Tiles) * sizeof(float);
-  a.shape.round = static_cast<std::uint32_t>(kContributionBytes / of_chunk);
-  if (a.shape.round > a.columns.chunks) a.shape.round = a.columns.chunks;
-  const std::uint32_t blocks = (a.shape.tile_rows + a.shape.rows_a_block - 1) / a.shape.rows_a_block;
-  return launch(
-      {.grid = dim3(blocks, groups), .block = dim3(32 * kFewWarps), .smem = a.shape.round * of_chunk, .overlap = true},
-      stream, few_kernel<Tiles, One, W>, a);
+template <unsigned Tiles, class W>
+__global__ void __launch_bounds__(32 * kFewWarps) few_kernel(ProductArguments a) {
+  CU_SHARED(float, shared, [kFewWarps * 4 * Tiles * 32]);
+  launch_dependents();
+  const bool early = a.list.tiles == nullptr;
+  if (!early) wait_for_previous();
+  if (!take_rows(a, blockIdx.y)) return;
+  few_rows<Tiles, W>(a.parts, a.columns, shared, [&] {
+    if (early) wait_for_previous();
+  });
 }
 
 template <class W>
 __global__ void __launch_bounds__(kManyThreads, 1) many_kernel(ProductArguments a) {
   CU_DYN_SHARED(std::byte, shared);
-  CU_SHARED(std::uint32_t, rows, [kManyColumns]);
+  CU_SHARED(ManyTables, tables);
   launch_dependents();
   wait_for_previous();
   if (!take_rows(a, blockIdx.x)) return;
-  if (threadIdx.x < kManyColumns)
-    rows[threadIdx.x] = static_cast<std::uint32_t>(a.columns.row(min(threadIdx.x, a.columns.count - 1)));
+  const unsigned first_tile_row = blockIdx.y * kManyTileRows;
+  if (threadIdx.x < kManyColumns) {
+    tables.rows[threadIdx.x] = static_cast<std::uint32_t>(a.columns.row(min(threadIdx.x, a.columns.count - 1)));
+  } else if (threadIdx.x < kManyColumns + kManyTileRows) {
+    const unsigned row = threadIdx.x - kManyColumns;
+    const TileRow at(a.parts, min(first_tile_row + row, a.parts.all_tile_rows - 1));
+    tables.tiles[row] = at.template begin<W>(a.columns.chunks);
+  }
   __syncthreads();
-  ManyRows<W> block = {.parts = a.parts,
-                       .columns = a.columns,
-                       .shared = shared,
-                       .rows = rows,
-                       .first_tile_row = blockIdx.y * kManyTileRows,
-                       .tile_rows = a.shape.tile_rows};
+  ManyRows<W> block = {
+      .parts = a.parts, .columns = a.columns, .shared = shared, .tables = tables, .first_tile_row = first_tile_row};
   if constexpr (W::kInputs == 256) block.copy_scales();
   block.run();
   block.store();
+}
+
+template <class W>
+cudaError_t launch_one(const ProductArguments& a, std::uint32_t groups, cudaStream_t stream) {
+  const unsigned warps = warps_a_row(a.columns.chunks, a.parts.paired);
+  const std::uint32_t rows = kOneWarps / warps;
+  return launch(
+      {.grid = dim3((a.parts.all_tile_rows + rows - 1) / rows, groups), .block = dim3(32 * kOneWarps), .overlap = true},
+      stream, one_kernel<W>, a, warps);
+}
+
+template <unsigned Tiles, class W>
+cudaError_t launch_few(const ProductArguments& a, std::uint32_t groups, cudaStream_t stream) {
+  return launch({.grid = dim3((a.parts.all_tile_rows + kFewWarps - 1) / kFewWarps, groups),
+                 .block = dim3(32 * kFewWarps),
+                 .overlap = true},
+                stream, few_kernel<Tiles, W>, a);
 }
 
 template <class W>
@@ -112,7 +135,7 @@ cudaError_t launch_many(const ProductArguments& a, std::uint32_t groups, cudaStr
   if (const cudaError_t error = cudaFuncSetAttribute(
           reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)))
     return error;
-  return launch({.grid = dim3(groups, (a.shape.tile_rows + kManyTileRows - 1) / kManyTileRows),
+  return launch({.grid = dim3(groups, (a.parts.all_tile_rows + kManyTileRows - 1) / kManyTileRows),
                  .block = dim3(kManyThreads),
                  .smem = bytes,
                  .overlap = true},
@@ -125,35 +148,27 @@ cudaError_t launch_products(TensorType type, const ProductArguments& a, std::uin
   return with_weights(type, cudaErrorNotSupported, [&](auto w) {
     using W = decltype(w);
     if (rows > kMostFew) return launch_many<W>(a, groups, stream);
-    if (rows == 1) return launch_few<1, true, W>(a, groups, stream);
-    if (rows <= 8) return launch_few<1, false, W>(a, groups, stream);
-    if (rows <= 16) return launch_few<2, false, W>(a, groups, stream);
-    return launch_few<4, false, W>(a, groups, stream);
+    if (rows == 1) return launch_one<W>(a, groups, stream);
+    if (rows <= 8) return launch_few<1, W>(a, groups, stream);
+    if (rows <= 16) return launch_few<2, W>(a, groups, stream);
+    return launch_few<4, W>(a, groups, stream);
   });
 }
 
 Columns columns_for(TensorType type, const Rows& x, std::uint32_t inputs, std::uint32_t rows) {
-  const bool of_32 = in_blocks_of_32(type);
-  const auto chunks = static_cast<std::uint32_t>(padded(inputs, kTileInputs) / kTileInputs);
-  return {.x = of_32 ? x.q8_32 : x.q8_256,
-          .chunks = chunks,
-          .blocks = of_32 ? inputs / 32 : chunks,
-          .scales_stride = of_32 ? 8 * chunks : chunks,
+  return {.x = in_blocks_of_32(type) ? x.q8_32 : x.q8_256,
+          .chunks = static_cast<std::uint32_t>(padded(inputs, kTileInputs) / kTileInputs),
           .count = rows,
           .first = 0,
           .rows = nullptr};
 }
 
-std::uint32_t tile_rows_of(std::uint32_t outputs) {
-  return static_cast<std::uint32_t>(padded(outputs, kTileOutputs) / kTileOutputs);
-}
-
-void add_part(FewParts& parts, FewShape& shape, unsigned i, const std::byte* tiles, std::uint32_t outputs, float* y) {
+void add_part(Parts& parts, unsigned i, const std::byte* tiles, std::uint32_t outputs, float* y) {
   parts.tiles[i] = tiles;
   parts.y[i] = y;
   parts.outputs[i] = outputs;
-  parts.tile_rows[i] = tile_rows_of(outputs);
-  shape.tile_rows += parts.tile_rows[i];
+  parts.tile_rows[i] = static_cast<std::uint32_t>(padded(outputs, kTileOutputs) / kTileOutputs);
+  parts.all_tile_rows += parts.tile_rows[i];
 }
 
 // --- floats
@@ -233,7 +248,7 @@ cudaError_t linear(const LinearArguments& arguments, cudaStream_t stream) {
       const LinearArguments::Part& part = arguments.part[j];
       if (part.w.type != w.type) continue;
       done[j] = true;
-      add_part(a.parts, a.shape, count++, part.w.data, part.w.outputs, part.y);
+      add_part(a.parts, count++, part.w.data, part.w.outputs, part.y);
     }
     a.columns = columns_for(w.type, arguments.x, w.inputs, arguments.rows);
     a.group = group_rows(arguments.rows);
@@ -247,8 +262,8 @@ cudaError_t gated(const GatedArguments& arguments, cudaStream_t stream) {
   const TensorType type = arguments.gate.type;
   if (type != arguments.up.type) return cudaErrorNotSupported;
   ProductArguments a = {};
-  add_part(a.parts, a.shape, 0, arguments.gate.data, arguments.gate.outputs, arguments.y);
-  add_part(a.parts, a.shape, 1, arguments.up.data, arguments.up.outputs, arguments.y);
+  add_part(a.parts, 0, arguments.gate.data, arguments.gate.outputs, arguments.y);
+  add_part(a.parts, 1, arguments.up.data, arguments.up.outputs, arguments.y);
   a.parts.paired = true;
   a.columns = columns_for(type, arguments.x, arguments.gate.inputs, arguments.rows);
   a.group = group_rows(arguments.rows);
@@ -271,9 +286,9 @@ namespace {
 cudaError_t expert_products(const ExpertArguments& arguments, bool down, cudaStream_t stream) {
   const std::uint32_t assignments = arguments.rows * arguments.used;
   ProductArguments a = {};
-  add_part(a.parts, a.shape, 0, nullptr, arguments.outputs, arguments.y);
+  add_part(a.parts, 0, nullptr, arguments.outputs, arguments.y);
   a.parts.paired = !down;
-  if (!down) add_part(a.parts, a.shape, 1, nullptr, arguments.outputs, arguments.y);
+  if (!down) add_part(a.parts, 1, nullptr, arguments.outputs, arguments.y);
   a.columns = columns_for(arguments.type, arguments.x, arguments.inputs, assignments);
   a.list = {.tiles = arguments.lists.tiles,
             .tile_count = arguments.lists.tile_count,

@@ -1,316 +1,159 @@
-// Products of up to 32 rows with weights, for decoding: bound by memory, so that all warps of a block read tiles of the
-// same few outputs, each tile once, and the order in which an output's blocks are added up is restored afterwards: each
-// tile leaves what its blocks contribute in shared memory, from where one thread an output takes it in order.
-//
-// The sums are those of kernels/cpu/linear_32.h and linear_256.h, bit for bit.
+// Products of 2 to 32 rows with weights, for a few streams: bound by memory. Each warp goes through the chunks of a
+// tile row, a few tiles ahead of itself, and adds up in order.
 #pragma once
 
-#include <utility>
-
-#include "kernels/cuda/kernels.h"
-#include "kernels/cuda/math.cuh"
-#include "kernels/cuda/weights.cuh"
+#include "kernels/cuda/linear_columns.cuh"
 
 namespace sirocco::cuda {
 
-inline constexpr unsigned kFewWarps = 8;
-inline constexpr unsigned kFewOutputs = 4;  // that a thread adds up, at most; one where there is one row
+inline constexpr unsigned kFewWarps = 4;
 
-// The rows of activations that a block computes with, its columns.
-struct Columns {
-  Activations x;
-  std::uint32_t chunks;         // of 256 inputs
-  std::uint32_t blocks;         // of a row, with a scale each
-  std::uint32_t scales_stride;  // floats a row
-  std::uint32_t count;
-  std::uint32_t first;        // of column 0, in `rows`
-  const std::uint32_t* rows;  // null: row first + column itself
+// Tiles that a warp has asked for, in registers.
+template <class W>
+inline constexpr unsigned kFewAhead = W::Layout::kBytes > 3000 ? 2 : 3;
 
-  __device__ __forceinline__ std::size_t row(unsigned column) const {
-    return rows == nullptr ? first + column : rows[first + column];
-  }
-};
+template <unsigned Tiles, class W>
+struct FewRows {
+  const Columns& columns;
+  unsigned lane = threadIdx.x % 32;
+  const std::int8_t* q[Tiles];          // of the column lane / 4: the B operand
+  const std::uint32_t* x_words[Tiles];  // its sums
+  const float* scales[Tiles][2];        // of the columns 2 (lane % 4) and the next, the accumulators'
+  const std::int32_t* x_sums[Tiles][2];
+  float sums[Tiles][4] = {};
 
-// The B operand of a column tile of 8 for the four pairs of steps of a chunk. Columns beyond the last are zero.
-template <unsigned Tiles>
-struct ColumnOperands {
-  const std::int8_t* at[Tiles];  // of this lane; null: zero
-
-  __device__ __forceinline__ ColumnOperands(const Columns& columns, unsigned lane) {
+  __device__ __forceinline__ explicit FewRows(const Columns& c) : columns(c) {
 #pragma unroll
     for (unsigned tile = 0; tile < Tiles; ++tile) {
-      const unsigned column = 8 * tile + lane / 4;
-      at[tile] = column < columns.count
-                     ? columns.x.q + columns.row(column) * columns.chunks * kTileInputs + 16 * (lane % 4)
-                     : nullptr;
+      // Columns beyond the last are computed as the last one.
+      const std::size_t row = columns.row(min(8 * tile + lane / 4, columns.count - 1)) * columns.chunks;
+      q[tile] = columns.x.q + row * kTileInputs + 16 * (lane % 4);
+      x_words[tile] = reinterpret_cast<const std::uint32_t*>(columns.x.sums) + row * 8 + lane % 4;
+#pragma unroll
+      for (unsigned i = 0; i < 2; ++i) {
+        const std::size_t of = columns.row(min(8 * tile + 2 * (lane % 4) + i, columns.count - 1)) * columns.chunks;
+        scales[tile][i] = columns.x.scales + of * kBlocks<W>;
+        x_sums[tile][i] = reinterpret_cast<const std::int32_t*>(columns.x.sums) + of * 8;
+      }
     }
   }
-  __device__ __forceinline__ uint4 load(unsigned tile, unsigned chunk, unsigned pair) const {
-    if (at[tile] == nullptr) return make_uint4(0, 0, 0, 0);
-    return __ldg(reinterpret_cast<const uint4*>(at[tile] + chunk * kTileInputs + 64 * pair));
+
+  __device__ __forceinline__ uint4 operand(unsigned tile, unsigned chunk, unsigned pair) const {
+    return __ldg(reinterpret_cast<const uint4*>(q[tile] + chunk * kTileInputs + 64 * pair));
   }
-};
 
-// Calls f with Index<0>(), Index<1>() … Index<Count - 1>(): constants for the compiler.
-template <unsigned I>
-struct Index {
-  static constexpr unsigned value = I;
-  __device__ constexpr operator unsigned() const { return I; }
-};
-template <unsigned... I, class Function>
-__device__ __forceinline__ void each_index(std::integer_sequence<unsigned, I...>, Function f) {
-  (f(Index<I>()), ...);
-}
-template <unsigned Count, class Function>
-__device__ __forceinline__ void each(Function f) {
-  each_index(std::make_integer_sequence<unsigned, Count>(), f);
-}
+  __device__ __forceinline__ void add(W& w, unsigned chunk, const std::byte* weights) {
+    if constexpr (W::kInputs == 256) {
+      add_256(w, chunk);
+    } else {
+      add_32(w, chunk, weights);
+    }
+  }
 
-// What a tile in blocks of 256 contributes, before the activations' scale: value[tile][i] of output lane / 4 + 8 (i /
-// 2) and column 8 tile + 2 (lane % 4) + i % 2, the accumulators' places.
-template <unsigned Tiles, class W>
-__device__ __forceinline__ void contributions_256(W& w, const Columns& columns, const ColumnOperands<Tiles>& operands,
-                                                  unsigned chunk, unsigned lane, float (&value)[Tiles][4]) {
-  int sums[Tiles][4] = {};
-  w.unpack_scales();
-  each<4>([&](auto pair) {
-    uint4 b[Tiles];
+  __device__ __forceinline__ void add_256(W& w, unsigned chunk) {
+    int exact[Tiles][4] = {};
+    w.unpack_scales();
+    each<4>([&](auto pair) {
+      uint4 b[Tiles];
 #pragma unroll
-    for (unsigned tile = 0; tile < Tiles; ++tile) b[tile] = operands.load(tile, chunk, pair);
-    each<2>([&](auto second) {
-      constexpr unsigned kStep = 2 * decltype(pair)::value + decltype(second)::value;
-      std::uint32_t a[4];
-      w.template values<kStep>(a);
+      for (unsigned tile = 0; tile < Tiles; ++tile) b[tile] = operand(tile, chunk, pair);
+      each<2>([&](auto second) {
+        constexpr unsigned kStep = 2 * decltype(pair)::value + decltype(second)::value;
+        std::uint32_t a[4];
+        w.template values<kStep>(a);
 #pragma unroll
-      for (unsigned tile = 0; tile < Tiles; ++tile) {
-        const std::uint32_t b0 = second == 0 ? b[tile].x : b[tile].z;
-        const std::uint32_t b1 = second == 0 ? b[tile].y : b[tile].w;
-        if constexpr (W::kSubBlock == 32) {
+        for (unsigned tile = 0; tile < Tiles; ++tile)
+          add_step<kStep>(w, a, second == 0 ? b[tile].x : b[tile].z, second == 0 ? b[tile].y : b[tile].w, exact[tile]);
+      });
+    });
+#pragma unroll
+    for (unsigned tile = 0; tile < Tiles; ++tile) {
+      const std::uint32_t low = kWantsSums<W> ? __ldg(x_words[tile] + chunk * 8) : 0;
+      const std::uint32_t high = kWantsSums<W> ? __ldg(x_words[tile] + chunk * 8 + 4) : 0;
+      float value[4];
+      block_values(w, lane, low, high, exact[tile], value);
+#pragma unroll
+      for (unsigned i = 0; i < 4; ++i)
+        sums[tile][i] = __fmaf_rn(value[i], __ldg(scales[tile][i % 2] + chunk), sums[tile][i]);
+    }
+  }
+
+  __device__ __forceinline__ void add_32(const W& w, unsigned chunk, const std::byte* weights) {
+    each<4>([&](auto pair) {
+      uint4 b[Tiles];
+#pragma unroll
+      for (unsigned tile = 0; tile < Tiles; ++tile) b[tile] = operand(tile, chunk, pair);
+      each<2>([&](auto second) {
+        constexpr unsigned kStep = 2 * decltype(pair)::value + decltype(second)::value;
+        std::uint32_t a[4];
+        w.template values<kStep>(a);
+        const unsigned at = chunk * 8 + kStep;
+#pragma unroll
+        for (unsigned tile = 0; tile < Tiles; ++tile) {
           int c[4] = {};
-          mma_s8(c, a, {b0, b1});
-#pragma unroll
-          for (unsigned i = 0; i < 4; ++i) sums[tile][i] += w.template sub_scale<kStep>(i / 2) * c[i];
-        } else {
-          int low[4] = {};
-          int high[4] = {};
-          mma_s8_k16(low, {a[0], a[1]}, b0);
-          mma_s8_k16(high, {a[2], a[3]}, b1);
+          mma_s8(c, a, {second == 0 ? b[tile].x : b[tile].z, second == 0 ? b[tile].y : b[tile].w});
 #pragma unroll
           for (unsigned i = 0; i < 4; ++i) {
-            sums[tile][i] += w.template sub_scale<2 * kStep>(i / 2) * low[i];
-            sums[tile][i] += w.template sub_scale<2 * kStep + 1>(i / 2) * high[i];
-          }
-        }
-      }
-    });
-  });
-#pragma unroll
-  for (unsigned tile = 0; tile < Tiles; ++tile) {
-    if constexpr (W::kMinima || W::kZero != 0) {
-      // The activations' sums of 16, as signed low bytes and what is above them.
-      std::uint32_t low = 0;
-      std::uint32_t high = 0;
-      if (operands.at[tile] != nullptr) {
-        const std::size_t row = columns.row(8 * tile + lane / 4);
-        const auto* const words =
-            reinterpret_cast<const std::uint32_t*>(columns.x.sums) + (row * columns.chunks + chunk) * 8 + lane % 4;
-        low = __ldg(words);
-        high = __ldg(words + 4);
-      }
-      const std::uint32_t a[2] = {w.minima(0, lane % 4), w.minima(1, lane % 4)};
-      int of_low[4] = {};
-      int of_high[4] = {};
-      mma_s8_k16(of_low, a, low);
-      mma_s8_k16(of_high, a, high);
-#pragma unroll
-      for (unsigned i = 0; i < 4; ++i) {
-        const int m = of_low[i] + 256 * of_high[i];
-        if constexpr (W::kMinima) {
-          value[tile][i] = __fmaf_rn(w.scale(i / 2), static_cast<float>(sums[tile][i]),
-                                     -__fmul_rn(w.minimum(i / 2), static_cast<float>(m)));
-        } else {
-          value[tile][i] = __fmul_rn(w.scale(i / 2), static_cast<float>(sums[tile][i] - W::kZero * m));
-        }
-      }
-    } else {
-#pragma unroll
-      for (unsigned i = 0; i < 4; ++i) value[tile][i] = __fmul_rn(w.scale(i / 2), static_cast<float>(sums[tile][i]));
-    }
-  }
-}
-
-// Likewise of a tile in blocks of 32, for each of its eight steps: f(step, column tile, value[4]).
-template <unsigned Tiles, class W, class Function>
-__device__ __forceinline__ void contributions_32(const W& w, const Columns& columns,
-                                                 const ColumnOperands<Tiles>& operands, unsigned chunk, unsigned lane,
-                                                 Function f) {
-  each<4>([&](auto pair) {
-    uint4 b[Tiles];
-#pragma unroll
-    for (unsigned tile = 0; tile < Tiles; ++tile) b[tile] = operands.load(tile, chunk, pair);
-    each<2>([&](auto second) {
-      constexpr unsigned kStep = 2 * decltype(pair)::value + decltype(second)::value;
-      std::uint32_t a[4];
-      w.template values<kStep>(a);
-#pragma unroll
-      for (unsigned tile = 0; tile < Tiles; ++tile) {
-        int c[4] = {};
-        mma_s8(c, a, {second == 0 ? b[tile].x : b[tile].z, second == 0 ? b[tile].y : b[tile].w});
-        float value[4];
-#pragma unroll
-        for (unsigned i = 0; i < 4; ++i) {
-          if constexpr (W::kZero != 0) {
-            const unsigned column = 8 * tile + 2 * (lane % 4) + i % 2;
-            if (column < columns.count) {
-              const auto* const sums = reinterpret_cast<const std::int32_t*>(columns.x.sums);
-              c[i] -= W::kZero * __ldg(sums + (columns.row(column) * columns.chunks + chunk) * 8 + kStep);
+            if constexpr (W::kZero != 0) c[i] -= W::kZero * __ldg(x_sums[tile][i % 2] + at);
+            const float scale = __ldg(scales[tile][i % 2] + at);
+            float& sum = sums[tile][i];
+            sum = __fmaf_rn(__fmul_rn(static_cast<float>(c[i]), w.template scale<kStep>(i / 2)), scale, sum);
+            if constexpr (W::kMinima) {
+              const float x_sum = __fmul_rn(scale, static_cast<float>(__ldg(x_sums[tile][i % 2] + at)));
+              sum = __fmaf_rn(W::minimum(weights, lane / 4 + 8 * (i / 2), kStep), x_sum, sum);
             }
           }
-          value[i] = __fmul_rn(static_cast<float>(c[i]), w.template scale<kStep>(i / 2));
         }
-        f(kStep, tile, value);
-      }
+      });
     });
-  });
-}
-
-// Up to three matrices whose outputs a kernel computes, in tiles of 16 one after another; or, if paired, those of the
-// first and the second in turn, and silu(first) * second is written.
-struct FewParts {
-  const std::byte* tiles[3];
-  float* y[3];
-  std::uint32_t outputs[3];  // also the stride of y
-  std::uint32_t tile_rows[3];
-  bool paired;
-};
-
-// Where a tile row of all parts is. Selected, not indexed: what is indexed by a variable would not be in registers.
-struct TileRow {
-  const std::byte* tiles;
-  float* y;
-  std::uint32_t outputs;
-  std::uint32_t index;  // in its part
-  unsigned part;
-
-  __device__ __forceinline__ TileRow(const FewParts& p, unsigned i) {
-    if (p.paired) {
-      part = i % 2;
-      index = i / 2;
-    } else {
-      part = i < p.tile_rows[0] ? 0 : i - p.tile_rows[0] < p.tile_rows[1] ? 1 : 2;
-      index = i - (part == 0 ? 0 : p.tile_rows[0]) - (part == 2 ? p.tile_rows[1] : 0);
-    }
-    tiles = part == 0 ? p.tiles[0] : part == 1 ? p.tiles[1] : p.tiles[2];
-    y = part == 0 ? p.y[0] : part == 1 ? p.y[1] : p.y[2];
-    outputs = part == 0 ? p.outputs[0] : part == 1 ? p.outputs[1] : p.outputs[2];
   }
 };
 
-struct FewShape {
-  std::uint32_t rows_a_block;  // tile rows
-  std::uint32_t tile_rows;     // of all parts
-  std::uint32_t round;         // chunks whose contributions shared memory holds
-};
-
-// One block: tile rows blockIdx.x * rows_a_block …, of which each warp takes every eighth tile.
-//   Tiles   of 8 columns
-//   wait    called once, after the first tile of weights has been asked for and before activations are read
-template <unsigned Tiles, bool One, class W, class Wait>
-__device__ __forceinline__ void few_rows(const FewParts& parts, const FewShape& shape, const Columns& columns,
-                                         float* contributions, Wait wait) {
-  constexpr unsigned kColumns = One ? 1 : 8 * Tiles;
-  constexpr unsigned kBlocks = 256 / W::kInputs;         // of a chunk
-  constexpr unsigned kPlaces = kTileOutputs * kColumns;  // of a block's contributions
+// The warp's tile row; `shared` [kFewWarps, Tiles, 4, 32] is for pairs.
+//   wait    as OneRow::run's
+template <unsigned Tiles, class W, class Wait>
+__device__ __forceinline__ void few_rows(const Parts& parts, const Columns& columns, float* shared, Wait wait) {
+  constexpr unsigned kAhead = kFewAhead<W>;
   const unsigned lane = threadIdx.x % 32;
   const unsigned warp = threadIdx.x / 32;
-  const unsigned first_row = blockIdx.x * shape.rows_a_block;
-  const unsigned rows = min(shape.rows_a_block, shape.tile_rows - first_row);
-  const auto tile_at = [&](unsigned row, unsigned chunk) {
-    const TileRow at(parts, first_row + row);
-    return at.tiles + (static_cast<std::size_t>(at.index) * columns.chunks + chunk) * W::Layout::kBytes;
-  };
-  W w;
-  if (warp < rows * min(shape.round, columns.chunks)) {
-    const unsigned round = min(shape.round, columns.chunks);
-    w.template load<GlobalMemory>(tile_at(warp / round, warp % round), lane);
-  }
+  const unsigned row = blockIdx.x * kFewWarps + warp;
+  const bool computes = row < parts.all_tile_rows;
+  const TileRow at(parts, computes ? row : 0);
+  const std::byte* const tile = at.template begin<W>(columns.chunks);
+  const unsigned chunks = computes ? columns.chunks : 0;
+  W ahead[kAhead];
+  each<kAhead>([&](auto i) {
+    if (i < chunks) ahead[i].template load<GlobalMemory>(tile + i * W::Layout::kBytes, lane);
+  });
   wait();
-  const ColumnOperands<Tiles> operands(columns, lane);
-  constexpr unsigned kMost = One ? 1 : kFewOutputs;
-  float sums[kMost] = {};
-  for (unsigned begin = 0; begin < columns.chunks; begin += shape.round) {
-    const unsigned round = min(shape.round, columns.chunks - begin);
-    const unsigned items = rows * round;
-    for (unsigned item = warp; item < items; item += kFewWarps) {
-      if (begin != 0 || item != warp) w.template load<GlobalMemory>(tile_at(item / round, begin + item % round), lane);
-      const unsigned chunk = begin + item % round;
-      const auto store = [&](unsigned step, unsigned tile, const float(&value)[4]) {
-        float* const to = contributions + (item * kBlocks + step) * kPlaces;
-#pragma unroll
-        for (unsigned i = 0; i < 4; ++i) {
-          const unsigned column = 8 * tile + 2 * (lane % 4) + i % 2;
-          if (!One) to[column * kTileOutputs + lane / 4 + 8 * (i / 2)] = value[i];
-          if (One && column == 0) to[lane / 4 + 8 * (i / 2)] = value[i];
-        }
-      };
-      if constexpr (W::kInputs == 256) {
-        float value[Tiles][4];
-        contributions_256<Tiles>(w, columns, operands, chunk, lane, value);
-#pragma unroll
-        for (unsigned tile = 0; tile < Tiles; ++tile) store(0, tile, value[tile]);
-      } else {
-        contributions_32<Tiles>(w, columns, operands, chunk, lane, store);
-      }
-    }
-    __syncthreads();
-#pragma unroll
-    for (unsigned i = 0; i < kMost; ++i) {
-      const unsigned place = i * 32 * kFewWarps + threadIdx.x;
-      if (place >= rows * kPlaces) break;
-      const unsigned row = place / kPlaces;
-      const unsigned column = place % kPlaces / kTileOutputs;
-      if (column >= columns.count) continue;
-      const float* const from = contributions + row * round * kBlocks * kPlaces + place % kPlaces;
-      const float* const scales = columns.x.scales + columns.row(column) * columns.scales_stride + begin * kBlocks;
-      const unsigned blocks = min(round * kBlocks, columns.blocks - begin * kBlocks);
-      float sum = sums[i];
-      if constexpr (W::kInputs == 256 || !W::kMinima) {
-#pragma unroll 8
-        for (unsigned b = 0; b < blocks; ++b) sum = __fmaf_rn(from[b * kPlaces], scales[b], sum);
-      } else {
-        const auto* const x_sums =
-            reinterpret_cast<const std::int32_t*>(columns.x.sums) + (columns.row(column) * columns.chunks + begin) * 8;
-        for (unsigned b = 0; b < blocks; ++b) {
-          sum = __fmaf_rn(from[b * kPlaces], scales[b], sum);
-          const float minimum = W::minimum(tile_at(row, begin + b / 8), place % kTileOutputs, b % 8);
-          sum = __fmaf_rn(minimum, __fmul_rn(scales[b], static_cast<float>(x_sums[b])), sum);
-        }
-      }
-      sums[i] = sum;
-    }
-    if (begin + round < columns.chunks) __syncthreads();
+  FewRows<Tiles, W> rows(columns);
+  for (unsigned begin = 0; begin < chunks; begin += kAhead) {
+    each<kAhead>([&](auto i) {
+      const unsigned chunk = begin + i;
+      if (chunk >= chunks) return;
+      rows.add(ahead[i], chunk, tile + chunk * W::Layout::kBytes);
+      if (chunk + kAhead < chunks)
+        ahead[i].template load<GlobalMemory>(tile + (chunk + kAhead) * W::Layout::kBytes, lane);
+    });
   }
-
   // Paired: the second of a pair hands its sums to the first.
   if (parts.paired) {
-    __syncthreads();
 #pragma unroll
-    for (unsigned i = 0; i < kMost; ++i) {
-      const unsigned place = i * 32 * kFewWarps + threadIdx.x;
-      if (place < rows * kPlaces) contributions[place] = sums[i];
-    }
+    for (unsigned i = 0; i < 4 * Tiles; ++i) shared[(warp * 4 * Tiles + i) * 32 + lane] = rows.sums[i / 4][i % 4];
     __syncthreads();
   }
+  if (!computes || (parts.paired && at.part != 0)) return;
 #pragma unroll
-  for (unsigned i = 0; i < kMost; ++i) {
-    const unsigned place = i * 32 * kFewWarps + threadIdx.x;
-    if (place >= rows * kPlaces) break;
-    const TileRow at(parts, first_row + place / kPlaces);
-    const unsigned column = place % kPlaces / kTileOutputs;
-    const unsigned output = at.index * kTileOutputs + place % kTileOutputs;
-    if (column >= columns.count || output >= at.outputs || (parts.paired && at.part != 0)) continue;
-    const float value = parts.paired ? swiglu(sums[i], contributions[place + kPlaces]) : sums[i];
-    at.y[static_cast<std::size_t>(columns.first + column) * at.outputs + output] = value;
+  for (unsigned tile_index = 0; tile_index < Tiles; ++tile_index) {
+#pragma unroll
+    for (unsigned i = 0; i < 4; ++i) {
+      const unsigned column = 8 * tile_index + 2 * (lane % 4) + i % 2;
+      const unsigned output = at.index * kTileOutputs + lane / 4 + 8 * (i / 2);
+      if (column >= columns.count || output >= at.outputs) continue;
+      float value = rows.sums[tile_index][i];
+      if (parts.paired) value = swiglu(value, shared[((warp + 1) * 4 * Tiles + 4 * tile_index + i) * 32 + lane]);
+      at.y[static_cast<std::size_t>(columns.first + column) * at.outputs + output] = value;
+    }
   }
 }
 

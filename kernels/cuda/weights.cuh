@@ -28,10 +28,10 @@ __device__ __forceinline__ std::uint32_t subtract_each(std::uint32_t bytes, std:
   return ((bytes | 0x80808080U) - n * 0x01010101U) ^ 0x80808080U;
 }
 
-// Byte i of a word, signed.
+// Byte I of a word, signed: a selector with the top bit set repeats the byte's sign.
 template <unsigned I>
 __device__ __forceinline__ int signed_byte(std::uint32_t word) {
-  return static_cast<int>(word << (24 - 8 * I)) >> 24;
+  return static_cast<int>(__byte_perm(word, 0, (8U | I) * 0x1110U | I));
 }
 
 __device__ __forceinline__ float half_bits(std::uint32_t bits) {

@@ -1,5 +1,6 @@
 // What tests of CUDA code need on the host: buffers, a stream, and a word about where they run. The same sources run on
-// the emulator (`./dev test`) and on a GPU (`./dev gpu`).
+// the emulator (`./dev test`) and on a GPU (`./dev gpu`, which leaves tests with "Large" in their names out of its runs
+// under compute-sanitizer).
 #pragma once
 
 #include <cuda_runtime_api.h>
