@@ -115,5 +115,16 @@ TEST(Backend, RowsDoNotDependOnTheOtherSequencesOfTheStep) {
   EXPECT_EQ(together, alone);
 }
 
+TEST(Backend, ThatIsNotThereIsRefusedByName) {
+  const auto model = open_golden("tiny-mixtral.gguf");
+  const auto refusal = [&](const char* name) {
+    const auto chosen = choose_backend(*model, {.backend = name, .limits = {}});
+    return chosen ? "" : chosen.error().message();
+  };
+  EXPECT_NE(refusal("cuda").find("\"cuda\" is not in this program"), std::string::npos);  // nobody registered it
+  EXPECT_NE(refusal("tpu").find("there are: auto, cuda, cpu, ref"), std::string::npos);
+  EXPECT_EQ(refusal("auto"), "");
+}
+
 }  // namespace
 }  // namespace sirocco
