@@ -49,7 +49,7 @@ sirocco_sources(SIROCCO_CUDA_SOURCES kernels/cuda)
 # --- for GPUs, by nvcc: without CMake's own CUDA language, whose version 3.25 does not know this nvcc
 set(SIROCCO_CUDA_ARCHITECTURES "87;90a;110" CACHE STRING
     "Compute capabilities that the kernels are compiled for: 87 Orin, 90a Hopper, 110 Thor")
-set(SIROCCO_NVCC_FLAGS -std=c++20 -O3 -lineinfo
+set(SIROCCO_NVCC_FLAGS -std=c++20 -O3 -lineinfo --threads 2
     --fmad=false  # as -ffp-contract=off: a kernel that wants a fused multiply-add says so
     --Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror,-fPIC -I${PROJECT_SOURCE_DIR})
 foreach(architecture IN LISTS SIROCCO_CUDA_ARCHITECTURES)

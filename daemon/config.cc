@@ -171,6 +171,7 @@ std::vector<Key> all_keys(const Choices& choices) {
       {"memory.headroom", [](C& c, const E& e) { return byte_size(e, 0, 1024 * 1024 * GiB, c.memory.headroom); }},
       {"memory.kv_type", [](C& c, const E& e) { return kv_type(e, c.memory.kv_type); }},
       {"memory.kv_tokens", [](C& c, const E& e) { return integer(e, 0, 1ULL << 32, c.memory.kv_tokens); }},
+      {"device.memory", [](C& c, const E& e) { return budget(e, c.device.memory); }},
       {"lossy.skip_below", [](C& c, const E& e) { return fraction(e, c.lossy.skip_below); }},
       {"lossy.substitute", [](C& c, const E& e) { return boolean(e, c.lossy.substitute); }},
       {"server.socket", [](C& c, const E& e) { return text(e, 1, kMaxSocketPath, c.server.socket); }},

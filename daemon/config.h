@@ -48,6 +48,12 @@ struct MemoryConfig {
   bool operator==(const MemoryConfig&) const = default;
 };
 
+// A GPU's memory.
+struct DeviceConfig {
+  std::optional<std::uint64_t> memory;  // bytes; none: what is free on it, less some headroom
+  bool operator==(const DeviceConfig&) const = default;
+};
+
 // Answers may differ from the model's; they say when they do.
 struct LossyConfig {
   float skip_below = 0;  // of a token's routing weight
@@ -94,6 +100,7 @@ struct Config {
   ModelConfig model;
   EngineConfig engine;
   MemoryConfig memory;
+  DeviceConfig device;
   LossyConfig lossy;
   ServerConfig server;
   LogConfig log;

@@ -45,6 +45,7 @@ EngineOptions engine_options(const Config& config) {
   options.kv_tokens = config.memory.kv_tokens;
   options.kv_type = config.memory.kv_type;
   options.memory_budget = config.memory.budget.value_or(0);
+  options.device_memory = config.device.memory.value_or(0);
   options.eviction = config.memory.eviction;
   options.foresight = config.memory.foresight;
   options.lossy = {.skip_below = config.lossy.skip_below, .substitute = config.lossy.substitute};
@@ -84,7 +85,9 @@ void log_plan(const Engine& engine) {
   if (!parts.chat) spdlog::warn("only raw prompts can be answered: {}", parts.chat_error->message());
   for (const std::string& warning : parts.warnings) spdlog::warn("{}", warning);
   for (const std::string& reason : parts.degraded) spdlog::warn("degraded: {}", reason);
-  spdlog::info("backend: {} ({}), {} threads", parts.backend->name(), parts.backend->isa(), parts.backend->threads());
+  const std::string_view device = parts.backend->device();
+  spdlog::info("backend: {} ({}{}{}), {} threads", parts.backend->name(), parts.backend->isa(),
+               device.empty() ? "" : ", ", device, parts.backend->threads());
   spdlog::info("memory budget: {}", format_bytes(parts.plan.budget));
   for (const MemoryPlan::Line& line : parts.plan.lines)
     spdlog::info("  {}{}: {} ({})", line.charged ? "* " : "  ", line.name, format_bytes(line.bytes), line.note);

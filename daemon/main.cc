@@ -9,6 +9,9 @@
 #include "daemon/supervisor.h"
 #include "engine/backend/backend.h"
 #include "engine/base/standard_files.h"
+#ifdef SIROCCO_CUDA_BACKEND
+#include "engine/backend/cuda/cuda_backend.h"
+#endif
 
 namespace {
 
@@ -23,6 +26,9 @@ int report(const std::string& message) {
 int main(int argc, char** argv) {
   using namespace sirocco;
   open_standard_files();
+#ifdef SIROCCO_CUDA_BACKEND
+  register_device_backend(cuda_backend());
+#endif
   auto supervisor = daemon::Supervisor::create();
   if (!supervisor) return report(supervisor.error().message());
   CLI::App app("The Sirocco daemon: keeps one language model ready and serves local programs over a Unix socket.",

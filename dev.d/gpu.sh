@@ -78,6 +78,9 @@ run_gpu_programs() {
   say "$(nvidia-smi -L | head -n 1)"
   rm -f build/gpu/tests.json build/gpu/benchmarks.json
   gpu_step tests 150 "$programs/cuda_test" --gtest_output=json:build/gpu/tests.json
+  if grep -q "no NVIDIA GPU on this machine" build/gpu/tests.log; then
+    die "nvidia-smi names a GPU, but the CUDA runtime finds none: CUDA 13 wants driver 580 or newer"
+  fi
   if [[ -n $sanitizer ]]; then
     gpu_step memcheck 120 "$sanitizer" --tool memcheck --error-exitcode 1 "$programs/cuda_test" '--gtest_filter=-*Large*'
     gpu_step racecheck 90 "$sanitizer" --tool racecheck --error-exitcode 1 "$programs/cuda_test" '--gtest_filter=-*Large*'

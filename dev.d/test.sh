@@ -93,11 +93,11 @@ phase_tsan() {
   run_ctest tsan -L tsan
 }
 
-# The kernels' tests for Arm, run by qemu: the other instruction sets' own machine is always at hand.
+# The kernels' tests for Arm, run by qemu: the other instruction sets' own machine is always at hand. The CUDA emulator's, too.
 phase_aarch64() {
   if [[ $(uname -m) == aarch64 ]]; then return 0; fi  # the release build's tests were these
   install_packages "${CROSS_PACKAGES[@]}"
-  build_targets aarch64 kernels_test
+  build_targets aarch64 kernels_test $(has_cuda_headers && echo cuda_emulator_test)
   run_ctest aarch64
 }
 

@@ -117,7 +117,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Event
   parts.model = std::move(residency.model);
   parts.experts = std::move(residency.experts);
   parts.slotted = residency.slotted;
-  parts.warnings = std::move(residency.warnings);
+  parts.warnings = std::move(plan.warnings);
+  parts.warnings.insert(parts.warnings.end(), residency.warnings.begin(), residency.warnings.end());
   parts.degraded = std::move(residency.degraded);
   if (parts.slotted != nullptr)
     for (std::string& reason : lossy_reasons(options.lossy)) parts.degraded.push_back(std::move(reason));

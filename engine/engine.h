@@ -30,7 +30,7 @@
 namespace sirocco {
 
 struct EngineOptions {
-  std::filesystem::path model;
+  std::filesystem::path model = {};
   std::string backend = "auto";
   std::string isa = "auto";             // of the cpu backend, or one of isa_names()
   std::size_t threads = 0;              // 0: every CPU this process may use
@@ -47,11 +47,13 @@ struct EngineOptions {
   TensorType kv_type = TensorType::f16;  // or f32 or q8_0
   std::uint64_t memory_budget = 0;       // bytes; 0: what is free, less the headroom
   std::uint64_t memory_headroom = 512 * MiB;
-  std::string eviction = "lfru";     // which expert leaves, where not all fit: one of policy_names()
-  std::filesystem::path hot_set;     // where the list of experts in memory is kept between runs; empty: nowhere
-  std::filesystem::path read_shape;  // where the depth and size of reads that suit the disk are kept; empty: nowhere
-  bool foresight = false;            // read what the next layer probably wants while the disk is idle
-  LossyOptions lossy = {};           // off, unless asked for
+  std::uint64_t device_memory = 0;     // bytes of a device's memory; 0: what is free there, less some headroom
+  std::string eviction = "lfru";       // which expert leaves, where not all fit: one of policy_names()
+  std::filesystem::path hot_set = {};  // where the list of experts in memory is kept between runs; empty: nowhere
+  std::filesystem::path read_shape =
+      {};                   // where the depth and size of reads that suit the disk are kept; empty: nowhere
+  bool foresight = false;   // read what the next layer probably wants while the disk is idle
+  LossyOptions lossy = {};  // off, unless asked for
 };
 
 // Gets BOS in front where the model wants one, unless it begins with one.
@@ -212,6 +214,7 @@ struct EnginePlan {
   BackendOptions backend;
   MemoryPlan memory;
   ResidencyPlan residency;
+  std::vector<std::string> warnings;  // backends that were passed over, and why
 };
 Result<EnginePlan> plan_engine(const std::shared_ptr<const Model>& model, const EngineOptions& options);
 

@@ -51,8 +51,9 @@ struct NormArguments {
   std::uint32_t used = 0;
   const float* weight = nullptr;  // [width]; null: nothing is normed, only added
   float epsilon = 0;
-  const std::uint32_t* rows_of = nullptr;  // [rows] row i is of x[rows_of[i]], which is not changed; null: of x[i]
-  float* f32 = nullptr;                    // [rows, width] or null
+  // [rows] row i is of x[rows_of[i]] and of what is added to that, which is not changed; null: of x[i].
+  const std::uint32_t* rows_of = nullptr;
+  float* f32 = nullptr;  // [rows, width] or null
   Activations q8_32;
   Activations q8_256;
 };
@@ -203,9 +204,10 @@ struct AttentionArguments {
   std::uint32_t window = 0;  // keys that a row sees; 0: all
   StepRows step;
   DeviceKv kv;
-  // rotate_and_store: reads q, k, v [rows, heads * head_dim] f32, norms and rotates q and k in place, writes k and v.
+  // rotate_and_store: norms and rotates q [rows, heads * head_dim] f32 in place, and k [rows, kv_heads * head_dim] on
+  // its way into the cache, where v, of the same shape, goes as it is.
   float* q = nullptr;
-  float* k = nullptr;
+  const float* k = nullptr;
   const float* v = nullptr;
   const float* q_norm = nullptr;  // [head_dim] or null
   const float* k_norm = nullptr;

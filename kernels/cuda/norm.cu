@@ -21,13 +21,13 @@ __device__ __forceinline__ void load_eight(float (&x)[8], unsigned chunk, std::u
   for (unsigned i = 0; i < 8; ++i) x[i] = at + i < inputs ? load(at + i) : 0.0F;
 }
 
-__device__ __forceinline__ float residual(const NormArguments& a, std::size_t row, std::size_t from, unsigned i) {
+__device__ __forceinline__ float residual(const NormArguments& a, std::size_t from, unsigned i) {
   const float x = a.x[from * a.width + i];
   if (a.branch != nullptr) return __fadd_rn(x, a.branch[from * a.width + i]);
   if (a.expert_out == nullptr) return x;
   float sum = 0;
   for (std::uint32_t j = 0; j < a.used; ++j) {
-    const std::size_t assignment = row * a.used + j;
+    const std::size_t assignment = from * a.used + j;
     const float out = a.expert_out[static_cast<std::size_t>(a.place[assignment]) * a.width + i];
     sum = __fadd_rn(sum, __fmul_rn(a.expert_weights[assignment], out));
   }
@@ -63,7 +63,7 @@ __global__ void norm_kernel(NormArguments a) {
 #pragma unroll
   for (unsigned i = 0; i < kKept; ++i) {
     const unsigned chunk = warp + i * warps;
-    load_eight(kept[i], chunk, chunk < chunks ? a.width : 0, [&](unsigned at) { return residual(a, row, from, at); });
+    load_eight(kept[i], chunk, chunk < chunks ? a.width : 0, [&](unsigned at) { return residual(a, from, at); });
 #pragma unroll
     for (const float x : kept[i]) squares = __fmaf_rn(x, x, squares);
     if (adds && !gathers && chunk < chunks) {

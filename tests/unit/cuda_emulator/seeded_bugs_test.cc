@@ -87,9 +87,9 @@ std::vector<Seeded> seeded_bugs() {
   return result;
 }
 
-class SeededBug : public testing::TestWithParam<Seeded> {};
+class SeededBugInChild : public testing::TestWithParam<Seeded> {};
 
-TEST_P(SeededBug, IsCaught) {
+TEST_P(SeededBugInChild, IsCaught) {
   const Seeded& seeded = GetParam();
   for (const char* order : kOrders) {
     const Child run = run_in_child(seeded.name, seeded.bug, order);
@@ -100,12 +100,12 @@ TEST_P(SeededBug, IsCaught) {
   ADD_FAILURE() << "not caught in any order";
 }
 
-INSTANTIATE_TEST_SUITE_P(, SeededBug, testing::ValuesIn(seeded_bugs()),
+INSTANTIATE_TEST_SUITE_P(, SeededBugInChild, testing::ValuesIn(seeded_bugs()),
                          [](const auto& each) { return each.param.name + "_" + each.param.bug; });
 
-class RightProgram : public testing::TestWithParam<const char*> {};
+class RightProgramInChild : public testing::TestWithParam<const char*> {};
 
-TEST_P(RightProgram, PassesInEveryOrder) {
+TEST_P(RightProgramInChild, PassesInEveryOrder) {
   // ThreadSanitizer takes a second for each run, and sees races in any order.
   for (const char* order : std::span(kOrders).first(kTsan ? 1 : kOrders.size())) {
     const Child run = run_in_child(GetParam(), "", order);
@@ -113,7 +113,7 @@ TEST_P(RightProgram, PassesInEveryOrder) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(, RightProgram,
+INSTANTIATE_TEST_SUITE_P(, RightProgramInChild,
                          testing::Values("row_sums", "argmax", "paged", "multiply", "grid", "pipe", "graph"),
                          [](const auto& each) { return std::string(each.param); });
 

@@ -43,6 +43,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       {"model: {x: 1}", "\n  "},
       {"engine: {x: 1}", "\n  "},
       {"memory: {x: 1}", "\n  "},
+      {"device: {x: 1}", "\n  "},
       {"lossy: {x: 1}", "\n  "},
       {"server: {x: 1}", "\n  "},
       {"server: {limits: {x: 1}}", "\n    "},
@@ -57,7 +58,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       EXPECT_NE(text.find(indent + name + ":"), std::string::npos) << name;
     }
   }
-  EXPECT_EQ(keys, 38U + 8U);  // and 8 maps
+  EXPECT_EQ(keys, 39U + 9U);  // and 9 maps
 }
 
 TEST(Config, EmptyFileIsTheDefaults) {
@@ -85,6 +86,7 @@ TEST(Config, EveryKeyReachesItsField) {
                      .hot_set = "/s/hot",
                      .kv_type = TensorType::q8_0,
                      .kv_tokens = 1ULL << 32};
+  expected.device = {.memory = 20 * GiB};
   expected.lossy = {.skip_below = 0.25F, .substitute = true};
   expected.server = {.socket = "/tmp/s",
                      .mode = 0600,
@@ -106,6 +108,7 @@ model: {path: /m/a b.gguf, context: 8192}
 engine: {backend: cpu, isa: avx2, threads: 3, pin_threads: true, max_rows_per_step: 128, max_running: 20, max_queued: 5,
   max_queued_per_user: 4, max_step_ms: 90}
 memory: {budget: 6GiB, headroom: 100MB, eviction: layer-lru, foresight: true, hot_set: /s/hot, kv_type: q8_0, kv_tokens: 4294967296}
+device: {memory: 20GiB}
 lossy: {skip_below: 0.25, substitute: true}
 server:
   socket: '/tmp/s'
@@ -131,7 +134,7 @@ metrics: {file: /m, interval_s: 60}
 TEST(Config, UnknownKeyNamesItsPlaceAndTheAllowedOnes) {
   EXPECT_EQ(errors("log:\n  levle: info\n"), "c:2:3: log.levle: unknown key; allowed: level, file, prompts");
   EXPECT_EQ(errors("modle: {path: x, deep: {er: 1}}"),
-            "c:1:1: modle: unknown key; allowed: model, engine, memory, lossy, server, log, metrics");
+            "c:1:1: modle: unknown key; allowed: model, engine, memory, device, lossy, server, log, metrics");
   EXPECT_EQ(errors("engine.threads: 1"),
             "c:1:1: \"engine.threads\" is not a key; keys are lower-case words, in maps within each other");
 }

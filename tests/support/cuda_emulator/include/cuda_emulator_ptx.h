@@ -2,6 +2,7 @@
 // 4 g + t. Each lane reads shared memory itself, so that the sanitizers see the reader.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -151,6 +152,11 @@ inline void cp_async_commit() {
 template <int kPending>
 void cp_async_wait() {
   cudaemu::copy_async_wait(kPending);
+}
+
+inline void prefetch_l2(const void*) {}
+inline float exp2_approx(float x) {
+  return std::exp2(x);
 }
 
 // Kernels of a stream run one after the other here.

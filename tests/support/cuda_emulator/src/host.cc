@@ -219,6 +219,8 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned) {
   return std::exchange(enabled, 1) == 0 ? cudaSuccess : returned(cudaErrorPeerAccessAlreadyEnabled);
 }
 cudaError_t cudaDriverGetVersion(int* version) {
+  *version = 0;  // no driver is installed where there is no device
+  if (host.machine.devices == 0) return cudaSuccess;
   CUDAEMU_API(cudaDriverGetVersion);
   *version = CUDART_VERSION;
   return cudaSuccess;

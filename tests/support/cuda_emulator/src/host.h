@@ -97,7 +97,8 @@ inline constexpr std::size_t kAddressSpace = std::size_t{64} << 30;  // of one d
 struct Host {
   Machine machine;
   std::vector<Device> devices;
-  Allocations pinned;  // page-locked memory of the host
+  std::vector<char*> address_spaces;  // of devices that are no more
+  Allocations pinned;                 // page-locked memory of the host
   int ids = 0;
   std::vector<CUstream_st*> streams;
   std::map<CUevent_st*, std::shared_ptr<CUevent_st>> events;
