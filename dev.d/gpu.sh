@@ -107,7 +107,7 @@ run_gpu() {
     return
   fi
   [[ $# -eq 0 ]] || die "./dev gpu knows --prebuilt DIR, not \"$1\""
-  if ! find_nvcc >/dev/null; then
+  if ! has_nvcc; then
     if has_gpu; then die "a GPU but no nvcc 13 (\$CUDA_HOME, /usr/local/cuda): install the toolkit, or ./dev gpu --prebuilt DIR"; fi
     die "neither an NVIDIA GPU nor nvcc here: nothing to build or run. ./dev test runs the kernels on the emulator"
   fi

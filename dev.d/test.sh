@@ -64,7 +64,7 @@ run_ctest() {
 
 phase_release() {
   build_targets release all
-  if ! find_nvcc >/dev/null; then
+  if ! has_nvcc; then
     skipped=$((skipped + 1))
     printf '    SKIPPED %s\n' "the CUDA kernels compiled for GPUs (no nvcc; the emulator runs them)"
   fi

@@ -13,36 +13,54 @@ constexpr std::uint32_t kSplitRows = 16;
 
 constexpr unsigned kWarps = 4;
 constexpr unsigned kRun = 8;    // elements of a lane; head_dim is a multiple of it
-constexpr unsigned kAhead = 4;  // parts that are read before they are folded
+constexpr unsigned kAhead = 8;  // parts that are read at once
 
-// The output of one row and head, kRun dimensions from d on.
-//
-//   first, count  the parts: index of the first, and how many
-__device__ void fold_parts(const AttentionArguments& a, std::size_t first, std::uint32_t count, std::uint32_t d,
-                           float (&output)[kRun]) {
-  const Parts parts = parts_of(a);
-  PartSums state;
-#pragma unroll
-  for (float& value : output) value = 0;
-  for (std::uint32_t begin = 0; begin < count; begin += kAhead) {
-    PartSums part[kAhead];
-    float4 values[kAhead][2];
+// kAhead parts of one row and head, kRun dimensions.
+struct Batch {
+  PartSums sums[kAhead];
+  float4 values[kAhead][2];
+
+  // Parts [index, last], as many as there are; d: the first dimension.
+  __device__ __forceinline__ void load(const Parts& parts, std::size_t index, std::size_t last, std::size_t head_dim,
+                                       std::uint32_t d) {
 #pragma unroll
     for (unsigned i = 0; i < kAhead; ++i) {
-      const std::size_t index = first + min(begin + i, count - 1);
-      part[i] = parts.sums[index];
-      const auto* from = reinterpret_cast<const float4*>(parts.outputs + index * a.head_dim + d);
+      if (index + i > last) break;
+      sums[i] = parts.sums[index + i];
+      const auto* from = reinterpret_cast<const float4*>(parts.outputs + (index + i) * head_dim + d);
       values[i][0] = from[0];
       values[i][1] = from[1];
     }
+  }
+
+  // The first `count` of them.
+  __device__ __forceinline__ void fold_into(PartSums& state, float (&output)[kRun], std::size_t count) const {
 #pragma unroll
     for (unsigned i = 0; i < kAhead; ++i) {
-      if (begin + i >= count || part[i].sum == 0) continue;  // of no keys
-      const FoldFactors factors = fold(part[i], state);
+      if (i >= count || sums[i].sum == 0) continue;  // of no keys
+      const FoldFactors factors = fold(sums[i], state);
       const float added[kRun] = {values[i][0].x, values[i][0].y, values[i][0].z, values[i][0].w,
                                  values[i][1].x, values[i][1].y, values[i][1].z, values[i][1].w};
 #pragma unroll
       for (unsigned k = 0; k < kRun; ++k) output[k] = fmaf(output[k], factors.before, added[k] * factors.added);
+    }
+  }
+};
+
+// The output of one row and head, kRun dimensions from d on, of parts [first, last]. A batch is on its way while the
+// one before is folded.
+__device__ void fold_parts(const AttentionArguments& a, std::size_t first, std::size_t last, std::uint32_t d,
+                           float (&output)[kRun]) {
+  const Parts parts = parts_of(a);
+  PartSums state;
+  Batch batches[2];
+  batches[0].load(parts, first, last, a.head_dim, d);
+  for (std::size_t index = first; index <= last; index += 2 * kAhead) {
+#pragma unroll
+    for (unsigned i = 0; i < 2; ++i) {
+      const std::size_t now = index + i * kAhead;
+      batches[1 - i].load(parts, now + kAhead, last, a.head_dim, d);
+      if (now <= last) batches[i].fold_into(state, output, last - now + 1);
     }
   }
 #pragma unroll
@@ -63,7 +81,8 @@ __global__ void __launch_bounds__(32 * kWarps) combine_kernel(AttentionArguments
   if (element < width) {
     const Sight sight = sight_of(a.window, a.step.positions[row]);
     const std::uint32_t count = walked ? 1 : sight.last / kAttentionSplit - sight.first / kAttentionSplit + 1;
-    fold_parts(a, part_index(a, row, element / a.head_dim, 0), count, element % a.head_dim, output);
+    const std::size_t first = part_index(a, row, element / a.head_dim, 0);
+    fold_parts(a, first, first + count - 1, element % a.head_dim, output);
     if (a.mixed != nullptr) {
       auto* to = reinterpret_cast<float4*>(a.mixed + static_cast<std::size_t>(row) * width + element);
       to[0] = make_float4(output[0], output[1], output[2], output[3]);

@@ -87,22 +87,36 @@ __device__ __forceinline__ Pair pair_of(const AttentionArguments& a, const RowTi
 
 // --- scores
 
+__device__ __forceinline__ std::uint32_t two_halves(float low, float high) {
+  const __half2_raw raw = __half2_raw(__floats2half2_rn(low, high));
+  return static_cast<std::uint32_t>(raw.x) | static_cast<std::uint32_t>(raw.y) << 16;
+}
+
 // Halves of a row of q in shared memory: one row's 16 bytes more than its dimensions.
 template <unsigned kDim>
 inline constexpr unsigned kQueryStride = kDim + 8;
 
 // q of pairs [first, first + kPairs), times scale / ln 2, so that shares are powers of two; zero where there is none.
+// A thread takes eight dimensions at a time.
 template <unsigned kDim, unsigned kPairs>
 __device__ void load_queries(const AttentionArguments& a, const RowTile& tile, std::uint32_t kv_head,
                              std::uint32_t first, __half* q) {
   const float scale = a.scale * 1.44269504F;
-  for (unsigned i = threadIdx.x; i < kPairs * kDim; i += blockDim.x) {
-    const unsigned d = i % kDim;
-    const Pair pair = pair_of(a, tile, kv_head, first + i / kDim);
-    float x = 0;
-    if (pair.there && d < a.head_dim)
-      x = a.q[(static_cast<std::size_t>(pair.row) * a.heads + pair.head) * a.head_dim + d] * scale;
-    q[i / kDim * kQueryStride<kDim> + d] = __float2half_rn(x);
+  const std::uint32_t group = a.heads / a.kv_heads;
+  for (unsigned i = threadIdx.x; i < kPairs * kDim / 8; i += blockDim.x) {
+    const unsigned d = i % (kDim / 8) * 8;
+    const unsigned pair = first + i / (kDim / 8);
+    float4 x[2] = {};
+    if (pair < tile.rows * group && d < a.head_dim) {
+      const std::size_t head =
+          static_cast<std::size_t>(tile.first + pair / group) * a.heads + kv_head * group + pair % group;
+      const auto* from = reinterpret_cast<const float4*>(a.q + head * a.head_dim + d);
+      x[0] = from[0];
+      x[1] = from[1];
+    }
+    *reinterpret_cast<uint4*>(q + i / (kDim / 8) * kQueryStride<kDim> + d) =
+        make_uint4(two_halves(x[0].x * scale, x[0].y * scale), two_halves(x[0].z * scale, x[0].w * scale),
+                   two_halves(x[1].x * scale, x[1].y * scale), two_halves(x[1].z * scale, x[1].w * scale));
   }
 }
 
@@ -199,11 +213,6 @@ __device__ __forceinline__ void soften_tile(const float (&largest)[2], float (&s
     sum += __shfl_xor_sync(kAllLanes, sum, 1);
     sums[h] = sum + __shfl_xor_sync(kAllLanes, sum, 2);
   }
-}
-
-__device__ __forceinline__ std::uint32_t two_halves(float low, float high) {
-  const __half2_raw raw = __half2_raw(__floats2half2_rn(low, high));
-  return static_cast<std::uint32_t>(raw.x) | static_cast<std::uint32_t>(raw.y) << 16;
 }
 
 // The shares of keys 16 step to 16 step + 15 as the A operand.

@@ -1,11 +1,11 @@
-// The products of a step's rows with weight matrices, and which kernel computes them: linear_one.cuh one row,
-// linear_few.cuh up to 32 rows of one matrix, linear_many.cuh beyond, linear_float.cuh for weights that are floats. The
-// same bits whichever it is.
+// The products of a step's rows with weight matrices, and which kernel computes them: linear_rounds.cuh up to
+// eight rows of one matrix, linear_few.cuh up to 32, linear_many.cuh beyond, linear_float.cuh for weights that are
+// floats. The same bits whichever it is.
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/linear_few.cuh"
 #include "kernels/cuda/linear_float.cuh"
 #include "kernels/cuda/linear_many.cuh"
-#include "kernels/cuda/linear_one.cuh"
+#include "kernels/cuda/linear_rounds.cuh"
 
 namespace sirocco::cuda {
 namespace {
@@ -51,29 +51,35 @@ __device__ __forceinline__ bool take_rows(ProductArguments& a, unsigned index) {
 }
 
 // Weights that do not depend on what the last kernel found out are asked for before it has ended.
-template <class W>
-__global__ void __launch_bounds__(32 * kOneWarps) one_kernel(ProductArguments a, unsigned warps) {
-  CU_SHARED(float, contributions, [2 * kOneWarps * kBlocks<W> * kTileOutputs]);
-  CU_SHARED(float, sums, [kOneWarps * kTileOutputs]);
+template <bool One, class W>
+__global__ void __launch_bounds__(Rounds<One, W>::kThreads, 2)
+    rounds_kernel(ProductArguments a, unsigned warps, unsigned group_items) {
+  CU_DYN_SHARED(std::byte, shared);
   launch_dependents();
-  const bool early = a.list.tiles == nullptr;
-  if (!early) wait_for_previous();
-  if (!take_rows(a, blockIdx.y)) return;
-  // Of a list, its row is known by now; else it is the first.
-  const std::size_t at = (early ? 0 : a.columns.row(0)) * a.columns.chunks;
-  a.parts.y[0] += static_cast<std::size_t>(a.columns.first) * a.parts.outputs[0];
-  const Activations x = {.q = a.columns.x.q + at * kTileInputs,
-                         .sums = a.columns.x.sums + at * 16,
-                         .scales = a.columns.x.scales + at * kBlocks<W>};
-  const OneRow<W> row = {.parts = a.parts,
-                         .x = x,
-                         .chunks = a.columns.chunks,
-                         .warps_a_row = warps,
-                         .contributions = contributions,
-                         .sums = sums};
-  row.run([&] {
-    if (early) wait_for_previous();
-  });
+  const Rounds<One, W> rounds = {.parts = a.parts, .chunks = a.columns.chunks, .warps_a_row = warps, .shared = shared};
+  if (a.list.tiles == nullptr) {
+    rounds.run(
+        group_items,
+        [&](unsigned index) {
+          return rounds.take(a.columns, index, {nullptr, nullptr});
+        },
+        [] { wait_for_previous(); });
+    return;
+  }
+  wait_for_previous();
+  rounds.run(
+      *a.list.tile_count * group_items,
+      [&](unsigned index) {
+        const ExpertTile tile = a.list.tiles[index / group_items];
+        const DeviceExpert expert = a.list.experts[tile.expert];
+        const Columns columns = {.x = a.columns.x,
+                                 .chunks = a.columns.chunks,
+                                 .count = tile.count,
+                                 .first = tile.first,
+                                 .rows = a.list.row_of};
+        return rounds.take(columns, index % group_items, {a.list.down ? expert.down : expert.gate, expert.up});
+      },
+      [] {});
 }
 
 template <unsigned Tiles, class W>
@@ -89,7 +95,7 @@ __global__ void __launch_bounds__(32 * kFewWarps) few_kernel(ProductArguments a)
 }
 
 template <class W>
-__global__ void __launch_bounds__(kManyThreads, 1) many_kernel(ProductArguments a) {
+__global__ void __launch_bounds__(kManyThreads, 2) many_kernel(ProductArguments a) {
   CU_DYN_SHARED(std::byte, shared);
   CU_SHARED(ManyTables, tables);
   launch_dependents();
@@ -111,13 +117,37 @@ __global__ void __launch_bounds__(kManyThreads, 1) many_kernel(ProductArguments 
   block.store();
 }
 
-template <class W>
-cudaError_t launch_one(const ProductArguments& a, std::uint32_t groups, cudaStream_t stream) {
+cudaError_t multiprocessors(std::uint32_t& count) {
+  int device = 0;
+  int value = 0;
+  if (const cudaError_t error = cudaGetDevice(&device)) return error;
+  if (const cudaError_t error = cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, device)) return error;
+  count = static_cast<std::uint32_t>(value);
+  return cudaSuccess;
+}
+
+template <class... Parameters>
+cudaError_t allow_shared(void (*kernel)(Parameters...), std::size_t bytes) {
+  if (bytes <= 48 * 1024) return cudaSuccess;
+  return cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              static_cast<int>(bytes));
+}
+
+template <bool One, class W>
+cudaError_t launch_rounds(const ProductArguments& a, std::uint32_t groups, cudaStream_t stream) {
+  using Kernel = Rounds<One, W>;
   const unsigned warps = warps_a_row(a.columns.chunks, a.parts.paired);
-  const std::uint32_t rows = kOneWarps / warps;
-  return launch(
-      {.grid = dim3((a.parts.all_tile_rows + rows - 1) / rows, groups), .block = dim3(32 * kOneWarps), .overlap = true},
-      stream, one_kernel<W>, a, warps);
+  const std::uint32_t rows = kRoundWarps / warps;
+  const std::uint32_t items = (a.parts.all_tile_rows + rows - 1) / rows;
+  std::uint32_t blocks = 0;
+  if (const cudaError_t error = multiprocessors(blocks)) return error;
+  blocks *= 2;
+  if (const cudaError_t error = allow_shared(rounds_kernel<One, W>, Kernel::kSharedBytes)) return error;
+  return launch({.grid = dim3(blocks < items * groups ? blocks : items * groups),
+                 .block = dim3(Kernel::kThreads),
+                 .smem = Kernel::kSharedBytes,
+                 .overlap = true},
+                stream, rounds_kernel<One, W>, a, warps, items);
 }
 
 template <unsigned Tiles, class W>
@@ -131,15 +161,12 @@ cudaError_t launch_few(const ProductArguments& a, std::uint32_t groups, cudaStre
 template <class W>
 cudaError_t launch_many(const ProductArguments& a, std::uint32_t groups, cudaStream_t stream) {
   const std::size_t bytes = many_bytes<W>(a.columns.chunks);
-  void (*const kernel)(ProductArguments) = many_kernel<W>;
-  if (const cudaError_t error = cudaFuncSetAttribute(
-          reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)))
-    return error;
+  if (const cudaError_t error = allow_shared(many_kernel<W>, bytes)) return error;
   return launch({.grid = dim3(groups, (a.parts.all_tile_rows + kManyTileRows - 1) / kManyTileRows),
                  .block = dim3(kManyThreads),
                  .smem = bytes,
                  .overlap = true},
-                stream, kernel, a);
+                stream, many_kernel<W>, a);
 }
 
 // rows: of a block, at most.
@@ -148,8 +175,8 @@ cudaError_t launch_products(TensorType type, const ProductArguments& a, std::uin
   return with_weights(type, cudaErrorNotSupported, [&](auto w) {
     using W = decltype(w);
     if (rows > kMostFew) return launch_many<W>(a, groups, stream);
-    if (rows == 1) return launch_one<W>(a, groups, stream);
-    if (rows <= 8) return launch_few<1, W>(a, groups, stream);
+    if (rows == 1) return launch_rounds<true, W>(a, groups, stream);
+    if (rows <= 8) return launch_rounds<false, W>(a, groups, stream);
     if (rows <= 16) return launch_few<2, W>(a, groups, stream);
     return launch_few<4, W>(a, groups, stream);
   });

@@ -8,9 +8,9 @@
 
 namespace sirocco::cuda {
 
-inline constexpr unsigned kManyColumns = 128;
+inline constexpr unsigned kManyColumns = 64;
 inline constexpr unsigned kManyTileRows = 8;
-inline constexpr unsigned kManyThreads = 512;
+inline constexpr unsigned kManyThreads = 256;
 inline constexpr unsigned kManyStages = 2;
 inline constexpr unsigned kWarpTiles = 8;  // of 8 columns
 // Bytes from a column's q to the next in shared memory: eight lanes' reads of 16 bytes meet all banks.
@@ -49,8 +49,7 @@ struct ManyRows {
   const ManyTables& tables;
   unsigned first_tile_row;
   unsigned lane = threadIdx.x % 32;
-  unsigned tile_row = threadIdx.x / 32 % kManyTileRows;                         // of the warp, in the block
-  unsigned first_column = threadIdx.x / (32 * kManyTileRows) * 8 * kWarpTiles;  // of the warp
+  unsigned tile_row = threadIdx.x / 32 % kManyTileRows;  // of the warp, in the block
   float sums[kWarpTiles][4] = {};
 
   __device__ __forceinline__ float* all_scales() const {
@@ -93,11 +92,11 @@ struct ManyRows {
   }
 
   __device__ __forceinline__ uint4 operand(const std::byte* stage, unsigned tile, unsigned pair) const {
-    const unsigned column = first_column + 8 * tile + lane / 4;
+    const unsigned column = 8 * tile + lane / 4;
     return *reinterpret_cast<const uint4*>(stage + Stage::kQ + column * kColumnStride + 64 * pair + 16 * (lane % 4));
   }
   __device__ __forceinline__ unsigned column_of(unsigned tile, unsigned i) const {
-    return first_column + 8 * tile + 2 * (lane % 4) + i % 2;
+    return 8 * tile + 2 * (lane % 4) + i % 2;
   }
 
   __device__ __forceinline__ void multiply_256(const std::byte* stage, W& w, unsigned chunk) {
@@ -121,7 +120,7 @@ struct ManyRows {
       std::uint32_t low = 0;
       std::uint32_t high = 0;
       if constexpr (kWantsSums<W>) {
-        const unsigned column = first_column + 8 * tile + lane / 4;
+        const unsigned column = 8 * tile + lane / 4;
         const auto* const words = reinterpret_cast<const std::uint32_t*>(stage + Stage::kSumsAt + column * 32);
         low = words[lane % 4];
         high = words[4 + lane % 4];
@@ -150,7 +149,7 @@ struct ManyRows {
         const float less[2] = {-__fmul_rn(kMagic, scale[0]), -__fmul_rn(kMagic, scale[1])};
 #pragma unroll
         for (unsigned tile = 0; tile < kWarpTiles; ++tile) {
-          const unsigned column = first_column + 8 * tile + lane / 4;
+          const unsigned column = 8 * tile + lane / 4;
           const uint2 b = *reinterpret_cast<const uint2*>(stage + Stage::kQ + column * kColumnStride + 64 * pair +
                                                           16 * (lane % 4) + 8 * second);
           add_32<kStep>(stage, tile, a, {b.x, b.y}, scale, less);

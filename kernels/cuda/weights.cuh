@@ -31,7 +31,7 @@ __device__ __forceinline__ std::uint32_t subtract_each(std::uint32_t bytes, std:
 // Byte I of a word, signed: a selector with the top bit set repeats the byte's sign.
 template <unsigned I>
 __device__ __forceinline__ int signed_byte(std::uint32_t word) {
-  return static_cast<int>(__byte_perm(word, 0, (8U | I) * 0x1110U | I));
+  return static_cast<int>(permute_bytes(word, 0, (8U | I) * 0x1110U | I));
 }
 
 __device__ __forceinline__ float half_bits(std::uint32_t bits) {

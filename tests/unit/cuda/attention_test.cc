@@ -47,15 +47,11 @@ std::vector<Row> operator+(std::vector<Row> a, const std::vector<Row>& b) {
   return a;
 }
 
-// Positions of sequences 0, 1 and 2: one ends within a tile of keys, one at the end of one, one has few.
-constexpr std::uint32_t kLengths[] = {590, 320, 3};
-constexpr std::uint32_t kLongest = 600;
-
 class Attention : public testing::TestWithParam<AttentionCase> {
  protected:
   std::size_t q_width() const { return c.heads * c.head_dim; }
   std::size_t kv_width() const { return c.kv_heads * c.head_dim; }
-  std::uint32_t table_stride() const { return (kLongest + c.block_tokens - 1) / c.block_tokens; }
+  std::uint32_t table_stride() const { return (lengths[0] + c.block_tokens) / c.block_tokens; }
 
   // Of a row, normally distributed and always the same; what: 0 q, 1 k, 2 v.
   std::vector<float> random_row(Row row, unsigned what) const {
@@ -123,7 +119,7 @@ class Attention : public testing::TestWithParam<AttentionCase> {
     values = std::make_unique<test::DeviceBuffer<std::byte>>(std::vector<std::byte>(bytes, std::byte{0xFF}));
     std::vector<Row> rows;
     for (std::uint32_t sequence = 0; sequence < 3; ++sequence)
-      rows = rows + rows_of(sequence, 0, kLengths[sequence] - 1);
+      rows = rows + rows_of(sequence, 0, lengths[sequence] - 1);
     const Step step(*this, rows);
     const test::DeviceBuffer<float> k(random_rows(rows, 1));
     const test::DeviceBuffer<float> v(random_rows(rows, 2));
@@ -188,6 +184,8 @@ class Attention : public testing::TestWithParam<AttentionCase> {
   }
 
   const AttentionCase c = GetParam();
+  // Positions of sequences 0, 1 and 2: one ends within a tile of keys, one at the end of one, one has few.
+  std::uint32_t lengths[3] = {590, 320, 3};
   Row broken = {9, 0};  // whose value has a NaN in it
   std::unique_ptr<test::DeviceBuffer<std::uint32_t>> tables;
   std::unique_ptr<test::DeviceBuffer<std::byte>> keys;
@@ -206,7 +204,8 @@ constexpr float kTolerance = 2e-3F;
 TEST_P(Attention, IsThatOfTheReference) {
   SIROCCO_NEEDS_DEVICE();
   write_cache();
-  const std::vector<Row> few = {{0, 589}, {1, 63}, {1, 64}, {2, 0}};
+  // 510 to 514: a tile of five that, with a window of 257, sees keys of three splits, and each of its rows of two.
+  const std::vector<Row> few = rows_of(0, 509, 514) + std::vector<Row>{{0, 589}, {1, 63}, {1, 64}, {2, 0}};
   const std::vector<Row> many = rows_of(0, 250, 266) + rows_of(1, 319, 319) + rows_of(2, 0, 2);
   for (const std::vector<Row>& rows : {few, many}) {
     const std::vector<float> mixed = attend_rows(rows);
@@ -318,12 +317,28 @@ TEST_P(Attention, QuantisesItsRowsAsQuantiseDoes) {
 }
 
 constexpr AttentionCase kCases[] = {
-    {4, 4, 16, 0, 32, TensorType::f16},   {8, 2, 64, 0, 32, TensorType::f16},   {9, 3, 48, 70, 16, TensorType::f16},
-    {7, 1, 80, 0, 20, TensorType::f16},   {20, 1, 32, 0, 32, TensorType::f16},  {4, 2, 128, 257, 32, TensorType::f16},
+    {4, 4, 16, 0, 32, TensorType::f16},   {8, 2, 64, 0, 32, TensorType::f16},   {9, 3, 48, 257, 16, TensorType::f16},
+    {7, 1, 80, 0, 20, TensorType::f16},   {20, 1, 32, 0, 32, TensorType::f16},  {4, 2, 128, 70, 32, TensorType::f16},
     {2, 1, 256, 0, 32, TensorType::f16},  {8, 2, 64, 0, 32, TensorType::q8_0},  {6, 2, 96, 100, 64, TensorType::q8_0},
     {4, 1, 128, 0, 32, TensorType::q8_0}, {1, 1, 160, 0, 32, TensorType::q8_0}, {2, 2, 32, 1, 32, TensorType::q8_0},
 };
 INSTANTIATE_TEST_SUITE_P(Shapes, Attention, testing::ValuesIn(kCases));
+
+// More splits than are read at once when they are folded.
+class LongAttention : public Attention {};
+
+TEST_P(LongAttention, ManySplitsAreFoldedInOrder) {
+  SIROCCO_NEEDS_DEVICE();
+  lengths[0] = 6000;
+  write_cache();
+  const std::vector<float> alone = attend_rows({{0, 5990}});
+  const std::vector<float> of_reference = expected({0, 5990});
+  for (std::size_t i = 0; i < alone.size(); ++i) ASSERT_NEAR(alone[i], of_reference[i], kTolerance) << i;
+  EXPECT_TRUE(same_bits(of_row(attend_rows(rows_of(0, 5980, 5996)), 10), alone));
+}
+
+constexpr AttentionCase kLongCases[] = {{1, 1, 16, 0, 32, TensorType::f16}, {2, 1, 32, 5000, 32, TensorType::q8_0}};
+INSTANTIATE_TEST_SUITE_P(Shapes, LongAttention, testing::ValuesIn(kLongCases));
 
 }  // namespace
 }  // namespace sirocco::cuda

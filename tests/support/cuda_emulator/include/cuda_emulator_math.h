@@ -120,12 +120,9 @@ inline unsigned __brev(unsigned v) {
 inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
   const std::uint64_t bytes = static_cast<std::uint64_t>(high) << 32 | low;
   unsigned result = 0;
-  for (int i = 0; i < 4; ++i) {
-    const unsigned choice = selector >> (4 * i);
-    unsigned byte = static_cast<unsigned>(bytes >> (8 * (choice & 7))) & 255;
-    if (choice & 8) byte = (byte & 128) != 0 ? 255 : 0;  // the sign, eight times
-    result |= byte << (8 * i);
-  }
+  // Three bits of each nibble: the fourth, which is the sign's in PTX (permute_bytes), is ignored here.
+  for (int i = 0; i < 4; ++i)
+    result |= (static_cast<unsigned>(bytes >> (8 * (selector >> (4 * i) & 7))) & 255) << (8 * i);
   return result;
 }
 inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {

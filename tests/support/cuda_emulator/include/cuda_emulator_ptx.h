@@ -131,6 +131,18 @@ inline void ldmatrix_x2_trans(std::uint32_t (&r)[2], const void* row, CUDAEMU_LO
   cudaemu::load_matrices(r, row, true, file, line);
 }
 
+inline std::uint32_t permute_bytes(std::uint32_t low, std::uint32_t high, std::uint32_t selector) {
+  const std::uint64_t bytes = static_cast<std::uint64_t>(high) << 32 | low;
+  std::uint32_t result = 0;
+  for (unsigned i = 0; i < 4; ++i) {
+    const std::uint32_t choice = selector >> (4 * i);
+    std::uint32_t byte = static_cast<std::uint32_t>(bytes >> (8 * (choice & 7))) & 255;
+    if ((choice & 8) != 0) byte = (byte & 128) != 0 ? 255 : 0;
+    result |= byte << (8 * i);
+  }
+  return result;
+}
+
 inline void cp_async16(void* to, const void* from) {
   cudaemu::copy_async(to, from, 16);
 }

@@ -1,0 +1,258 @@
+// Products of one row, or of up to eight, with weights, for decoding: bound by memory. Blocks stay and take tile rows
+// in turn, so that reading never pauses. Eight warps take the chunks of a tile row in rounds, each a tile ahead of
+// itself, and leave what each chunk contributes in shared memory; other warps add up the last round meanwhile, in order
+// of the chunks, one thread an output.
+#pragma once
+
+#include "kernels/cuda/linear_columns.cuh"
+
+namespace sirocco::cuda {
+
+inline constexpr unsigned kRoundWarps = 8;  // that multiply
+
+// Warps that share a tile row. The others have the next one, of which a pair's second is one.
+inline unsigned warps_a_row(std::uint32_t chunks, bool paired) {
+  return paired || chunks <= kRoundWarps / 2 ? kRoundWarps / 2 : kRoundWarps;
+}
+
+template <bool One, class W>
+struct Rounds {
+  static constexpr unsigned kColumns = One ? 1 : 8;
+  static constexpr unsigned kAddingWarps = One ? 1 : 4;
+  static constexpr unsigned kThreads = 32 * (kRoundWarps + kAddingWarps);
+  static constexpr unsigned kPlaces = kTileOutputs * kColumns;  // of a block's contributions
+  static constexpr unsigned kRows = One ? 1 : 2;                // that an adding thread has an output of, at most
+  static constexpr bool kSumsOf32 = W::kInputs == 32 && W::kZero != 0;
+  static constexpr bool kMinimaOf32 = W::kInputs == 32 && W::kMinima;
+  // What a warp leaves of a chunk, in floats: contributions [blocks, columns, 16], minima [blocks, 16].
+  static constexpr unsigned kLeft = kBlocks<W> * (kPlaces + (kMinimaOf32 ? kTileOutputs : 0));
+  static constexpr unsigned kTile = static_cast<unsigned>(W::Layout::kBytes);
+  // Of a warp's ring; fewer where much is left of a round.
+  static constexpr unsigned kSlots = !One && W::kInputs == 32 ? 2 : kTile > 3000 ? 3 : 4;
+  static constexpr std::size_t kRings = std::size_t{kRoundWarps} * kSlots * kTile;
+  static constexpr std::size_t kSharedBytes = kRings + 2 * kRoundWarps * kLeft * sizeof(float);
+
+  const Parts& parts;
+  std::uint32_t chunks;
+  unsigned warps_a_row;
+  std::byte* shared;  // [kSharedBytes]: the rings, then what is left of two rounds
+  unsigned lane = threadIdx.x % 32;
+  unsigned warp = threadIdx.x / 32;
+  unsigned place = threadIdx.x - 32 * kRoundWarps;  // of an adding thread
+
+  // The rows of tiles at hand, and where the thread finds what it needs of them.
+  struct Item {
+    const std::byte* tile;              // multiplying: the first of the warp's tile row
+    const std::int8_t* q;               // of the column that the lane gives
+    const std::uint32_t* x_words;       // its sums
+    const std::int32_t* x_sums[kRows];  // those of the columns that the lane gets
+    const float* scales;                // adding: of the thread's column
+    const std::int32_t* sums;
+    unsigned first_row;  // tile row
+    unsigned first;      // row of y of column 0
+    unsigned count;      // of columns
+  };
+
+  // tiles: of a list, the first tiles of its expert's matrices; null where `parts` has them.
+  __device__ __forceinline__ Item take(const Columns& columns, unsigned index,
+                                       const std::byte* const (&tiles)[2]) const {
+    Item item = {};
+    item.first_row = index * (kRoundWarps / warps_a_row);
+    item.first = columns.first;
+    item.count = columns.count;
+    const auto of_column = [&](unsigned column) { return columns.row(min(column, columns.count - 1)) * chunks; };
+    if (warp < kRoundWarps) {
+      // A warp whose tile row does not exist computes the last one, in vain.
+      TileRow row(parts, min(item.first_row + warp / warps_a_row, parts.all_tile_rows - 1));
+      if (tiles[0] != nullptr) row.tiles = row.part == 0 ? tiles[0] : tiles[1];
+      item.tile = row.template begin<W>(chunks);
+      const std::size_t of = of_column(One ? 0 : lane / 4);
+      item.q = columns.x.q + of * kTileInputs + 16 * (lane % 4);
+      item.x_words = reinterpret_cast<const std::uint32_t*>(columns.x.sums) + of * 8 + lane % 4;
+      if constexpr (kSumsOf32) {
+#pragma unroll
+        for (unsigned i = 0; i < kRows; ++i)
+          item.x_sums[i] =
+              reinterpret_cast<const std::int32_t*>(columns.x.sums) + of_column(One ? 0 : 2 * (lane % 4) + i) * 8;
+      }
+    } else {
+      const std::size_t of = of_column(One ? 0 : place / kTileOutputs);
+      item.scales = columns.x.scales + of * kBlocks<W>;
+      item.sums = reinterpret_cast<const std::int32_t*>(columns.x.sums) + of * 8;
+    }
+    return item;
+  }
+
+  __device__ __forceinline__ float* left_by(unsigned slot, unsigned of_warp) const {
+    return reinterpret_cast<float*>(shared + kRings) + (slot % 2 * kRoundWarps + of_warp) * kLeft;
+  }
+
+  __device__ __forceinline__ void leave(float* to, const float (&value)[4]) const {
+#pragma unroll
+    for (unsigned i = 0; i < 4; ++i) {
+      if (One && (lane % 4 != 0 || i % 2 != 0)) continue;
+      const unsigned column = One ? 0 : 2 * (lane % 4) + i % 2;
+      to[column * kTileOutputs + lane / 4 + 8 * (i / 2)] = value[i];
+    }
+  }
+
+  __device__ __forceinline__ void multiply(W& w, const Item& item, unsigned chunk, float* to) const {
+    uint4 b[4];
+    std::uint32_t low = 0;
+    std::uint32_t high = 0;
+    // One row is column 0, which the lanes 0 to 3 give and the lanes 4 g take out.
+    if (!One || lane < 4) {
+#pragma unroll
+      for (unsigned pair = 0; pair < 4; ++pair)
+        b[pair] = __ldg(reinterpret_cast<const uint4*>(item.q + chunk * kTileInputs) + 4 * pair);
+      if constexpr (W::kInputs == 256 && kWantsSums<W>) {
+        low = __ldg(item.x_words + chunk * 8);
+        high = __ldg(item.x_words + chunk * 8 + 4);
+      }
+    } else {
+#pragma unroll
+      for (uint4& words : b) words = make_uint4(0, 0, 0, 0);
+    }
+    if constexpr (W::kInputs == 256) {
+      int exact[4] = {};
+      w.unpack_scales();
+      each<8>([&](auto step) {
+        constexpr unsigned kStep = decltype(step)::value;
+        std::uint32_t a[4];
+        w.template values<kStep>(a);
+        const uint4& words = b[kStep / 2];
+        add_step<kStep>(w, a, kStep % 2 == 0 ? words.x : words.z, kStep % 2 == 0 ? words.y : words.w, exact);
+      });
+      float value[4];
+      block_values(w, lane, low, high, exact, value);
+      leave(to, value);
+    } else {
+      each<8>([&](auto step) {
+        constexpr unsigned kStep = decltype(step)::value;
+        std::uint32_t a[4];
+        w.template values<kStep>(a);
+        const uint4& words = b[kStep / 2];
+        int c[4] = {};
+        mma_s8(c, a, {kStep % 2 == 0 ? words.x : words.z, kStep % 2 == 0 ? words.y : words.w});
+        float value[4];
+#pragma unroll
+        for (unsigned i = 0; i < 4; ++i) {
+          if constexpr (kSumsOf32) c[i] -= W::kZero * __ldg(item.x_sums[One ? 0 : i % 2] + chunk * 8 + kStep);
+          value[i] = __fmul_rn(static_cast<float>(c[i]), w.template scale<kStep>(i / 2));
+        }
+        leave(to + kStep * kPlaces, value);
+      });
+    }
+    if constexpr (kMinimaOf32) {
+      // Each lane four minima of output lane / 2.
+      const std::byte* const tile = item.tile + static_cast<std::size_t>(chunk) * kTile;
+#pragma unroll
+      for (unsigned i = 0; i < 4; ++i) {
+        const unsigned step = 4 * (lane % 2) + i;
+        to[kBlocks<W> * kPlaces + step * kTileOutputs + lane / 2] = W::minimum(tile, lane / 2, step);
+      }
+    }
+  }
+
+  // On the warps behind those that multiply: what they left in `slot`, of round `round`.
+  __device__ __forceinline__ void add_up(const Item& item, unsigned round, unsigned slot, float (&sums)[kRows]) const {
+    const unsigned first = round * warps_a_row;
+    const unsigned count = min(warps_a_row, chunks - first);
+    for (unsigned i = 0; i < count; ++i) {
+      const unsigned at = (first + i) * kBlocks<W>;
+      float scales[kBlocks<W>];
+      float scaled_sums[kBlocks<W>];
+#pragma unroll
+      for (unsigned b = 0; b < kBlocks<W>; ++b) {
+        scales[b] = __ldg(item.scales + at + b);
+        if constexpr (kMinimaOf32) scaled_sums[b] = __fmul_rn(scales[b], static_cast<float>(__ldg(item.sums + at + b)));
+      }
+#pragma unroll
+      for (unsigned j = 0; j < kRows; ++j) {
+        const unsigned row = One ? place / kTileOutputs : j;
+        if ((row + 1) * warps_a_row > kRoundWarps) continue;
+        const float* const left = left_by(slot, row * warps_a_row + i);
+#pragma unroll
+        for (unsigned b = 0; b < kBlocks<W>; ++b) {
+          sums[j] = __fmaf_rn(left[b * kPlaces + place % kPlaces], scales[b], sums[j]);
+          if constexpr (kMinimaOf32)
+            sums[j] = __fmaf_rn(left[kBlocks<W> * kPlaces + b * kTileOutputs + place % kTileOutputs], scaled_sums[b],
+                                sums[j]);
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void write(const Item& item, const float (&sums)[kRows]) const {
+    // Of a pair, the second stands 16 lanes on, or is the thread's second.
+    const float other = One ? __shfl_down_sync(0xFFFFFFFFU, sums[0], 16) : sums[kRows - 1];
+    const unsigned column = One ? 0 : place / kTileOutputs;
+#pragma unroll
+    for (unsigned j = 0; j < kRows; ++j) {
+      const unsigned row = One ? place / kTileOutputs : j;
+      if ((row + 1) * warps_a_row > kRoundWarps || item.first_row + row >= parts.all_tile_rows) continue;
+      const TileRow to(parts, item.first_row + row);
+      const unsigned output = to.index * kTileOutputs + place % kTileOutputs;
+      if (column >= item.count || output >= to.outputs || (parts.paired && to.part != 0)) continue;
+      to.y[static_cast<std::size_t>(item.first + column) * to.outputs + output] =
+          parts.paired ? swiglu(sums[j], other) : sums[j];
+    }
+  }
+
+  // Asks for the tile that the warp multiplies as its count-th, if it exists; a group of its own in any case.
+  __device__ __forceinline__ void ask(const std::byte* tile, unsigned chunk, unsigned count) const {
+    if (tile != nullptr && chunk < chunks) {
+      const std::byte* const from = tile + static_cast<std::size_t>(chunk) * kTile;
+      std::byte* const to = shared + (warp * kSlots + count % kSlots) * kTile;
+      for (unsigned i = lane; i < kTile / 16; i += 32) cp_async16(to + 16 * i, from + 16 * i);
+    }
+    cp_async_commit();
+  }
+
+  // All items from blockIdx.x on, gridDim.x apart.
+  //   take_item   Item of an index
+  //   wait        called once, after the first weights have been asked for and before activations are read
+  template <class TakeItem, class Wait>
+  __device__ __forceinline__ void run(unsigned items, TakeItem take_item, Wait wait) const {
+    const unsigned rounds = (chunks + warps_a_row - 1) / warps_a_row;
+    const unsigned first_chunk = warp % warps_a_row;
+    // What is asked for next: the tiles of `ahead_tile`, of item `ahead`.
+    unsigned ahead = blockIdx.x;
+    unsigned ahead_round = 0;
+    unsigned asked = 0;
+    const std::byte* ahead_tile = nullptr;
+    if (ahead < items && warp < kRoundWarps) ahead_tile = take_item(ahead).tile;
+    const auto ask_next = [&] {
+      ask(ahead_tile, ahead_round * warps_a_row + first_chunk, asked++);
+      if (ahead_tile == nullptr || ++ahead_round < rounds) return;
+      ahead_round = 0;
+      ahead += gridDim.x;
+      ahead_tile = ahead < items ? take_item(ahead).tile : nullptr;
+    };
+    if (warp < kRoundWarps)
+      for (unsigned i = 0; i + 1 < kSlots; ++i) ask_next();
+    wait();
+    unsigned count = 0;  // of rounds before
+    for (unsigned index = blockIdx.x; index < items; index += gridDim.x) {
+      const Item item = take_item(index);
+      float sums[kRows] = {};
+      for (unsigned round = 0; round < rounds; ++round, ++count) {
+        if (warp < kRoundWarps) {
+          const unsigned chunk = round * warps_a_row + first_chunk;
+          cp_async_wait<kSlots - 2>();
+          __syncwarp();  // what the other lanes have copied
+          W w;
+          w.template load<SharedMemory>(shared + (warp * kSlots + count % kSlots) * kTile, lane);
+          ask_next();  // into the slot that was read in the last round
+          if (chunk < chunks) multiply(w, item, chunk, left_by(count, warp));
+        }
+        __syncthreads();
+        if (warp >= kRoundWarps) add_up(item, round, count, sums);
+      }
+      if (warp >= kRoundWarps) write(item, sums);
+    }
+    cp_async_wait<0>();
+  }
+};
+
+}  // namespace sirocco::cuda
