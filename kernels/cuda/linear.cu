@@ -142,10 +142,11 @@ cudaError_t launch_rounds(const ProductArguments& a, std::uint32_t groups, cudaS
   std::uint32_t blocks = 0;
   if (const cudaError_t error = multiprocessors(blocks)) return error;
   blocks *= 2;
-  if (const cudaError_t error = allow_shared(rounds_kernel<One, W>, Kernel::kSharedBytes)) return error;
+  const std::size_t bytes = Kernel::shared_bytes(a.columns.chunks);
+  if (const cudaError_t error = allow_shared(rounds_kernel<One, W>, bytes)) return error;
   return launch({.grid = dim3(blocks < items * groups ? blocks : items * groups),
                  .block = dim3(Kernel::kThreads),
-                 .smem = Kernel::kSharedBytes,
+                 .smem = bytes,
                  .overlap = true},
                 stream, rounds_kernel<One, W>, a, warps, items);
 }

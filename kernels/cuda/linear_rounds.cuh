@@ -30,12 +30,16 @@ struct Rounds {
   // Of a warp's ring; fewer where much is left of a round.
   static constexpr unsigned kSlots = !One && W::kInputs == 32 ? 2 : kTile > 3000 ? 3 : 4;
   static constexpr std::size_t kRings = std::size_t{kRoundWarps} * kSlots * kTile;
-  static constexpr std::size_t kSharedBytes = kRings + 2 * kRoundWarps * kLeft * sizeof(float);
+  static constexpr unsigned kWarpColumns = One ? 1 : kColumns / kAddingWarps;
+  static std::size_t shared_bytes(std::uint32_t chunks) {
+    const std::size_t scales = std::size_t{kAddingWarps} * kWarpColumns * (kMinimaOf32 ? 2 : 1) * chunks * kBlocks<W>;
+    return kRings + (2 * kRoundWarps * kLeft + scales) * sizeof(float);
+  }
 
   const Parts& parts;
   std::uint32_t chunks;
   unsigned warps_a_row;
-  std::byte* shared;  // [kSharedBytes]: the rings, then what is left of two rounds
+  std::byte* shared;  // [shared_bytes()]: the rings, what is left of two rounds, scales
   unsigned lane = threadIdx.x % 32;
   unsigned warp = threadIdx.x / 32;
   unsigned place = threadIdx.x - 32 * kRoundWarps;  // of an adding thread
@@ -154,30 +158,47 @@ struct Rounds {
     }
   }
 
+  // Where an adding warp keeps its columns' scales [columns of a warp, chunks, blocks], and behind them the scaled
+  // sums.
+  __device__ __forceinline__ float* scales_of_warp() const {
+    return reinterpret_cast<float*>(shared + kRings) + 2 * kRoundWarps * kLeft +
+           (warp - kRoundWarps) * kWarpColumns * (kMinimaOf32 ? 2 : 1) * chunks * kBlocks<W>;
+  }
+  __device__ __forceinline__ void copy_scales(const Item& item) const {
+    const unsigned all = chunks * kBlocks<W>;
+    float* const to = scales_of_warp();
+    __syncwarp();  // the last item's have been read
+    // Half a warp for each of two columns.
+    constexpr unsigned kLanes = 32 / kWarpColumns;
+    const unsigned column = lane / kLanes;
+    for (unsigned i = lane % kLanes; i < all; i += kLanes) {
+      const float scale = __ldg(item.scales + i);
+      to[column * all + i] = scale;
+      if constexpr (kMinimaOf32)
+        to[(kWarpColumns + column) * all + i] = __fmul_rn(scale, static_cast<float>(__ldg(item.sums + i)));
+    }
+    __syncwarp();
+  }
+
   // On the warps behind those that multiply: what they left in `slot`, of round `round`.
-  __device__ __forceinline__ void add_up(const Item& item, unsigned round, unsigned slot, float (&sums)[kRows]) const {
+  __device__ __forceinline__ void add_up(unsigned round, unsigned slot, float (&sums)[kRows]) const {
+    const unsigned all = chunks * kBlocks<W>;
     const unsigned first = round * warps_a_row;
     const unsigned count = min(warps_a_row, chunks - first);
-    for (unsigned i = 0; i < count; ++i) {
-      const unsigned at = (first + i) * kBlocks<W>;
-      float scales[kBlocks<W>];
-      float scaled_sums[kBlocks<W>];
+    const float* const scales =
+        scales_of_warp() + (kWarpColumns == 1 ? 0 : lane / kTileOutputs) * all + first * kBlocks<W>;
 #pragma unroll
-      for (unsigned b = 0; b < kBlocks<W>; ++b) {
-        scales[b] = __ldg(item.scales + at + b);
-        if constexpr (kMinimaOf32) scaled_sums[b] = __fmul_rn(scales[b], static_cast<float>(__ldg(item.sums + at + b)));
-      }
-#pragma unroll
-      for (unsigned j = 0; j < kRows; ++j) {
-        const unsigned row = One ? place / kTileOutputs : j;
-        if ((row + 1) * warps_a_row > kRoundWarps) continue;
-        const float* const left = left_by(slot, row * warps_a_row + i);
+    for (unsigned j = 0; j < kRows; ++j) {
+      const unsigned row = One ? place / kTileOutputs : j;
+      if ((row + 1) * warps_a_row > kRoundWarps) continue;
+      const float* left = left_by(slot, row * warps_a_row);
+      for (unsigned i = 0; i < count; ++i, left += kLeft) {
 #pragma unroll
         for (unsigned b = 0; b < kBlocks<W>; ++b) {
-          sums[j] = __fmaf_rn(left[b * kPlaces + place % kPlaces], scales[b], sums[j]);
+          sums[j] = __fmaf_rn(left[b * kPlaces + place % kPlaces], scales[i * kBlocks<W> + b], sums[j]);
           if constexpr (kMinimaOf32)
-            sums[j] = __fmaf_rn(left[kBlocks<W> * kPlaces + b * kTileOutputs + place % kTileOutputs], scaled_sums[b],
-                                sums[j]);
+            sums[j] = __fmaf_rn(left[kBlocks<W> * kPlaces + b * kTileOutputs + place % kTileOutputs],
+                                scales[kWarpColumns * all + i * kBlocks<W> + b], sums[j]);
         }
       }
     }
@@ -204,7 +225,11 @@ struct Rounds {
     if (tile != nullptr && chunk < chunks) {
       const std::byte* const from = tile + static_cast<std::size_t>(chunk) * kTile;
       std::byte* const to = shared + (warp * kSlots + count % kSlots) * kTile;
-      for (unsigned i = lane; i < kTile / 16; i += 32) cp_async16(to + 16 * i, from + 16 * i);
+#pragma unroll
+      for (unsigned i = 0; i < kTile / 512; ++i) cp_async16(to + 512 * i + 16 * lane, from + 512 * i + 16 * lane);
+      constexpr unsigned kRest = kTile % 512 / 16;  // lanes
+      if (kRest != 0 && lane < kRest)
+        cp_async16(to + kTile / 512 * 512 + 16 * lane, from + kTile / 512 * 512 + 16 * lane);
     }
     cp_async_commit();
   }
@@ -246,8 +271,9 @@ struct Rounds {
           ask_next();  // into the slot that was read in the last round
           if (chunk < chunks) multiply(w, item, chunk, left_by(count, warp));
         }
+        if (warp >= kRoundWarps && round == 0) copy_scales(item);
         __syncthreads();
-        if (warp >= kRoundWarps) add_up(item, round, count, sums);
+        if (warp >= kRoundWarps) add_up(round, count, sums);
       }
       if (warp >= kRoundWarps) write(item, sums);
     }

@@ -124,6 +124,7 @@ class Attention : public testing::TestWithParam<AttentionCase> {
     const test::DeviceBuffer<float> k(random_rows(rows, 1));
     const test::DeviceBuffer<float> v(random_rows(rows, 2));
     AttentionArguments all = arguments(step);
+    all.heads = 0;  // of q
     all.k = k.data();
     all.v = v.data();
     const test::Stream stream;
