@@ -211,34 +211,40 @@ struct FloatArguments {
   bool share;
 };
 
-template <class W>
+template <class W, unsigned kRows>
 __global__ void __launch_bounds__(32 * kFloatWarps) float_kernel(FloatArguments a) {
   CU_SHARED(float, shared, [kFloatWarps * kFloatRows]);
   launch_dependents();
-  wait_for_previous();
   const unsigned output = a.share ? blockIdx.x : blockIdx.x * kFloatWarps + threadIdx.x / 32;
   if (!a.share && output >= a.outputs) return;
-  const unsigned first = blockIdx.y * kFloatRows;
-  const float* x[kFloatRows];
+  const std::byte* const weights = a.weights + static_cast<std::size_t>(output) * a.inputs * W::kBytes;
+  if (a.share && threadIdx.x * 128 < a.inputs * W::kBytes) prefetch_l2(weights + threadIdx.x * 128);
+  wait_for_previous();
+  const unsigned first = blockIdx.y * kRows;
+  const float* x[kRows];
 #pragma unroll
-  for (unsigned r = 0; r < kFloatRows; ++r)
-    x[r] = a.x + static_cast<std::size_t>(min(first + r, a.rows - 1)) * a.inputs;
-  float sums[kFloatRows] = {};
-  float_products<W>(a.weights + static_cast<std::size_t>(output) * a.inputs * W::kBytes, x, a.inputs, a.share, shared,
-                    sums);
+  for (unsigned r = 0; r < kRows; ++r) x[r] = a.x + static_cast<std::size_t>(min(first + r, a.rows - 1)) * a.inputs;
+  float sums[kRows] = {};
+  float_products<W, kRows>(weights, x, a.inputs, a.share, shared, sums);
 #pragma unroll
-  for (unsigned r = 0; r < kFloatRows; ++r)
+  for (unsigned r = 0; r < kRows; ++r)
     if (first + r < a.rows && threadIdx.x % 32 == r && (!a.share || threadIdx.x < 32))
       a.y[static_cast<std::size_t>(first + r) * a.outputs + output] = sums[r];
 }
 
-cudaError_t launch_float(const DeviceMatrix& w, const FloatArguments& a, cudaStream_t stream) {
+template <class W>
+cudaError_t launch_float(const FloatArguments& a, cudaStream_t stream) {
   const std::uint32_t blocks = a.share ? a.outputs : (a.outputs + kFloatWarps - 1) / kFloatWarps;
+  const std::uint32_t rows = a.rows == 1 ? 1 : kFloatRows;
   const Dims dims = {
-      .grid = dim3(blocks, (a.rows + kFloatRows - 1) / kFloatRows), .block = dim3(32 * kFloatWarps), .overlap = true};
-  if (w.type == TensorType::f32) return launch(dims, stream, float_kernel<WeightsF32>, a);
-  if (w.type == TensorType::f16) return launch(dims, stream, float_kernel<WeightsF16>, a);
-  if (w.type == TensorType::bf16) return launch(dims, stream, float_kernel<WeightsBF16>, a);
+      .grid = dim3(blocks, (a.rows + rows - 1) / rows), .block = dim3(32 * kFloatWarps), .overlap = true};
+  return rows == 1 ? launch(dims, stream, float_kernel<W, 1>, a) : launch(dims, stream, float_kernel<W, kFloatRows>, a);
+}
+
+cudaError_t launch_float(TensorType type, const FloatArguments& a, cudaStream_t stream) {
+  if (type == TensorType::f32) return launch_float<WeightsF32>(a, stream);
+  if (type == TensorType::f16) return launch_float<WeightsF16>(a, stream);
+  if (type == TensorType::bf16) return launch_float<WeightsBF16>(a, stream);
   return cudaErrorNotSupported;
 }
 
@@ -266,7 +272,7 @@ cudaError_t linear(const LinearArguments& arguments, cudaStream_t stream) {
                                 .inputs = w.inputs,
                                 .outputs = w.outputs,
                                 .share = shares_output(w.outputs)};
-      if (const cudaError_t error = launch_float(w, a, stream)) return error;
+      if (const cudaError_t error = launch_float(w.type, a, stream)) return error;
       continue;
     }
     // All matrices of one type in one launch.

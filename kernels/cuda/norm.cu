@@ -13,25 +13,63 @@ unsigned warps_for(std::uint32_t inputs) {
   return chunks < kMaxWarps ? chunks : kMaxWarps;
 }
 
-// Elements 8 lane to 8 lane + 7 of a chunk, zero beyond the row.
-template <class Load>
-__device__ __forceinline__ void load_eight(float (&x)[8], unsigned chunk, std::uint32_t inputs, Load load) {
-  const unsigned at = chunk * kTileInputs + threadIdx.x % 32 * 8;
+// A lane's eight elements of a row from `at` on, zero beyond its end. Where rows begin at multiples of 16 bytes, by two
+// loads.
+__device__ __forceinline__ void load_eight(const float* row, unsigned at, std::uint32_t inputs, float (&x)[8]) {
+  if (inputs % 8 == 0) {
+    const bool inside = at < inputs;
+    const float4 zero = make_float4(0, 0, 0, 0);
+    const float4 first = inside ? *reinterpret_cast<const float4*>(row + at) : zero;
+    const float4 second = inside ? *reinterpret_cast<const float4*>(row + at + 4) : zero;
+    x[0] = first.x, x[1] = first.y, x[2] = first.z, x[3] = first.w;
+    x[4] = second.x, x[5] = second.y, x[6] = second.z, x[7] = second.w;
+    return;
+  }
 #pragma unroll
-  for (unsigned i = 0; i < 8; ++i) x[i] = at + i < inputs ? load(at + i) : 0.0F;
+  for (unsigned i = 0; i < 8; ++i) x[i] = at + i < inputs ? row[at + i] : 0.0F;
+}
+__device__ __forceinline__ void store_eight(float* row, unsigned at, std::uint32_t inputs, const float (&x)[8]) {
+  if (inputs % 8 == 0) {
+    if (at >= inputs) return;
+    *reinterpret_cast<float4*>(row + at) = make_float4(x[0], x[1], x[2], x[3]);
+    *reinterpret_cast<float4*>(row + at + 4) = make_float4(x[4], x[5], x[6], x[7]);
+    return;
+  }
+#pragma unroll
+  for (unsigned i = 0; i < 8; ++i)
+    if (at + i < inputs) row[at + i] = x[i];
 }
 
-__device__ __forceinline__ float residual(const NormArguments& a, std::size_t from, unsigned i) {
-  const float x = a.x[from * a.width + i];
-  if (a.branch != nullptr) return __fadd_rn(x, a.branch[from * a.width + i]);
-  if (a.expert_out == nullptr) return x;
-  float sum = 0;
-  for (std::uint32_t j = 0; j < a.used; ++j) {
-    const std::size_t assignment = from * a.used + j;
-    const float out = a.expert_out[static_cast<std::size_t>(a.place[assignment]) * a.width + i];
-    sum = __fadd_rn(sum, __fmul_rn(a.expert_weights[assignment], out));
+// x += what the last part of the layer left for the row `from`.
+__device__ __forceinline__ void add_residual(const NormArguments& a, std::size_t from, unsigned at, float (&x)[8]) {
+  if (a.branch != nullptr) {
+    float branch[8];
+    load_eight(a.branch + from * a.width, at, a.width, branch);
+#pragma unroll
+    for (unsigned i = 0; i < 8; ++i) x[i] = __fadd_rn(x[i], branch[i]);
   }
-  return __fadd_rn(x, sum);
+  if (a.expert_out == nullptr) return;
+  constexpr std::uint32_t kTogether = 4;  // experts whose outputs are asked for at once
+  float sum[8] = {};
+  for (std::uint32_t first = 0; first < a.used; first += kTogether) {
+    float out[kTogether][8];
+    float weight[kTogether];
+#pragma unroll
+    for (std::uint32_t j = 0; j < kTogether; ++j) {
+      if (first + j >= a.used) break;
+      const std::size_t assignment = from * a.used + first + j;
+      weight[j] = a.expert_weights[assignment];
+      load_eight(a.expert_out + static_cast<std::size_t>(a.place[assignment]) * a.width, at, a.width, out[j]);
+    }
+#pragma unroll
+    for (std::uint32_t j = 0; j < kTogether; ++j) {
+      if (first + j >= a.used) break;
+#pragma unroll
+      for (unsigned i = 0; i < 8; ++i) sum[i] = __fadd_rn(sum[i], __fmul_rn(weight[j], out[j][i]));
+    }
+  }
+#pragma unroll
+  for (unsigned i = 0; i < 8; ++i) x[i] = __fadd_rn(x[i], sum[i]);
 }
 
 // The sum over all threads of the block, in one order; every thread gets it.
@@ -47,66 +85,63 @@ __device__ float block_sum(float value) {
   return sum;
 }
 
+constexpr unsigned kKept = 4;  // chunks of a warp that stay in registers: 16,384 elements in all
+
 __global__ void norm_kernel(NormArguments a) {
-  wait_for_previous();
   launch_dependents();
-  const std::size_t row = blockIdx.x;
-  const bool gathers = a.rows_of != nullptr;
-  const std::size_t from = gathers ? a.rows_of[row] : row;
   const unsigned warp = threadIdx.x / 32;
   const unsigned warps = blockDim.x / 32;
   const auto chunks = static_cast<unsigned>(padded(a.width, kTileInputs) / kTileInputs);
+  const auto at_of = [&](unsigned i) { return (warp + i * warps) * kTileInputs + threadIdx.x % 32 * 8; };
+  // The norm's own weights do not depend on the last kernel; wanted at the end, they are in the cache by then.
+  if (a.weight != nullptr && threadIdx.x * 32 < a.width) prefetch_l2(a.weight + threadIdx.x * 32);
+  wait_for_previous();
+  const std::size_t row = blockIdx.x;
+  const bool gathers = a.rows_of != nullptr;
+  const std::size_t from = gathers ? a.rows_of[row] : row;
   const bool adds = a.branch != nullptr || a.expert_out != nullptr;
-  constexpr unsigned kKept = 4;  // chunks of a warp that stay in registers: 16,384 elements
-  float kept[kKept][8];
+  float kept[kKept][8] = {};
   float squares = 0;
 #pragma unroll
   for (unsigned i = 0; i < kKept; ++i) {
-    const unsigned chunk = warp + i * warps;
-    load_eight(kept[i], chunk, chunk < chunks ? a.width : 0, [&](unsigned at) { return residual(a, from, at); });
+    if (warp + i * warps >= chunks) break;
+    load_eight(a.x + from * a.width, at_of(i), a.width, kept[i]);
+    add_residual(a, from, at_of(i), kept[i]);
 #pragma unroll
     for (const float x : kept[i]) squares = __fmaf_rn(x, x, squares);
-    if (adds && !gathers && chunk < chunks) {
-      const unsigned at = chunk * kTileInputs + threadIdx.x % 32 * 8;
-#pragma unroll
-      for (unsigned j = 0; j < 8; ++j)
-        if (at + j < a.width) a.x[row * a.width + at + j] = kept[i][j];
-    }
+    if (adds && !gathers) store_eight(a.x + row * a.width, at_of(i), a.width, kept[i]);
   }
   if (a.weight == nullptr) return;
   const float mean = __fdiv_rn(block_sum(squares), static_cast<float>(a.width));
   const float scale = __fdiv_rn(1.0F, __fsqrt_rn(__fadd_rn(mean, a.epsilon)));
 #pragma unroll
   for (unsigned i = 0; i < kKept; ++i) {
-    const unsigned chunk = warp + i * warps;
-    if (chunk >= chunks) break;
-    const unsigned at = chunk * kTileInputs + threadIdx.x % 32 * 8;
+    if (warp + i * warps >= chunks) break;
+    float weight[8];
+    load_eight(a.weight, at_of(i), a.width, weight);
 #pragma unroll
-    for (unsigned j = 0; j < 8; ++j) {
-      if (at + j >= a.width) continue;
-      kept[i][j] = __fmul_rn(__fmul_rn(kept[i][j], scale), a.weight[at + j]);
-      if (a.f32 != nullptr) a.f32[row * a.width + at + j] = kept[i][j];
-    }
-    quantise_chunk(kept[i], row, chunk, chunks, a.q8_32, a.q8_256);
+    for (unsigned j = 0; j < 8; ++j) kept[i][j] = __fmul_rn(__fmul_rn(kept[i][j], scale), weight[j]);
+    if (a.f32 != nullptr) store_eight(a.f32 + row * a.width, at_of(i), a.width, kept[i]);
+    quantise_chunk(kept[i], row, warp + i * warps, chunks, a.q8_32, a.q8_256);
   }
 }
 
 __global__ void quantise_kernel(const float* x, std::uint32_t inputs, Activations q8_32, Activations q8_256) {
-  wait_for_previous();
   launch_dependents();
+  wait_for_previous();
   const auto chunks = static_cast<unsigned>(padded(inputs, kTileInputs) / kTileInputs);
   const unsigned chunk = blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32;
   if (chunk >= chunks) return;
-  const float* const from = x + static_cast<std::size_t>(blockIdx.x) * inputs;
   float eight[8];
-  load_eight(eight, chunk, inputs, [&](unsigned at) { return from[at]; });
+  load_eight(x + static_cast<std::size_t>(blockIdx.x) * inputs, chunk * kTileInputs + threadIdx.x % 32 * 8, inputs,
+             eight);
   quantise_chunk(eight, blockIdx.x, chunk, chunks, q8_32, q8_256);
 }
 
 }  // namespace
 
 cudaError_t norm(const NormArguments& arguments, cudaStream_t stream) {
-  if (padded(arguments.width, kTileInputs) > 4 * kMaxWarps * kTileInputs) return cudaErrorInvalidValue;
+  if (padded(arguments.width, kTileInputs) > kKept * kMaxWarps * kTileInputs) return cudaErrorInvalidValue;
   return launch({.grid = dim3(arguments.rows), .block = dim3(32 * warps_for(arguments.width)), .overlap = true}, stream,
                 norm_kernel, arguments);
 }

@@ -36,7 +36,7 @@ __device__ __forceinline__ QuantisedEight quantise_eight(const float (&x)[8], fl
 }
 
 // Where a lane's eight elements go: its two words, 16 bytes apart.
-__device__ __forceinline__ void store_eight(std::int8_t* chunk, unsigned lane, const QuantisedEight& eight) {
+__device__ __forceinline__ void store_quantised(std::int8_t* chunk, unsigned lane, const QuantisedEight& eight) {
   const unsigned step = lane / 4;
   const unsigned at = step / 2 * 64 + lane % 2 * 32 + step % 2 * 8 + lane % 4 / 2 * 4;
   *reinterpret_cast<std::uint32_t*>(chunk + at) = eight.words[0];
@@ -55,7 +55,7 @@ __device__ __forceinline__ void quantise_chunk(const float (&x)[8], std::size_t 
   const std::size_t at = row * chunks + chunk;
   if (q8_32.q != nullptr) {
     const QuantisedEight eight = quantise_eight(x, quantising_factor(largest));
-    store_eight(q8_32.q + at * kTileInputs, lane, eight);
+    store_quantised(q8_32.q + at * kTileInputs, lane, eight);
     int sum = eight.sum + __shfl_xor_sync(0xFFFFFFFFU, eight.sum, 1);
     sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 2);
     if (lane % 4 == 0) {
@@ -68,7 +68,7 @@ __device__ __forceinline__ void quantise_chunk(const float (&x)[8], std::size_t 
     for (int distance = 4; distance < 32; distance *= 2)
       largest = max(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, distance));
     const QuantisedEight eight = quantise_eight(x, quantising_factor(largest));
-    store_eight(q8_256.q + at * kTileInputs, lane, eight);
+    store_quantised(q8_256.q + at * kTileInputs, lane, eight);
     const int sum = eight.sum + __shfl_xor_sync(0xFFFFFFFFU, eight.sum, 1);
     if (lane % 2 == 0) {
       auto* const bytes = reinterpret_cast<std::int8_t*>(q8_256.sums) + at * 32 + lane / 2;
