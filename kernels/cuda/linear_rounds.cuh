@@ -29,7 +29,8 @@ struct Rounds {
   static constexpr unsigned kTile = static_cast<unsigned>(W::Layout::kBytes);
   // Of a warp's ring; fewer where much is left of a round.
   static constexpr unsigned kSlots = !One && W::kInputs == 32 ? 2 : kTile > 3000 ? 3 : 4;
-  static constexpr std::size_t kRings = std::size_t{kRoundWarps} * kSlots * kTile;
+  static constexpr std::size_t kBarriersAt = std::size_t{kRoundWarps} * kSlots * kTile;
+  static constexpr std::size_t kRings = kBarriersAt + kRoundWarps * kSlots * sizeof(RunBarrier);
   static constexpr unsigned kWarpColumns = One ? 1 : kColumns / kAddingWarps;
   static std::size_t shared_bytes(std::uint32_t chunks) {
     const std::size_t scales = std::size_t{kAddingWarps} * kWarpColumns * (kMinimaOf32 ? 2 : 1) * chunks * kBlocks<W>;
@@ -220,18 +221,42 @@ struct Rounds {
     }
   }
 
-  // Asks for the tile that the warp multiplies as its count-th, if it exists; a group of its own in any case.
+  __device__ __forceinline__ std::byte* slot_of(unsigned count) const {
+    return shared + (warp * kSlots + count % kSlots) * kTile;
+  }
+  __device__ __forceinline__ RunBarrier* barrier_of(unsigned count) const {
+    return reinterpret_cast<RunBarrier*>(shared + kBarriersAt) + warp * kSlots + count % kSlots;
+  }
+  __device__ __forceinline__ void init_barriers() const {
+    if (!copies_runs()) return;
+    if (warp < kRoundWarps && lane < kSlots) init_run_barrier(barrier_of(lane));
+    __syncthreads();
+  }
+
+  // Asks for the tile that the warp multiplies as its count-th; without runs a group of copies, empty behind the last.
   __device__ __forceinline__ void ask(const std::byte* tile, unsigned chunk, unsigned count) const {
-    if (tile != nullptr && chunk < chunks) {
-      const std::byte* const from = tile + static_cast<std::size_t>(chunk) * kTile;
-      std::byte* const to = shared + (warp * kSlots + count % kSlots) * kTile;
+    const bool exists = tile != nullptr;
+    const std::byte* const from = tile + static_cast<std::size_t>(chunk) * kTile;
+    std::byte* const to = slot_of(count);
+    if (copies_runs()) {
+      __syncwarp();  // all lanes have read what stood there
+      if (exists && lane == 0) copy_run(to, from, kTile, barrier_of(count));
+      return;
+    }
+    if (exists) {
 #pragma unroll
       for (unsigned i = 0; i < kTile / 512; ++i) cp_async16(to + 512 * i + 16 * lane, from + 512 * i + 16 * lane);
       constexpr unsigned kRest = kTile % 512 / 16;  // lanes
-      if (kRest != 0 && lane < kRest)
-        cp_async16(to + kTile / 512 * 512 + 16 * lane, from + kTile / 512 * 512 + 16 * lane);
+      constexpr unsigned kWhole = kTile / 512 * 512;
+      if (kRest != 0 && lane < kRest) cp_async16(to + kWhole + 16 * lane, from + kWhole + 16 * lane);
     }
     cp_async_commit();
+  }
+  // Until the count-th tile is there, for all lanes.
+  __device__ __forceinline__ void wait_for_tile(unsigned count) const {
+    if (copies_runs()) return wait_for_run(barrier_of(count), count / kSlots % 2);
+    cp_async_wait<kSlots - 2>();
+    __syncwarp();
   }
 
   // All items from blockIdx.x on, gridDim.x apart.
@@ -241,18 +266,24 @@ struct Rounds {
   __device__ __forceinline__ void run(unsigned items, TakeItem take_item, Wait wait) const {
     const unsigned rounds = (chunks + warps_a_row - 1) / warps_a_row;
     const unsigned first_chunk = warp % warps_a_row;
-    // What is asked for next: the tiles of `ahead_tile`, of item `ahead`.
+    init_barriers();
+    // What is asked for next: chunk `ahead_chunk` of item `ahead`. A warp's tiles are counted; rounds in which it has
+    // none are not.
     unsigned ahead = blockIdx.x;
-    unsigned ahead_round = 0;
+    unsigned ahead_chunk = first_chunk;
     unsigned asked = 0;
-    const std::byte* ahead_tile = nullptr;
-    if (ahead < items && warp < kRoundWarps) ahead_tile = take_item(ahead).tile;
+    unsigned taken = 0;
+    const auto tile_ahead = [&]() -> const std::byte* {
+      return warp < kRoundWarps && first_chunk < chunks && ahead < items ? take_item(ahead).tile : nullptr;
+    };
+    const std::byte* ahead_tile = tile_ahead();
     const auto ask_next = [&] {
-      ask(ahead_tile, ahead_round * warps_a_row + first_chunk, asked++);
-      if (ahead_tile == nullptr || ++ahead_round < rounds) return;
-      ahead_round = 0;
+      ask(ahead_tile, ahead_chunk, asked++);
+      ahead_chunk += warps_a_row;
+      if (ahead_tile == nullptr || ahead_chunk < chunks) return;
+      ahead_chunk = first_chunk;
       ahead += gridDim.x;
-      ahead_tile = ahead < items ? take_item(ahead).tile : nullptr;
+      ahead_tile = tile_ahead();
     };
     if (warp < kRoundWarps)
       for (unsigned i = 0; i + 1 < kSlots; ++i) ask_next();
@@ -262,14 +293,14 @@ struct Rounds {
       const Item item = take_item(index);
       float sums[kRows] = {};
       for (unsigned round = 0; round < rounds; ++round, ++count) {
-        if (warp < kRoundWarps) {
-          const unsigned chunk = round * warps_a_row + first_chunk;
-          cp_async_wait<kSlots - 2>();
-          __syncwarp();  // what the other lanes have copied
+        const unsigned chunk = round * warps_a_row + first_chunk;
+        if (warp < kRoundWarps && chunk < chunks) {
+          wait_for_tile(taken);
           W w;
-          w.template load<SharedMemory>(shared + (warp * kSlots + count % kSlots) * kTile, lane);
-          ask_next();  // into the slot that was read in the last round
-          if (chunk < chunks) multiply(w, item, chunk, left_by(count, warp));
+          w.template load<SharedMemory>(slot_of(taken), lane);
+          ++taken;
+          ask_next();  // into the slot that was read before this one
+          multiply(w, item, chunk, left_by(count, warp));
         }
         if (warp >= kRoundWarps && round == 0) copy_scales(item);
         __syncthreads();

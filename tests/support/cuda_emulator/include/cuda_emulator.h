@@ -70,6 +70,7 @@ void warp_operation(unsigned mask, WarpOperation operation, const char* name, vo
 void yield();            // others run: for loops that wait
 void yield_sometimes();  // the same, at random: atomics
 void fence();
+std::uint64_t seed();  // CUDAEMU_SEED
 void* shared_array(const void* key, std::size_t size, std::size_t alignment);
 void* dynamic_shared();
 void copy_async(void* to, const void* from, unsigned bytes);

@@ -154,6 +154,22 @@ void cp_async_wait() {
   cudaemu::copy_async_wait(kPending);
 }
 
+// A barrier counts its complete phases. Every other seed plays a device without these copies.
+using RunBarrier = std::uint64_t;
+inline bool copies_runs() {
+  return cudaemu::seed() % 2 == 0;
+}
+inline void init_run_barrier(RunBarrier* barrier) {
+  __atomic_store_n(barrier, 0, __ATOMIC_RELEASE);
+}
+inline void copy_run(void* to, const void* from, unsigned bytes, RunBarrier* barrier) {
+  std::memcpy(to, from, bytes);
+  __atomic_fetch_add(barrier, 1, __ATOMIC_RELEASE);
+}
+inline void wait_for_run(RunBarrier* barrier, unsigned parity) {
+  while ((__atomic_load_n(barrier, __ATOMIC_ACQUIRE) & 1) == parity) cudaemu::yield();
+}
+
 inline void prefetch_l2(const void*) {}
 inline float exp2_approx(float x) {
   return std::exp2(x);

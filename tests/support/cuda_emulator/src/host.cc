@@ -33,6 +33,10 @@ static Config read_config() {
           .resident = static_cast<unsigned>(std::max(1, std::atoi(variable("CUDAEMU_RESIDENT", "2").c_str()))),
           .strict_pinned = variable("CUDAEMU_STRICT_PINNED", "1") == "1"};
 }
+
+std::uint64_t seed() {
+  return config().seed;
+}
 const Config& config() {
   static const Config instance = read_config();
   return instance;
