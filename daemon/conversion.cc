@@ -172,7 +172,7 @@ wire::ModelCard model_card(const EngineParts& parts) {
   return card;
 }
 
-Result<GenerateRequest> from_wire(wire::Generate&& generate, std::uint32_t uid) {
+Result<GenerateRequest> from_wire(wire::Generate&& generate, std::uint32_t uid, const ClientPolicy& policy) {
   const auto unsupported = [](std::string_view field) {
     return fail(ErrorCode::unsupported, "Generate.{} is not supported by this version of the daemon: leave it out",
                 field);
@@ -206,6 +206,8 @@ Result<GenerateRequest> from_wire(wire::Generate&& generate, std::uint32_t uid) 
   request.max_tokens = generate.max_tokens;
   request.stops = std::move(generate.stop);
   request.uid = uid;
+  request.weight = policy.weight;
+  request.max_queued = policy.max_queued;
   request.request_class = class_of(generate.priority);
   request.deadline_ms = generate.deadline_ms;
   request.partial = generate.partial;

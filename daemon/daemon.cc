@@ -40,7 +40,7 @@ EngineOptions engine_options(const Config& config) {
   options.max_rows_per_step = config.engine.max_rows_per_step;
   options.max_running = config.engine.max_running;
   options.max_queued = config.engine.max_queued;
-  options.max_queued_per_uid = config.engine.max_queued_per_user;
+  options.max_queued_per_uid = config.clients.others.max_queued;
   options.max_step_seconds = config.engine.max_step_ms / 1000.0;
   options.kv_tokens = config.memory.kv_tokens;
   options.kv_type = config.memory.kv_type;
@@ -57,9 +57,9 @@ EngineOptions engine_options(const Config& config) {
 ServerLimits server_limits(const LimitsConfig& config) {
   using std::chrono::milliseconds;
   return {.connections = config.connections,
-          .connections_per_uid = config.connections_per_uid,
-          .in_flight = config.in_flight,
+          .admin_connections = config.admin_connections,
           .queued_bytes = config.queued_bytes,
+          .frame_bytes = config.frame_bytes,
           .hello_timeout = milliseconds(config.hello_timeout_ms),
           .frame_timeout = milliseconds(config.frame_timeout_ms),
           .flush_timeout = milliseconds(config.flush_timeout_ms)};
@@ -106,6 +106,8 @@ Result<void> run(const Config& config, Supervisor& supervisor) {
   SIROCCO_TRY(Log log, Log::open(config.log));
   std::optional<Error> failure;  // written by the engine thread, read after its end
   Service service(config.log.prompts);
+  SIROCCO_TRY(ClientPolicies clients, ClientPolicies::resolve(config.clients));
+  service.set_clients(std::move(clients));
 
   // The sockets are claimed before the model is read: a second daemon finds out at once.
   auto socket = ListeningSocket::bind(

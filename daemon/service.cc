@@ -41,6 +41,21 @@ std::size_t bytes_of(const Prompt& prompt) {
 
 }  // namespace
 
+Service::Service(bool log_prompts) : log_prompts_(log_prompts) {
+  set_clients(*ClientPolicies::resolve({}));
+}
+
+void Service::set_clients(ClientPolicies clients) {
+  auto shared = std::make_shared<const ClientPolicies>(std::move(clients));
+  const std::lock_guard lock(mutex_);
+  clients_ = std::move(shared);
+}
+
+std::shared_ptr<const ClientPolicies> Service::clients() {
+  const std::lock_guard lock(mutex_);
+  return clients_;
+}
+
 void Service::connect(Engine* engine, Server* server) {
   engine_ = engine;
   server_ = server;
@@ -109,6 +124,12 @@ void Service::log_answer(const Request& request) const {
   if (log_prompts_) spdlog::info("request {} answer: {}", request.id, quoted(request.answer, kMaxLoggedBytes));
 }
 
+// To the user's quota, if it has one. With the lock held.
+void Service::charge(const Request& request, std::uint64_t tokens) {
+  if (request.tokens_per_minute == 0) return;
+  quota_.take(request.peer.uid, request.tokens_per_minute, tokens, std::chrono::steady_clock::now());
+}
+
 // --- from the engine
 
 EventSink Service::sink() {
@@ -125,17 +146,52 @@ EventSink Service::sink() {
 }
 
 void Service::on_tokens(RequestId id, TokensEvent&& tokens) {
-  const auto key = key_of(id);
-  if (!key) return;
-  if (log_prompts_) {
+  std::optional<RequestKey> key;
+  {
     const std::lock_guard lock(mutex_);
-    const auto found = requests_.find(*key);
-    if (found != requests_.end() && found->second.answer.size() <= kMaxLoggedBytes) found->second.answer += tokens.text;
+    const auto found = keys_.find(id);
+    if (found == keys_.end()) return;
+    key = found->second;
+    Request& request = requests_.at(*key);
+    charge(request, tokens.ids.size());
+    if (log_prompts_ && request.answer.size() <= kMaxLoggedBytes) request.answer += tokens.text;
   }
   server_->send(*key, wire::TokenBatch{.ids = std::move(tokens.ids), .text = std::move(tokens.text)});
 }
 
 // --- from the clients
+
+tl::expected<PeerLimits, std::string> Service::on_connect(const Peer& peer) {
+  const auto all = clients();
+  const auto& [where, policy] = all->find(peer);
+  if (!policy.allowed) return tl::unexpected(fmt::format("user {} may not use this daemon ({})", peer.uid, where));
+  return PeerLimits{.connections = policy.connections,
+                    .in_flight_per_connection = policy.in_flight_per_connection,
+                    .in_flight = policy.in_flight};
+}
+
+std::optional<wire::Error> Service::refusal(const Peer& peer, const ClientPolicies::Found& client,
+                                            wire::Priority priority) {
+  const auto& [where, policy] = client;
+  if (!policy.allowed)  // since a reload
+    return wire::Error{.code = wire::ErrorCode::permission_denied,
+                       .message = fmt::format("user {} may not use this daemon any more ({})", peer.uid, where),
+                       .retry_after_ms = 0};
+  if (!policy.allows(priority))
+    return wire::Error{
+        .code = wire::ErrorCode::permission_denied,
+        .message = fmt::format("requests of the class {} are not allowed to user {}, but {} ({}.classes)",
+                               wire::priority_name(priority), peer.uid, policy.classes(), where),
+        .retry_after_ms = 0};
+  if (policy.tokens_per_minute == 0) return {};
+  const std::lock_guard lock(mutex_);
+  const std::uint32_t wait = quota_.wait_ms(peer.uid, policy.tokens_per_minute, std::chrono::steady_clock::now());
+  if (wait == 0) return {};
+  return wire::Error{.code = wire::ErrorCode::too_many_requests,
+                     .message = fmt::format("user {} has used up its {} tokens per minute ({}.tokens_per_minute)",
+                                            peer.uid, policy.tokens_per_minute, where),
+                     .retry_after_ms = wait};
+}
 
 wire::Welcome Service::on_hello(const Peer&, const wire::Hello&) {
   wire::Welcome welcome;
@@ -150,13 +206,16 @@ wire::Welcome Service::on_hello(const Peer&, const wire::Hello&) {
 }
 
 void Service::on_generate(RequestKey key, const Peer& peer, wire::Generate generate) {
+  const auto all = clients();
+  const ClientPolicies::Found& client = all->find(peer);
   {
     const std::lock_guard lock(mutex_);
-    requests_.emplace(key, Request{.peer = peer});
+    requests_.emplace(key, Request{.peer = peer, .tokens_per_minute = client.policy.tokens_per_minute});
   }
+  if (const auto refused = refusal(peer, client, generate.priority)) return void(end(key, *refused));
   if (engine_ == nullptr) return void(end(key, no_model()));
   std::string prompt = log_prompts_ ? logged_prompt(generate.prompt) : std::string();
-  auto request = from_wire(std::move(generate), peer.uid);
+  auto request = from_wire(std::move(generate), peer.uid, client.policy);
   if (!request) return void(end(key, to_wire(request.error())));
   const std::size_t bytes = bytes_of(request->prompt);
   if (!text_->post(key, bytes, [this, key, request = *std::move(request), prompt = std::move(prompt)] {
@@ -175,6 +234,7 @@ void Service::submit(const RequestKey& key, const GenerateRequest& request, cons
     gone = found == requests_.end();
     if (gone) return;
     found->second.id = accepted.id;
+    charge(found->second, accepted.prompt_tokens);
     keys_.emplace(accepted.id, key);
     server_->send(key,
                   wire::Accepted{.prompt_tokens = accepted.prompt_tokens, .queue_position = accepted.queue_position});

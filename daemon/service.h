@@ -8,12 +8,15 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <unordered_map>
 
+#include "daemon/client_policy.h"
 #include "daemon/text_thread.h"
+#include "daemon/token_quota.h"
 #include "engine/engine.h"
 #include "ipc/server/handler.h"
 #include "ipc/server/server.h"
@@ -23,7 +26,7 @@ namespace sirocco::daemon {
 class Service final : public Handler {
  public:
   // log_prompts: write prompts and answers to the log, too.
-  explicit Service(bool log_prompts) : log_prompts_(log_prompts) {}
+  explicit Service(bool log_prompts);
   ~Service() override { stop(); }
 
   EventSink sink();
@@ -32,6 +35,9 @@ class Service final : public Handler {
   // configured.
   void connect(Engine* engine, Server* server);
 
+  // Who may do what, from here on; at first, everybody anything within the default quotas. From any thread.
+  void set_clients(ClientPolicies clients);
+
   // After the server has stopped and before the engine ends: nothing more is asked of the two. Waits for the text that
   // is being tokenised. Idempotent.
   void stop();
@@ -39,6 +45,7 @@ class Service final : public Handler {
   // How the daemon is; what answers Status. From any thread.
   wire::StatusReport report();
 
+  tl::expected<PeerLimits, std::string> on_connect(const Peer& peer) override;
   wire::Welcome on_hello(const Peer& peer, const wire::Hello& hello) override;
   void on_generate(RequestKey key, const Peer& peer, wire::Generate generate) override;
   void on_tokenize(RequestKey key, const Peer& peer, wire::Tokenize tokenize) override;
@@ -53,10 +60,14 @@ class Service final : public Handler {
   // A Generate that has no ending yet.
   struct Request {
     Peer peer;
-    RequestId id = 0;         // the engine's; 0: its text waits to be tokenised
-    std::string answer = {};  // what there is of it, for the log
+    RequestId id = 0;                     // the engine's; 0: its text waits to be tokenised
+    std::string answer = {};              // what there is of it, for the log
+    std::uint32_t tokens_per_minute = 0;  // the user's quota; 0: none
   };
 
+  std::shared_ptr<const ClientPolicies> clients();
+  // Why this request is not allowed, or not now.
+  std::optional<wire::Error> refusal(const Peer& peer, const ClientPolicies::Found& client, wire::Priority priority);
   void submit(const RequestKey& key, const GenerateRequest& request, const std::string& prompt);
   void on_tokens(RequestId id, TokensEvent&& tokens);
   // The one ending: counts, logs and sends it. The request's id in the engine; 0 if it has none, or has ended already.
@@ -64,6 +75,7 @@ class Service final : public Handler {
   RequestId end(const RequestKey& key, const wire::Error& error);
   std::optional<RequestKey> key_of(RequestId id);
   std::optional<Request> take(const RequestKey& key, std::uint64_t& ended);
+  void charge(const Request& request, std::uint64_t tokens);
   void log_answer(const Request& request) const;
 
   const bool log_prompts_;
@@ -76,7 +88,9 @@ class Service final : public Handler {
   std::mutex mutex_;
   std::map<RequestKey, Request> requests_;
   std::unordered_map<RequestId, RequestKey> keys_;  // of those that the engine has
-  std::uint64_t done_ = 0;                          // ended so since the start
+  std::shared_ptr<const ClientPolicies> clients_;
+  TokenQuota quota_;
+  std::uint64_t done_ = 0;  // ended so since the start
   std::uint64_t failed_ = 0;
 };
 

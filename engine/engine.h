@@ -73,6 +73,7 @@ struct GenerateRequest {
   std::uint32_t deadline_ms = 0;     // after submit; 0: none
   bool partial = false;              // at the deadline it ends with what there is; else with an error
   std::uint32_t max_queue_ms = 0;    // until its first step; 0: any time
+  std::uint32_t max_queued = 0;      // of the user, this one included; 0: the engine's max_queued_per_uid
   std::string latest_wins_key = {};  // a newer request of the user with the same key ends this one; empty: none
 };
 

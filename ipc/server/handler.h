@@ -9,7 +9,12 @@
 
 #include <compare>
 #include <cstdint>
+#include <string>
+#include <vector>
 
+#include <tl/expected.hpp>
+
+#include "ipc/server/server_limits.h"
 #include "ipc/wire/messages.h"
 
 namespace sirocco {
@@ -31,12 +36,17 @@ struct Peer {
   uid_t uid = 0;
   gid_t gid = 0;
   pid_t pid = 0;
-  bool admin = false;  // it came through the socket for administration
+  bool admin = false;              // it came through the socket for administration
+  std::vector<gid_t> groups = {};  // supplementary ones (SO_PEERGROUPS), as they were when it connected
 };
 
 class Handler {
  public:
   virtual ~Handler() = default;
+
+  // Whether the client may connect, and what it may have then; or why it may not, for PERMISSION_DENIED. Not asked
+  // about administrators.
+  virtual tl::expected<PeerLimits, std::string> on_connect(const Peer& peer) = 0;
 
   // Only what the server does not know is filled in: version and limits are the server's.
   virtual wire::Welcome on_hello(const Peer& peer, const wire::Hello& hello) = 0;

@@ -285,6 +285,65 @@ TEST_F(ServiceTest, EveryEndingIsCountedAndLoggedAsWhatItWas) {
   EXPECT_EQ(log().find("CANCELLED"), std::string::npos) << log();
 }
 
+TEST_F(ServiceTest, AClassThatIsNotAllowedIsRefusedWithThoseThatAre) {
+  ClientsConfig clients;
+  clients.others.realtime = false;
+  service.set_clients(ClientPolicies::resolve(clients).value());
+  start();
+  Client client = connect();
+  wire::Generate urgent = raw("a", 1);
+  urgent.priority = wire::Priority::realtime;
+  const auto refused = client.generate(urgent, {});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, wire::ErrorCode::permission_denied);
+  EXPECT_NE(refused.error().message.find("REALTIME are not allowed"), std::string::npos) << refused.error().message;
+  EXPECT_NE(refused.error().message.find("but interactive, batch (clients.default.classes)"), std::string::npos);
+  EXPECT_TRUE(client.generate(raw("a", 1), {}));
+}
+
+TEST_F(ServiceTest, AClientThatIsNoLongerAllowedIsRefusedAtItsNextRequestAndAtItsNextConnection) {
+  start();
+  Client client = connect();
+  EXPECT_TRUE(client.generate(raw("a", 1), {}));
+  ClientsConfig clients;
+  clients.others.allowed = false;
+  service.set_clients(ClientPolicies::resolve(clients).value());
+  EXPECT_EQ(client.generate(raw("a", 1), {}).error().code, wire::ErrorCode::permission_denied);
+  EXPECT_EQ(Client::connect(path()).error().code, wire::ErrorCode::permission_denied);
+}
+
+TEST_F(ServiceTest, TokensPerMinuteAreChargedWithPromptAndAnswer) {
+  ClientsConfig clients;
+  clients.others.tokens_per_minute = 13;  // so that it takes seconds to earn the next
+  service.set_clients(ClientPolicies::resolve(clients).value());
+  start();
+  Client client = connect();
+  EXPECT_TRUE(client.generate(raw("abcd", 8), {}));  // 12
+  EXPECT_TRUE(client.generate(raw("ab", 8), {}));    // overdrawn by 9
+  const auto refused = client.generate(raw("a", 1), {});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, wire::ErrorCode::too_many_requests);
+  EXPECT_GT(refused.error().retry_after_ms, 20'000U);  // ten tokens at 13 a minute are 46 s
+  EXPECT_LE(refused.error().retry_after_ms, 46'200U);
+  EXPECT_TRUE(client.tokenize({.text = "a"}));  // costs nothing
+}
+
+TEST_F(ServiceTest, AUserHasAsManyRequestsWaitingAsItsRuleSays) {
+  ClientsConfig clients;
+  clients.others.max_queued = 2;
+  service.set_clients(ClientPolicies::resolve(clients).value());
+  start([](EngineParts& parts) { parts.max_running = 1; });
+  hold_steps();
+  Client client = connect();
+  ASSERT_TRUE(client.send(1, raw("a", 5)));
+  step_gate.wait_for_arrivals(1);  // runs
+  for (std::uint64_t id = 2; id <= 4; ++id) ASSERT_TRUE(client.send(id, raw("a", 5)));
+  for (std::uint64_t id = 1; id <= 3; ++id) receive<wire::Accepted>(client, id);
+  const auto refused = receive<wire::Error>(client, 4);
+  EXPECT_EQ(refused.code, wire::ErrorCode::busy);
+  EXPECT_NE(refused.message.find("max_queued in clients"), std::string::npos) << refused.message;
+}
+
 TEST_F(ServiceTest, PromptsAndAnswersAreLoggedWhereThatIsAskedFor) {
   keep_log();
   start();

@@ -35,7 +35,10 @@ class FakeHandler : public Handler {
   // What to answer to Tokenize.
   std::vector<std::int32_t> ids{1, 2, 3};
   Server* server = nullptr;
+  // What a client may have, and whether it may connect at all.
+  tl::expected<PeerLimits, std::string> limits = PeerLimits{};
 
+  tl::expected<PeerLimits, std::string> on_connect(const Peer&) override { return limits; }
   wire::Welcome on_hello(const Peer&, const wire::Hello&) override {
     return {.daemon_version = "test", .state = wire::State::ready};
   }
