@@ -129,6 +129,7 @@ std::vector<Key> all_keys(const Choices& choices) {
       {"engine.max_running", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_running); }},
       {"engine.max_queued", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_queued); }},
       {"engine.max_step_ms", [](C& c, const E& e) { return integer(e, 0, 600'000, c.engine.max_step_ms); }},
+      {"engine.idle_after", [](C& c, const E& e) { return duration_or_off(e, c.engine.idle_after_ms); }},
       {"memory.budget", [](C& c, const E& e) { return budget(e, c.memory.budget); }},
       {"memory.eviction", [](C& c, const E& e) { return eviction(e, c.memory.eviction); }},
       {"memory.foresight", [](C& c, const E& e) { return boolean(e, c.memory.foresight); }},
@@ -161,6 +162,8 @@ std::vector<Key> all_keys(const Choices& choices) {
       {"log.level", [](C& c, const E& e) { return log_level(e, c.log.level); }},
       {"log.file", [](C& c, const E& e) { return text(e, 0, kMaxPath, c.log.file); }},
       {"log.prompts", [](C& c, const E& e) { return boolean(e, c.log.prompts); }},
+      {"log.slow_step_factor", [](C& c, const E& e) { return number(e, 0, 1000, c.log.slow_step_factor); }},
+      {"log.slow_step_ms", [](C& c, const E& e) { return integer(e, 0, 600'000, c.log.slow_step_ms); }},
       {"metrics.file", [](C& c, const E& e) { return text(e, 0, kMaxPath, c.metrics.file); }},
       {"metrics.interval_s", [](C& c, const E& e) { return integer(e, 1, 3600, c.metrics.interval_s); }},
   };

@@ -35,6 +35,7 @@ struct EngineConfig {
   std::uint32_t max_running = 16;       // sequences in a step, at most max_rows_per_step
   std::uint32_t max_queued = 64;        // requests
   std::uint32_t max_step_ms = 0;        // 0: chosen
+  std::uint64_t idle_after_ms = 0;      // 0: never
   bool operator==(const EngineConfig&) const = default;
 };
 
@@ -82,6 +83,8 @@ struct LogConfig {
   LogLevel level = LogLevel::info;
   std::string file;  // empty: standard error
   bool prompts = false;
+  float slow_step_factor = 5;      // times what is expected of a step; 0: off
+  std::uint32_t slow_step_ms = 0;  // 0: off
   bool operator==(const LogConfig&) const = default;
 };
 

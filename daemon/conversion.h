@@ -17,7 +17,8 @@ Result<GenerateRequest> from_wire(wire::Generate&& generate, std::uint32_t uid, 
 // READY, DEGRADED or FAILED.
 wire::State state_of(const EngineStatus& status);
 
-// The plan, speed and requests of an engine; who asked for what, and how it ended, is filled in by the caller.
-void fill_status(const Engine& engine, wire::StatusReport& report);
+// The plan, speed and requests of an engine; its state, who asked for what, and how it ended, is filled in by the
+// caller.
+void fill_status(const EngineParts& parts, const EngineStatus& status, wire::StatusReport& report);
 
 }  // namespace sirocco::daemon

@@ -7,8 +7,8 @@
 
 namespace sirocco::daemon {
 
-TextThread::TextThread(std::size_t max_waiting)
-    : max_waiting_(max_waiting), thread_([this] {
+TextThread::TextThread(std::function<void()> held)
+    : on_held_(std::move(held)), thread_([this] {
         pthread_setname_np(pthread_self(), "text");
         run();
       }) {}
@@ -47,15 +47,42 @@ void TextThread::drop_if(Predicate predicate) {
 void TextThread::run() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    wake_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
+    wake_.wait(lock, [this] { return stopping_ || (!waiting_.empty() && !holding_); });
     if (stopping_) return;
+    working_ = true;
     const Work next = std::move(waiting_.front());
     waiting_.pop_front();
     waiting_bytes_ -= next.bytes;
     lock.unlock();
     next.work();
     lock.lock();
+    working_ = false;
+    if (!holding_) continue;
+    lock.unlock();
+    on_held_();
+    lock.lock();
   }
+}
+
+void TextThread::set_max_waiting(std::size_t most) {
+  const std::lock_guard lock(mutex_);
+  max_waiting_ = most;
+}
+
+void TextThread::hold() {
+  const std::lock_guard lock(mutex_);
+  holding_ = true;
+}
+
+void TextThread::resume() {
+  const std::lock_guard lock(mutex_);
+  holding_ = false;
+  wake_.notify_one();
+}
+
+bool TextThread::held() const {
+  const std::lock_guard lock(mutex_);
+  return holding_ && !working_;
 }
 
 void TextThread::stop() {

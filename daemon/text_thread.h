@@ -21,7 +21,8 @@ class TextThread {
  public:
   static constexpr std::size_t kMaxBytes = 64 * MiB;  // of the texts that wait: sixteen of the longest
 
-  explicit TextThread(std::size_t max_waiting);
+  // held: called on the text thread when hold() has taken effect there; it must not wait.
+  explicit TextThread(std::function<void()> held);
   ~TextThread();  // stop()
   TextThread(const TextThread&) = delete;
   TextThread& operator=(const TextThread&) = delete;
@@ -32,6 +33,14 @@ class TextThread {
   // Forgets work that has not begun: of a request, or all of a connection.
   void drop(const RequestKey& key);
   void drop(ConnectionId connection);
+
+  // Work that may wait; at first 64.
+  void set_max_waiting(std::size_t most);
+
+  // Begins no work until resume(). What is under way goes on: held() says whether that has ended.
+  void hold();
+  void resume();
+  bool held() const;
 
   // Forgets what waits, and waits for what is under way. Nothing is taken after that.
   void stop();
@@ -46,11 +55,14 @@ class TextThread {
   template <class Predicate>
   void drop_if(Predicate predicate);
 
-  const std::size_t max_waiting_;
-  std::mutex mutex_;
+  const std::function<void()> on_held_;
+  mutable std::mutex mutex_;
+  std::size_t max_waiting_ = 64;
   std::condition_variable wake_;
   std::deque<Work> waiting_;
   std::size_t waiting_bytes_ = 0;
+  bool holding_ = false;
+  bool working_ = false;
   bool stopping_ = false;
   std::thread thread_;  // last: it uses what is above
 };

@@ -111,6 +111,7 @@ void RequestTable::next(Turn& turn) {
   }
   turn.decode_rows = plan_.decode_rows;
   turn.prompt_rows = plan_.prompt_rows;
+  turn.expected_seconds = plan_.seconds;
   apply_plan(state_, plan_);
 }
 

@@ -152,10 +152,20 @@ void Connection::on_message(std::uint64_t id, wire::Status) {
 }
 
 void Connection::on_message(std::uint64_t id, wire::SetBudget budget) {
-  if (!peer_.admin) {
-    return refuse(id, ErrorCode::permission_denied, "SetBudget: only on the socket for administration");
-  }
-  if (const auto key = begin(id, {})) handler_.on_set_budget(*key, peer_, budget);
+  if (const auto key = begin_for_admin(id, wire::MessageType::set_budget)) handler_.on_set_budget(*key, peer_, budget);
+}
+
+void Connection::on_message(std::uint64_t id, wire::Drain drain) {
+  if (const auto key = begin_for_admin(id, wire::MessageType::drain)) handler_.on_drain(*key, peer_, drain);
+}
+
+void Connection::on_message(std::uint64_t id, wire::Reload reload) {
+  if (const auto key = begin_for_admin(id, wire::MessageType::reload))
+    handler_.on_reload(*key, peer_, std::move(reload));
+}
+
+void Connection::on_message(std::uint64_t id, wire::Evict) {
+  if (const auto key = begin_for_admin(id, wire::MessageType::evict)) handler_.on_evict(*key, peer_);
 }
 
 void Connection::on_message(std::uint64_t id, wire::Cancel) {
@@ -196,6 +206,13 @@ std::optional<RequestKey> Connection::begin(std::uint64_t id, InFlight request) 
   in_flight_.emplace(id, request);
   ++account_.in_flight;
   return RequestKey{.connection = id_, .request_id = id, .serial = request.serial};
+}
+
+std::optional<RequestKey> Connection::begin_for_admin(std::uint64_t id, wire::MessageType type) {
+  if (peer_.admin) return begin(id, {});
+  refuse(id, ErrorCode::permission_denied,
+         fmt::format("{}: only on the socket for administration", wire::message_name(type)));
+  return std::nullopt;
 }
 
 void Connection::forget(std::uint64_t id) {

@@ -70,11 +70,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void on_message(std::uint64_t id, wire::Detokenize detokenize);
   void on_message(std::uint64_t id, wire::Status status);
   void on_message(std::uint64_t id, wire::SetBudget budget);
+  void on_message(std::uint64_t id, wire::Drain drain);
+  void on_message(std::uint64_t id, wire::Reload reload);
+  void on_message(std::uint64_t id, wire::Evict evict);
   void on_message(std::uint64_t id, wire::Cancel cancel);
   template <class FromServer>
   void on_message(std::uint64_t id, FromServer message);
   // Nothing, and the client has its Error, if the request may not begin.
   std::optional<RequestKey> begin(std::uint64_t id, InFlight request);
+  // The same, and the client must be an administrator.
+  std::optional<RequestKey> begin_for_admin(std::uint64_t id, wire::MessageType type);
   void forget(std::uint64_t id);  // it has its ending
 
   void refuse(std::uint64_t id, wire::ErrorCode code, std::string message, std::uint32_t retry_after_ms = 0);

@@ -57,6 +57,9 @@ class Handler {
   virtual void on_status(RequestKey key, const Peer& peer) = 0;
   // Of administrators only: the server has refused the others.
   virtual void on_set_budget(RequestKey key, const Peer& peer, wire::SetBudget budget) = 0;
+  virtual void on_drain(RequestKey key, const Peer& peer, wire::Drain drain) = 0;
+  virtual void on_reload(RequestKey key, const Peer& peer, wire::Reload reload) = 0;
+  virtual void on_evict(RequestKey key, const Peer& peer) = 0;
 
   // The client wants this Generate to end: the answer to it is Done with the reason cancelled. May come more than once,
   // and may cross the ending.

@@ -214,7 +214,7 @@ int bench(const Options& options) {
   std::vector<double> engine_p50, engine_p99, p50, p99, rate, daemon_us, client_us;
   for (std::uint32_t i = 0; i < options.rounds; ++i) {
     const std::vector<double> alone = engine_alone(options);
-    daemon::Service service(false);
+    daemon::Service service;
     daemon::ClientsConfig clients;
     clients.others.connections = clients.others.in_flight = options.streams + 1;
     service.set_clients(*daemon::ClientPolicies::resolve(clients));

@@ -59,7 +59,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       EXPECT_NE(text.find(indent + name + ":"), std::string::npos) << name;
     }
   }
-  EXPECT_EQ(keys, 45U + 11U);  // and 11 maps
+  EXPECT_EQ(keys, 48U + 11U);  // and 11 maps
 }
 
 TEST(Config, EmptyFileIsTheDefaults) {
@@ -78,7 +78,8 @@ TEST(Config, EveryKeyReachesItsField) {
                      .max_rows_per_step = 128,
                      .max_running = 20,
                      .max_queued = 5,
-                     .max_step_ms = 90};
+                     .max_step_ms = 90,
+                     .idle_after_ms = 600'000};
   expected.memory = {.budget = 6 * GiB,
                      .headroom = 100'000'000,
                      .eviction = "layer-lru",
@@ -108,12 +109,13 @@ TEST(Config, EveryKeyReachesItsField) {
                              .in_flight = 5,
                              .max_queued = 6,
                              .tokens_per_minute = 7};
-  expected.log = {.level = LogLevel::trace, .file = "/l", .prompts = true};
+  expected.log = {
+      .level = LogLevel::trace, .file = "/l", .prompts = true, .slow_step_factor = 2.5F, .slow_step_ms = 80};
   expected.metrics = {.file = "/m", .interval_s = 60};
   EXPECT_EQ(parsed(R"(
 model: {path: /m/a b.gguf, context: 8192}
 engine: {backend: cpu, isa: avx2, threads: 3, pin_threads: true, max_rows_per_step: 128, max_running: 20, max_queued: 5,
-  max_step_ms: 90}
+  max_step_ms: 90, idle_after: 10min}
 memory: {budget: 6GiB, headroom: 100MB, eviction: layer-lru, foresight: true, hot_set: /s/hot, kv_type: q8_0, kv_tokens: 4294967296}
 lossy: {skip_below: 0.25, substitute: true}
 server:
@@ -133,7 +135,7 @@ server:
     flush_timeout_ms: 70
 clients: {default: {allowed: false, classes: interactive batch, weight: 2, connections: 3, in_flight_per_connection: 4,
   in_flight: 5, max_queued: 6, tokens_per_minute: 7}}
-log: {level: trace, file: /l, prompts: true}
+log: {level: trace, file: /l, prompts: true, slow_step_factor: 2.5, slow_step_ms: 80}
 metrics: {file: /m, interval_s: 60}
 )"),
             expected);
@@ -178,7 +180,9 @@ TEST(Config, ARuleForClientsThatCannotWorkIsAnError) {
 }
 
 TEST(Config, UnknownKeyNamesItsPlaceAndTheAllowedOnes) {
-  EXPECT_EQ(errors("log:\n  levle: info\n"), "c:2:3: log.levle: unknown key; allowed: level, file, prompts");
+  EXPECT_EQ(errors("log:\n  levle: info\n"),
+            "c:2:3: log.levle: unknown key; allowed: level, file, prompts, "
+            "slow_step_factor, slow_step_ms");
   EXPECT_EQ(errors("modle: {path: x, deep: {er: 1}}"),
             "c:1:1: modle: unknown key; allowed: model, engine, memory, lossy, server, log, metrics, clients");
   EXPECT_EQ(errors("engine.threads: 1"),
@@ -196,7 +200,9 @@ TEST(Config, WrongTypeNamesItsPlaceAndWhatIsAllowed) {
   EXPECT_EQ(errors("log: {level: {a: 1}}"), "c:1:7: log.level: is a map; allowed: trace, debug, info, warning, error");
   EXPECT_EQ(errors("log:\n  file:\n"),
             "c:2:3: log.file: has no value; allowed: 0 to 4095 bytes without control characters");
-  EXPECT_EQ(errors("log: 5"), "c:1:6: log: \"5\" is not a map; allowed: a map of level, file, prompts");
+  EXPECT_EQ(errors("log: 5"),
+            "c:1:6: log: \"5\" is not a map; allowed: a map of level, file, prompts, slow_step_factor, "
+            "slow_step_ms");
   EXPECT_EQ(errors("just words"), "c:1:1: \"just words\" is not a map of keys and values");
 }
 
@@ -249,7 +255,7 @@ TEST(Config, AllErrorsAreReportedInTheOrderOfTheFile) {
       errors("engine:\n  threads: x\n  speed: 9\nlog: [1, {a: 2}]\nmodel:\n  path: a\n  path: b\n  context: -1\n"),
       "c:2:12: engine.threads: \"x\" is not possible; allowed: a whole number from 0 to 1024\n"
       "c:3:3: engine.speed: unknown key; allowed: backend, isa, threads, pin_threads, max_rows_per_step, max_running, "
-      "max_queued, max_step_ms\n"
+      "max_queued, max_step_ms, idle_after\n"
       "c:4:6: log: lists are not allowed; the configuration is made of maps only\n"
       "c:7:3: model.path: given twice, first in line 6; allowed: once\n"
       "c:8:12: model.context: \"-1\" is not possible; allowed: a whole number from 0 to 16777216");

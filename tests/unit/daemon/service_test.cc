@@ -38,6 +38,7 @@ class GatedTokenizer final : public test::FakeTokenizer {
 
 class ServiceTest : public testing::Test {
  protected:
+  ServiceTest() { service.set_log_prompts(true); }
   ~ServiceTest() override {
     text_gate.open();
     step_gate.open();
@@ -105,7 +106,7 @@ class ServiceTest : public testing::Test {
 
   test::Gate text_gate;
   test::Gate step_gate;
-  Service service{true};
+  Service service;
   std::optional<test::FakeEngine> fake;
   std::optional<Server> server;
 
@@ -280,7 +281,8 @@ TEST_F(ServiceTest, EveryEndingIsCountedAndLoggedAsWhatItWas) {
   fake->engine->close();
   service.stop();
   for (const char* const word :
-       {"reason=MAX_TOKENS", "refused: CONTEXT_OVERFLOW", "refused: UNSUPPORTED", "failed: SLOW_CONSUMER"})
+       {"id=1 uid=", " class=INTERACTIVE prompt_tokens=1 generated_tokens=1 age_ms=", "finish=MAX_TOKENS queued_ms=",
+        "id=0 uid=", "finish=ERROR error=CONTEXT_OVERFLOW message=\"", "error=UNSUPPORTED", "error=SLOW_CONSUMER"})
     EXPECT_NE(log().find(word), std::string::npos) << word << " is not in\n" << log();
   EXPECT_EQ(log().find("CANCELLED"), std::string::npos) << log();
 }
@@ -355,8 +357,45 @@ TEST_F(ServiceTest, PromptsAndAnswersAreLoggedWhereThatIsAskedFor) {
                               }}));
   server->stop();
   service.stop();
-  EXPECT_NE(log().find("request 1 prompt: \"hello\""), std::string::npos) << log();
-  EXPECT_NE(log().find("request 1 answer: \"" + answer + "\""), std::string::npos) << log();
+  EXPECT_NE(log().find("request id=1 prompt=\"hello\""), std::string::npos) << log();
+  EXPECT_NE(log().find("request id=1 answer=\"" + answer + "\""), std::string::npos) << log();
+}
+
+TEST_F(ServiceTest, RequestsOfOneEngineAreNumberedAfterThoseOfTheOneBefore) {
+  start();
+  Client client = connect();
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(client.generate(raw("a", 1), {}));
+  test::FakeEngine next({}, service.sink());
+  service.hold("another engine");
+  wait_until([&] { return service.held(); });
+  service.use(next.engine.get());
+  service.resume();
+  next.backend->before = [&](const Step&) -> Result<void> {
+    step_gate.pass();
+    return {};
+  };
+  ASSERT_TRUE(client.send(1, raw("a", 1)));
+  step_gate.wait_for_arrivals(1);
+  EXPECT_EQ(connect().status().value().active.at(0).id, 4U);
+  step_gate.open();
+  receive_ending<wire::Done>(client, 1);
+  server->stop();
+  next.engine->close();
+}
+
+TEST_F(ServiceTest, NoPromptAndNoAnswerIsLoggedWhereThatIsNotAskedFor) {
+  service.set_log_prompts(false);
+  keep_log();
+  start();
+  Client client = connect();
+  ASSERT_TRUE(client.generate(raw("hello", 3), {}));
+  EXPECT_FALSE(client.generate(raw(std::string(65, 'q'), 3), {}));
+  server->stop();
+  service.stop();
+  EXPECT_NE(log().find("finish=MAX_TOKENS"), std::string::npos) << log();
+  EXPECT_EQ(log().find("hello"), std::string::npos) << log();
+  EXPECT_EQ(log().find("qqq"), std::string::npos) << log();
+  EXPECT_EQ(log().find("answer="), std::string::npos) << log();
 }
 
 TEST_F(ServiceTest, EverySamplingThatTheProtocolAllowsIsAnswered) {

@@ -122,15 +122,21 @@ TEST_F(LimitsTest, ConnectionsInAllAreLimited) {
   EXPECT_EQ(second.error().message, "the daemon has 1 connections, its limit (TOO_MANY_CONNECTIONS)");
 }
 
-TEST_F(LimitsTest, BudgetIsChangedOnTheSocketForAdministrationOnly) {
+TEST_F(LimitsTest, TheDaemonIsChangedOnTheSocketForAdministrationOnly) {
   start();
   Client client = connect();
   const auto refused = client.set_budget(1);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::permission_denied);
+  EXPECT_EQ(client.drain({}).error().code, ErrorCode::permission_denied);
+  EXPECT_EQ(client.reload("/m").error().code, ErrorCode::permission_denied);
+  EXPECT_EQ(client.evict().error().code, ErrorCode::permission_denied);
   EXPECT_EQ(client.tokenize({.text = "a"}).value(), handler.ids);  // it goes on
   Client admin = Client::connect(admin_path(), {.timeout = test::kPatience, .answer_timeout = test::kPatience}).value();
   EXPECT_EQ(admin.set_budget(12345).value().bytes, 12345U);
+  EXPECT_TRUE(admin.drain({}).value().draining);
+  EXPECT_TRUE(admin.reload("/m").value().loaded);
+  EXPECT_EQ(admin.evict().value().experts, 3U);
   EXPECT_EQ(admin.tokenize({.text = "a"}).value(), handler.ids);
 }
 
