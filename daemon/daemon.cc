@@ -193,7 +193,7 @@ void Daemon::write_metrics() {
 void Daemon::hangup() {
   log_.reopen();
   reload({}, true);
-  look();
+  supervisor_.wake();  // to look
 }
 
 void Daemon::reload(const Service::ReloadRequest& wanted, bool hangup) {

@@ -14,7 +14,9 @@ namespace sirocco::daemon {
 namespace {
 
 wire::Error too_many_texts() {
-  return to_wire(Error(ErrorCode::busy, "too many texts are waiting to be tokenised; try again later"));
+  return to_wire(Error(ErrorCode::busy,
+                       "too many texts are waiting to be tokenised, of all users or of this one (engine.max_queued, "
+                       "max_queued in clients); try again later"));
 }
 
 double milliseconds(std::uint64_t us) {
@@ -224,7 +226,8 @@ void Service::on_generate(RequestKey key, const Peer& peer, wire::Generate gener
   auto request = from_wire(std::move(generate), peer.uid, client.policy);
   if (!request) return void(end(key, to_wire(request.error())));
   const std::size_t bytes = bytes_of(request->prompt);
-  if (!text_.post(key, bytes, [this, key, request = *std::move(request), prompt = std::move(prompt)] {
+  const TextThread::User user = {.uid = peer.uid, .most = client.policy.max_queued};
+  if (!text_.post(key, user, bytes, [this, key, request = *std::move(request), prompt = std::move(prompt)] {
         submit(key, request, prompt);
       }))
     end(key, too_many_texts());
@@ -253,9 +256,13 @@ void Service::submit(const RequestKey& key, const GenerateRequest& request, cons
   if (log_prompts_) spdlog::info("request id={} prompt={}", submitted->id, prompt);
 }
 
-void Service::on_tokenize(RequestKey key, const Peer&, wire::Tokenize tokenize) {
+TextThread::User Service::text_user(const Peer& peer) {
+  return {.uid = peer.uid, .most = clients()->find(peer).policy.max_queued};
+}
+
+void Service::on_tokenize(RequestKey key, const Peer& peer, wire::Tokenize tokenize) {
   const std::size_t bytes = tokenize.text.size();
-  if (!text_.post(key, bytes, [this, key, tokenize = std::move(tokenize)] {
+  if (!text_.post(key, text_user(peer), bytes, [this, key, tokenize = std::move(tokenize)] {
         if (engine_ == nullptr) return server_->send(key, no_model());
         const Tokenizer& tokenizer = *engine_->parts().tokenizer;
         wire::Tokenized tokenized;
@@ -266,9 +273,9 @@ void Service::on_tokenize(RequestKey key, const Peer&, wire::Tokenize tokenize) 
     server_->send(key, too_many_texts());
 }
 
-void Service::on_detokenize(RequestKey key, const Peer&, wire::Detokenize detokenize) {
+void Service::on_detokenize(RequestKey key, const Peer& peer, wire::Detokenize detokenize) {
   const std::size_t bytes = detokenize.ids.size() * sizeof(TokenId);
-  if (!text_.post(key, bytes, [this, key, detokenize = std::move(detokenize)] {
+  if (!text_.post(key, text_user(peer), bytes, [this, key, detokenize = std::move(detokenize)] {
         if (engine_ == nullptr) return server_->send(key, no_model());
         const auto checked = engine_->tokenize(detokenize.ids);
         if (!checked) return server_->send(key, to_wire(checked.error()));

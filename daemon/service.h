@@ -100,6 +100,7 @@ class Service final : public Handler {
   };
 
   std::shared_ptr<const ClientPolicies> clients();
+  TextThread::User text_user(const Peer& peer);
   // Why this request is not allowed, or not now.
   std::optional<wire::Error> refusal(const Peer& peer, const ClientPolicies::Found& client, wire::Priority priority);
   void submit(const RequestKey& key, const GenerateRequest& request, const std::string& prompt);

@@ -216,7 +216,7 @@ int bench(const Options& options) {
     const std::vector<double> alone = engine_alone(options);
     daemon::Service service;
     daemon::ClientsConfig clients;
-    clients.others.connections = clients.others.in_flight = options.streams + 1;
+    clients.others.connections = clients.others.in_flight = clients.others.max_queued = options.streams + 1;
     service.set_clients(*daemon::ClientPolicies::resolve(clients));
     test::FakeEngine fake([&](EngineParts& parts) { instant(parts, options); }, service.sink());
     auto socket = ListeningSocket::bind({.path = path, .mode = 0600, .group = ""});

@@ -41,7 +41,8 @@ class AdminTest(TestWithFolder):
 
 class Drain(AdminTest):
     def test_running_requests_finish_and_new_ones_are_told(self):
-        daemon = self.daemon(self.synth(), SLOW)
+        metrics = self.folder / "m.prom"
+        daemon = self.daemon(self.synth(), SLOW + f"metrics: {{file: {metrics}, interval_s: 1}}\n")
         expected = self.ids(daemon, LONG)
         started = self.streams(daemon, 3)
         draining = daemon.start_sirocco("drain", "--json")
@@ -55,6 +56,7 @@ class Drain(AdminTest):
         out, error = draining.communicate(timeout=PATIENCE_S)
         self.assertEqual((draining.returncode, json.loads(out)), (0, {"draining": True, "requests": 0}), error)
         self.assertEqual(daemon.sirocco("status", "--check").returncode, 1)
+        wait_until(lambda: 'sirocco_state{state="DRAINING"} 1' in metrics.read_text(), "the metrics say so")
         undone = daemon.sirocco("drain", "--undo", "--json")
         self.assertEqual(json.loads(undone.stdout), {"draining": False, "requests": 0})
         self.assertEqual(daemon.status()["state"], "READY")
@@ -74,12 +76,10 @@ class Drain(AdminTest):
         self.ended(started, expected)
 
     def test_stop_ends_the_daemon_when_no_request_is_left(self):
-        metrics = self.folder / "m.prom"
-        daemon = self.daemon(self.synth(), SLOW + f"metrics: {{file: {metrics}, interval_s: 1}}\n")
+        daemon = self.daemon(self.synth(), SLOW)
         expected = self.ids(daemon, LONG)
         started = self.streams(daemon, 2)
         draining = daemon.start_sirocco("drain", "--stop")
-        wait_until(lambda: 'sirocco_state{state="DRAINING"} 1' in metrics.read_text(), "the metrics say so")
         self.ended(started, expected)
         out, error = draining.communicate(timeout=PATIENCE_S)
         self.assertEqual(draining.returncode, 0, error)
@@ -223,6 +223,28 @@ class Reload(AdminTest):
         until("STATUS=Draining: draining")
         daemon.sirocco("drain", "--undo")
         until("STATUS=Ready")
+
+
+class Log(AdminTest):
+    def test_a_request_is_one_line_of_keys_and_values_without_its_text(self):
+        daemon = self.daemon(self.synth())
+        self.ids(daemon)
+        daemon.sirocco("generate", "--raw", "--prompt", "secret " * 2000)
+        lines = self.logged(daemon, "request id=")
+        self.assertEqual(len(lines), 2, lines)
+        self.assertRegex(lines[0], r"info: request id=1 uid=\d+ pid=\d+ class=INTERACTIVE prompt_tokens=\d+ "
+                         r"generated_tokens=40 age_ms=[\d.]+ finish=MAX_TOKENS queued_ms=[\d.]+ prefill_ms=[\d.]+ decode_ms=[\d.]+$")
+        self.assertRegex(lines[1], r'request id=0 .* finish=ERROR error=CONTEXT_OVERFLOW message=".*"$')
+        self.assertNotIn("secret", daemon.log.read_text())
+        self.assertNotIn("hello", daemon.log.read_text())
+
+    def test_slow_steps_are_logged_with_their_reasons_and_not_all_of_them(self):
+        daemon = self.daemon(self.synth(), SLOW + "log: {slow_step_ms: 1}\n")
+        self.ids(daemon)
+        lines = self.logged(daemon, "slow step=")
+        self.assertEqual(len(lines), 1, lines)
+        self.assertRegex(lines[0], r"warning: slow step=\d+ ms=\d+ expected_ms=\d+ sequences=1 decode_rows=\d+ prompt_rows=\d+ "
+                         r"experts_read=0 read_bytes=0 disk_wait_ms=0 major_faults=\d+ preemptions=\d+$")
 
 
 class Idle(AdminTest):
