@@ -321,6 +321,9 @@ void Service::on_disconnect(ConnectionId connection) {
   std::vector<RequestKey> gone;
   {
     const std::lock_guard lock(mutex_);
+    const auto theirs = [connection](const RequestKey& key) { return key.connection == connection; };
+    std::erase_if(waiting_for_drain_, theirs);
+    std::erase_if(reloads_, [&](const ReloadRequest& reload) { return theirs(reload.key); });
     for (auto at = requests_.lower_bound({.connection = connection});
          at != requests_.end() && at->first.connection == connection; ++at)
       gone.push_back(at->first);

@@ -307,6 +307,17 @@ class Idle(AdminTest):
         self.ended(answering, long_expected)
         self.assertEqual(self.ids(daemon), expected)
 
+    def test_a_model_with_slots_is_loaded_again_within_its_budget(self):
+        daemon, expected = self.small()
+        at_start = daemon.status()["memory"]
+        os.link(self.folder / "small.gguf", self.folder / "again.gguf")
+        for name in ("again.gguf", "small.gguf", "again.gguf"):
+            done = daemon.sirocco("reload", "--model", self.folder / name, "--json")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertTrue(json.loads(done.stdout)["loaded"])
+            self.assertEqual(self.ids(daemon), expected)
+            self.assertEqual(daemon.status()["memory"], at_start)  # no less than it had
+
     def test_evict_of_a_mapped_model_changes_no_answer(self):
         daemon = self.daemon(self.synth())
         expected = self.ids(daemon)
