@@ -120,6 +120,7 @@ std::string status_text(const wire::StatusReport& report, bool layers) {
                       report.decode_tokens_per_s);
   text += fmt::format("tokens     {} read, {} generated\n", report.tokens_prefilled, report.tokens_generated);
   if (report.experts) text += experts_text(*report.experts);
+  if (report.memory_released) text += "at rest    the memory of experts is given back until the next request\n";
   if (!report.memory.empty()) text += memory_text(report.memory);
   if (layers && report.experts) text += layers_text(*report.experts);
   return text + requests_text(report);
@@ -204,7 +205,8 @@ nlohmann::ordered_json status_json(const wire::StatusReport& report) {
           {"threads", report.threads},
           {"connections", report.connections},
           {"active", std::move(active)},
-          {"experts", experts_json(report.experts)}};
+          {"experts", experts_json(report.experts)},
+          {"memory_released", report.memory_released}};
 }
 
 }  // namespace sirocco

@@ -9,8 +9,10 @@
 #include <string>
 #include <string_view>
 
+#include "daemon/client_policy.h"
 #include "engine/base/bytes.h"
 #include "engine/base/result.h"
+#include "ipc/wire/limits.h"
 #include "ipc/wire/socket_paths.h"
 #include "kernels/tensor_type.h"
 
@@ -32,8 +34,8 @@ struct EngineConfig {
   std::uint32_t max_rows_per_step = 0;  // 0: chosen
   std::uint32_t max_running = 16;       // sequences in a step, at most max_rows_per_step
   std::uint32_t max_queued = 64;        // requests
-  std::uint32_t max_queued_per_user = 32;
-  std::uint32_t max_step_ms = 0;  // 0: chosen
+  std::uint32_t max_step_ms = 0;        // 0: chosen
+  std::uint64_t idle_after_ms = 0;      // 0: never
   bool operator==(const EngineConfig&) const = default;
 };
 
@@ -63,9 +65,9 @@ struct LossyConfig {
 
 struct LimitsConfig {
   std::uint32_t connections = 1024;
-  std::uint32_t connections_per_uid = 64;
-  std::uint32_t in_flight = 8;           // requests of one connection
+  std::uint32_t admin_connections = 16;
   std::uint64_t queued_bytes = 1 * MiB;  // unsent, of one connection
+  std::uint64_t frame_bytes = wire::kMaxPayload;
   std::uint32_t hello_timeout_ms = 5000;
   std::uint32_t frame_timeout_ms = 10'000;
   std::uint32_t flush_timeout_ms = 1000;
@@ -87,6 +89,8 @@ struct LogConfig {
   LogLevel level = LogLevel::info;
   std::string file;  // empty: standard error
   bool prompts = false;
+  float slow_step_factor = 5;      // times what is expected of a step; 0: off
+  std::uint32_t slow_step_ms = 0;  // 0: off
   bool operator==(const LogConfig&) const = default;
 };
 
@@ -103,6 +107,7 @@ struct Config {
   DeviceConfig device;
   LossyConfig lossy;
   ServerConfig server;
+  ClientsConfig clients;
   LogConfig log;
   MetricsConfig metrics;
   bool operator==(const Config&) const = default;

@@ -172,7 +172,7 @@ wire::ModelCard model_card(const EngineParts& parts) {
   return card;
 }
 
-Result<GenerateRequest> from_wire(wire::Generate&& generate, std::uint32_t uid) {
+Result<GenerateRequest> from_wire(wire::Generate&& generate, std::uint32_t uid, const ClientPolicy& policy) {
   const auto unsupported = [](std::string_view field) {
     return fail(ErrorCode::unsupported, "Generate.{} is not supported by this version of the daemon: leave it out",
                 field);
@@ -206,6 +206,8 @@ Result<GenerateRequest> from_wire(wire::Generate&& generate, std::uint32_t uid) 
   request.max_tokens = generate.max_tokens;
   request.stops = std::move(generate.stop);
   request.uid = uid;
+  request.weight = policy.weight;
+  request.max_queued = policy.max_queued;
   request.request_class = class_of(generate.priority);
   request.deadline_ms = generate.deadline_ms;
   request.partial = generate.partial;
@@ -250,10 +252,7 @@ wire::State state_of(const EngineStatus& status) {
   return status.degraded.empty() ? wire::State::ready : wire::State::degraded;
 }
 
-void fill_status(const Engine& engine, wire::StatusReport& report) {
-  const EngineParts& parts = engine.parts();
-  const EngineStatus status = engine.status();
-  report.state = state_of(status);
+void fill_status(const EngineParts& parts, const EngineStatus& status, wire::StatusReport& report) {
   if (status.failure) report.reasons.push_back(status.failure->message());
   report.reasons.insert(report.reasons.end(), status.degraded.begin(), status.degraded.end());
   report.backend = parts.backend->name();
@@ -267,6 +266,7 @@ void fill_status(const Engine& engine, wire::StatusReport& report) {
       {.name = "budget", .bytes = status.plan.budget, .note = "what the lines marked * may take together"});
   for (const MemoryPlan::Line& line : status.plan.lines)
     report.memory.push_back({.name = (line.charged ? "* " : "") + line.name, .bytes = line.bytes, .note = line.note});
+  report.memory_released = status.memory_released;
   if (parts.slotted != nullptr) report.experts = expert_report(status, *parts.slotted);
   const auto now = std::chrono::steady_clock::now();
   const auto milliseconds = [](auto duration) {

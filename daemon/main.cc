@@ -53,22 +53,26 @@ int main(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : 2;
   }
 
-  daemon::Config config;
-  if (!config_file.empty()) {
-    const auto backends = backend_names();
-    const auto isas = isa_names();
-    auto loaded = daemon::load_config(config_file, {.backends = backends, .isas = isas});
-    if (!loaded) {
-      std::fprintf(stderr, "%s\n", loaded.error().message().c_str());  // each line names the file itself
-      return 2;
+  // Read again at each reload.
+  const daemon::ConfigSource read_config = [&]() -> Result<daemon::Config> {
+    daemon::Config config;
+    if (!config_file.empty()) {
+      const auto backends = backend_names();
+      const auto isas = isa_names();
+      SIROCCO_TRY(config, daemon::load_config(config_file, {.backends = backends, .isas = isas}));
     }
-    config = *std::move(loaded);
+    if (!socket.empty()) config.server.socket = socket;
+    if (!model.empty()) config.model.path = model;
+    return config;
+  };
+  const auto config = read_config();
+  if (!config) {
+    std::fprintf(stderr, "%s\n", config.error().message().c_str());  // each line names the file itself
+    return 2;
   }
-  if (!socket.empty()) config.server.socket = socket;
-  if (!model.empty()) config.model.path = model;
 
   try {
-    const auto ended = daemon::run(config, *supervisor);
+    const auto ended = daemon::run(*config, read_config, *supervisor);
     return ended ? 0 : report(ended.error().message());
   } catch (const std::exception& error) {  // of a library: no memory, no thread
     return report(error.what());

@@ -20,6 +20,12 @@ std::uint64_t budget_of(const EngineOptions& options) {
   return free - std::min(free, options.memory_headroom);
 }
 
+// As it was when the first model was planned: a model that is to follow another is planned while that is in memory.
+std::uint64_t program_bytes() {
+  static const std::uint64_t bytes = resident_bytes() + kProgramGrowth;
+  return bytes;
+}
+
 std::uint32_t blocks_for(std::uint64_t tokens) {
   return static_cast<std::uint32_t>(std::min<std::uint64_t>((tokens + kBlockTokens - 1) / kBlockTokens, 1U << 26));
 }
@@ -59,8 +65,7 @@ Result<EnginePlan> plan_with_rows(const BackendKind& kind, const std::shared_ptr
   }
   // One sequence cannot be longer than the cache.
   backend.limits.context = std::min(context, backend.kv_blocks * kBlockTokens);
-  plan.memory.lines.push_back(
-      {.name = "program", .bytes = resident_bytes() + kProgramGrowth, .note = "code, tokenizer, connections"});
+  plan.memory.lines.push_back({.name = "program", .bytes = program_bytes(), .note = "code, tokenizer, connections"});
   SIROCCO_CHECK(kind.plan(*model, backend, plan.memory));
   plan.memory.lines.push_back({.name = "logits",
                                .bytes = std::uint64_t{options.max_running} * spec.vocabulary * sizeof(float),

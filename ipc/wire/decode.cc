@@ -259,7 +259,8 @@ StatusReport convert(const fbs::StatusReport& from, Converter& c) {
           .threads = from.threads(),
           .connections = from.connections(),
           .active = c.list(from.active(), request),
-          .experts = expert_report(from.experts(), c)};
+          .experts = expert_report(from.experts(), c),
+          .memory_released = from.memory_released()};
 }
 
 SetBudget convert(const fbs::SetBudget& from, Converter&) {
@@ -269,6 +270,30 @@ SetBudget convert(const fbs::SetBudget& from, Converter&) {
 BudgetReport convert(const fbs::BudgetReport& from, Converter&) {
   return {
       .bytes = from.bytes(), .slots = from.slots(), .planned_slots = from.planned_slots(), .experts = from.experts()};
+}
+
+Drain convert(const fbs::Drain& from, Converter&) {
+  return {.undo = from.undo(), .stop = from.stop()};
+}
+
+DrainReport convert(const fbs::DrainReport& from, Converter&) {
+  return {.draining = from.draining(), .requests = from.requests()};
+}
+
+Reload convert(const fbs::Reload& from, Converter& c) {
+  return {.model = c.text(from.model())};
+}
+
+ReloadReport convert(const fbs::ReloadReport& from, Converter& c) {
+  return {.model = model_card(from.model(), c), .loaded = from.loaded(), .need_restart = c.texts(from.need_restart())};
+}
+
+Evict convert(const fbs::Evict&, Converter&) {
+  return {};
+}
+
+EvictReport convert(const fbs::EvictReport& from, Converter&) {
+  return {.experts = from.experts(), .bytes = from.bytes()};
 }
 
 template <class Table>
@@ -320,6 +345,18 @@ tl::expected<Message, WireError> decode_aligned(MessageType type, std::span<cons
       return verified<fbs::SetBudget>(type, payload);
     case MessageType::budget_report:
       return verified<fbs::BudgetReport>(type, payload);
+    case MessageType::drain:
+      return verified<fbs::Drain>(type, payload);
+    case MessageType::drain_report:
+      return verified<fbs::DrainReport>(type, payload);
+    case MessageType::reload:
+      return verified<fbs::Reload>(type, payload);
+    case MessageType::reload_report:
+      return verified<fbs::ReloadReport>(type, payload);
+    case MessageType::evict:
+      return verified<fbs::Evict>(type, payload);
+    case MessageType::evict_report:
+      return verified<fbs::EvictReport>(type, payload);
   }
   return refuse(ErrorCode::unknown_type, "message type {} is not one of this version's 1 to {}",
                 static_cast<unsigned>(type), std::variant_size_v<Message>);

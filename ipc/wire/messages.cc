@@ -16,7 +16,7 @@ constexpr bool same(Native native, Schema schema) {
   return static_cast<std::uint64_t>(native) == static_cast<std::uint64_t>(schema);
 }
 
-static_assert(same(MessageType::budget_report, fbs::MessageType::MAX));
+static_assert(same(MessageType::evict_report, fbs::MessageType::MAX));
 static_assert(std::variant_size_v<Message> == static_cast<std::size_t>(fbs::MessageType::MAX));
 static_assert(same(State::failed, fbs::State::MAX) && same(Role::tool, fbs::Role::MAX));
 static_assert(same(Priority::interactive, fbs::Priority::INTERACTIVE) && same(Priority::realtime, fbs::Priority::MAX));
@@ -63,6 +63,18 @@ std::string_view message_name(MessageType type) {
       return "SetBudget";
     case MessageType::budget_report:
       return "BudgetReport";
+    case MessageType::drain:
+      return "Drain";
+    case MessageType::drain_report:
+      return "DrainReport";
+    case MessageType::reload:
+      return "Reload";
+    case MessageType::reload_report:
+      return "ReloadReport";
+    case MessageType::evict:
+      return "Evict";
+    case MessageType::evict_report:
+      return "EvictReport";
   }
   return {};
 }

@@ -214,11 +214,14 @@ int bench(const Options& options) {
   std::vector<double> engine_p50, engine_p99, p50, p99, rate, daemon_us, client_us;
   for (std::uint32_t i = 0; i < options.rounds; ++i) {
     const std::vector<double> alone = engine_alone(options);
-    daemon::Service service(false);
+    daemon::Service service;
+    daemon::ClientsConfig clients;
+    clients.others.connections = clients.others.in_flight = clients.others.max_queued = options.streams + 1;
+    service.set_clients(*daemon::ClientPolicies::resolve(clients));
     test::FakeEngine fake([&](EngineParts& parts) { instant(parts, options); }, service.sink());
     auto socket = ListeningSocket::bind({.path = path, .mode = 0600, .group = ""});
     if (!socket) give_up(socket.error());
-    Server server(*std::move(socket), {.connections_per_uid = options.streams + 1}, service);
+    Server server(*std::move(socket), {}, service);
     service.connect(fake.engine.get(), &server);
     server.start();
     const double processor = processor_seconds();

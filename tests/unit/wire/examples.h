@@ -44,29 +44,41 @@ inline Generate example_generate(Prompt prompt) {
 }
 
 inline StatusReport example_report() {
-  return {
-      .daemon_version = "0.1.0",
-      .state = State::degraded,
-      .reasons = {"memory: locking was refused", "disk: slow"},
-      .model = example_card(),
-      .memory = {{"dense", 1'700'000'000, "locked"}, {"kv", 4'294'967'296, ""}},
-      .requests_running = 1,
-      .requests_queued = 2,
-      .requests_done = 3,
-      .requests_failed = 4,
-      .tokens_prefilled = 5,
-      .tokens_generated = 6,
-      .prefill_tokens_per_s = 71.25,
-      .decode_tokens_per_s = 8.5,
-      .uptime_ms = 9,
-      .backend = "cpu",
-      .isa = "avx2",
-      .threads = 10,
-      .connections = 11,
-      .active = {{12, 1000, 4242, RequestState::prefill, 13, 14, Priority::batch, 37, 38},
-                 {15, 0, 1, RequestState::queued, 16, 0, Priority::interactive, 0, 0}},
-      .experts = ExpertReport{
-          17, 18, 19, 20, 21, 22, 23, 24, "io_uring", 25, 26, {{27, 28, 29, 30, 31, 32}, {0, 0, 0, 0, 0, 33}}, 39, 40}};
+  return {.daemon_version = "0.1.0",
+          .state = State::degraded,
+          .reasons = {"memory: locking was refused", "disk: slow"},
+          .model = example_card(),
+          .memory = {{"dense", 1'700'000'000, "locked"}, {"kv", 4'294'967'296, ""}},
+          .requests_running = 1,
+          .requests_queued = 2,
+          .requests_done = 3,
+          .requests_failed = 4,
+          .tokens_prefilled = 5,
+          .tokens_generated = 6,
+          .prefill_tokens_per_s = 71.25,
+          .decode_tokens_per_s = 8.5,
+          .uptime_ms = 9,
+          .backend = "cpu",
+          .isa = "avx2",
+          .threads = 10,
+          .connections = 11,
+          .active = {{12, 1000, 4242, RequestState::prefill, 13, 14, Priority::batch, 37, 38},
+                     {15, 0, 1, RequestState::queued, 16, 0, Priority::interactive, 0, 0}},
+          .experts = ExpertReport{17,
+                                  18,
+                                  19,
+                                  20,
+                                  21,
+                                  22,
+                                  23,
+                                  24,
+                                  "io_uring",
+                                  25,
+                                  26,
+                                  {{27, 28, 29, 30, 31, 32}, {0, 0, 0, 0, 0, 33}},
+                                  39,
+                                  40},
+          .memory_released = true};
 }
 
 inline std::vector<Message> example_messages() {
@@ -101,6 +113,12 @@ inline std::vector<Message> example_messages() {
       example_report(),
       SetBudget{4294967296},
       BudgetReport{4294967296, 34, 35, 36},
+      Drain{false, true},
+      DrainReport{true, 41},
+      Reload{"/models/a b.gguf"},
+      ReloadReport{example_card(), true, {"server", "metrics"}},
+      Evict{},
+      EvictReport{42, 4294967297},
   };
 }
 
