@@ -52,34 +52,16 @@ __device__ __forceinline__ bool take_rows(ProductArguments& a, unsigned index) {
 
 // Weights that do not depend on what the last kernel found out are asked for before it has ended.
 template <bool One, class W>
-__global__ void __launch_bounds__(Rounds<One, W>::kThreads, 2)
-    rounds_kernel(ProductArguments a, unsigned warps, unsigned group_items) {
+__global__ void __launch_bounds__(Rounds<One, W>::kThreads, 2) rounds_kernel(ProductArguments a, unsigned warps) {
   CU_DYN_SHARED(std::byte, shared);
   launch_dependents();
+  const bool early = a.list.tiles == nullptr;
+  if (!early) wait_for_previous();
+  if (!take_rows(a, blockIdx.y)) return;
   const Rounds<One, W> rounds = {.parts = a.parts, .chunks = a.columns.chunks, .warps_a_row = warps, .shared = shared};
-  if (a.list.tiles == nullptr) {
-    rounds.run(
-        group_items,
-        [&](unsigned index) {
-          return rounds.take(a.columns, index, {nullptr, nullptr});
-        },
-        [] { wait_for_previous(); });
-    return;
-  }
-  wait_for_previous();
-  rounds.run(
-      *a.list.tile_count * group_items,
-      [&](unsigned index) {
-        const ExpertTile tile = a.list.tiles[index / group_items];
-        const DeviceExpert expert = a.list.experts[tile.expert];
-        const Columns columns = {.x = a.columns.x,
-                                 .chunks = a.columns.chunks,
-                                 .count = tile.count,
-                                 .first = tile.first,
-                                 .rows = a.list.row_of};
-        return rounds.take(columns, index % group_items, {a.list.down ? expert.down : expert.gate, expert.up});
-      },
-      [] {});
+  rounds.run(a.columns, [&] {
+    if (early) wait_for_previous();
+  });
 }
 
 template <unsigned Tiles, class W>
@@ -139,16 +121,17 @@ cudaError_t launch_rounds(const ProductArguments& a, std::uint32_t groups, cudaS
   const unsigned warps = warps_a_row(a.columns.chunks, a.parts.paired);
   const std::uint32_t rows = kRoundWarps / warps;
   const std::uint32_t items = (a.parts.all_tile_rows + rows - 1) / rows;
+  // As many blocks as run at once, shared out among the groups of rows; some of a list's may not be there.
   std::uint32_t blocks = 0;
   if (const cudaError_t error = multiprocessors(blocks)) return error;
-  blocks *= 2;
+  blocks = (2 * blocks + groups - 1) / groups;
   const std::size_t bytes = Kernel::shared_bytes(a.columns.chunks);
   if (const cudaError_t error = allow_shared(rounds_kernel<One, W>, bytes)) return error;
-  return launch({.grid = dim3(blocks < items * groups ? blocks : items * groups),
+  return launch({.grid = dim3(blocks < items ? blocks : items, groups),
                  .block = dim3(Kernel::kThreads),
                  .smem = bytes,
                  .overlap = true},
-                stream, rounds_kernel<One, W>, a, warps, items);
+                stream, rounds_kernel<One, W>, a, warps);
 }
 
 template <unsigned Tiles, class W>

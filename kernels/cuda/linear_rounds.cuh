@@ -45,47 +45,40 @@ struct Rounds {
   unsigned warp = threadIdx.x / 32;
   unsigned place = threadIdx.x - 32 * kRoundWarps;  // of an adding thread
 
-  // The rows of tiles at hand, and where the thread finds what it needs of them.
-  struct Item {
-    const std::byte* tile;              // multiplying: the first of the warp's tile row
-    const std::int8_t* q;               // of the column that the lane gives
+  // Where the thread finds what it needs of the columns, which are the same for all items of a block.
+  struct At {
+    const std::int8_t* q;               // multiplying: of the column that the lane gives
     const std::uint32_t* x_words;       // its sums
     const std::int32_t* x_sums[kRows];  // those of the columns that the lane gets
     const float* scales;                // adding: of the thread's column
     const std::int32_t* sums;
-    unsigned first_row;  // tile row
-    unsigned first;      // row of y of column 0
-    unsigned count;      // of columns
   };
-
-  // tiles: of a list, the first tiles of its expert's matrices; null where `parts` has them.
-  __device__ __forceinline__ Item take(const Columns& columns, unsigned index,
-                                       const std::byte* const (&tiles)[2]) const {
-    Item item = {};
-    item.first_row = index * (kRoundWarps / warps_a_row);
-    item.first = columns.first;
-    item.count = columns.count;
+  __device__ __forceinline__ At locate(const Columns& columns) const {
+    At at = {};
     const auto of_column = [&](unsigned column) { return columns.row(min(column, columns.count - 1)) * chunks; };
     if (warp < kRoundWarps) {
-      // A warp whose tile row does not exist computes the last one, in vain.
-      TileRow row(parts, min(item.first_row + warp / warps_a_row, parts.all_tile_rows - 1));
-      if (tiles[0] != nullptr) row.tiles = row.part == 0 ? tiles[0] : tiles[1];
-      item.tile = row.template begin<W>(chunks);
       const std::size_t of = of_column(One ? 0 : lane / 4);
-      item.q = columns.x.q + of * kTileInputs + 16 * (lane % 4);
-      item.x_words = reinterpret_cast<const std::uint32_t*>(columns.x.sums) + of * 8 + lane % 4;
+      at.q = columns.x.q + of * kTileInputs + 16 * (lane % 4);
+      at.x_words = reinterpret_cast<const std::uint32_t*>(columns.x.sums) + of * 8 + lane % 4;
       if constexpr (kSumsOf32) {
 #pragma unroll
         for (unsigned i = 0; i < kRows; ++i)
-          item.x_sums[i] =
+          at.x_sums[i] =
               reinterpret_cast<const std::int32_t*>(columns.x.sums) + of_column(One ? 0 : 2 * (lane % 4) + i) * 8;
       }
     } else {
       const std::size_t of = of_column(One ? 0 : place / kTileOutputs);
-      item.scales = columns.x.scales + of * kBlocks<W>;
-      item.sums = reinterpret_cast<const std::int32_t*>(columns.x.sums) + of * 8;
+      at.scales = columns.x.scales + of * kBlocks<W>;
+      at.sums = reinterpret_cast<const std::int32_t*>(columns.x.sums) + of * 8;
     }
-    return item;
+    return at;
+  }
+
+  // The first tile of the warp's tile row of an item: tile rows index * (kRoundWarps / warps_a_row) … A warp whose tile
+  // row does not exist computes the last one, in vain.
+  __device__ __forceinline__ const std::byte* first_tile(unsigned index) const {
+    const unsigned row = index * (kRoundWarps / warps_a_row) + warp / warps_a_row;
+    return TileRow(parts, min(row, parts.all_tile_rows - 1)).template begin<W>(chunks);
   }
 
   __device__ __forceinline__ float* left_by(unsigned slot, unsigned of_warp) const {
@@ -101,7 +94,7 @@ struct Rounds {
     }
   }
 
-  __device__ __forceinline__ void multiply(W& w, const Item& item, unsigned chunk, float* to) const {
+  __device__ __forceinline__ void multiply(W& w, const At& x, unsigned chunk, const std::byte* tile, float* to) const {
     uint4 b[4];
     std::uint32_t low = 0;
     std::uint32_t high = 0;
@@ -109,10 +102,10 @@ struct Rounds {
     if (!One || lane < 4) {
 #pragma unroll
       for (unsigned pair = 0; pair < 4; ++pair)
-        b[pair] = __ldg(reinterpret_cast<const uint4*>(item.q + chunk * kTileInputs) + 4 * pair);
+        b[pair] = __ldg(reinterpret_cast<const uint4*>(x.q + chunk * kTileInputs) + 4 * pair);
       if constexpr (W::kInputs == 256 && kWantsSums<W>) {
-        low = __ldg(item.x_words + chunk * 8);
-        high = __ldg(item.x_words + chunk * 8 + 4);
+        low = __ldg(x.x_words + chunk * 8);
+        high = __ldg(x.x_words + chunk * 8 + 4);
       }
     } else {
 #pragma unroll
@@ -142,7 +135,7 @@ struct Rounds {
         float value[4];
 #pragma unroll
         for (unsigned i = 0; i < 4; ++i) {
-          if constexpr (kSumsOf32) c[i] -= W::kZero * __ldg(item.x_sums[One ? 0 : i % 2] + chunk * 8 + kStep);
+          if constexpr (kSumsOf32) c[i] -= W::kZero * __ldg(x.x_sums[One ? 0 : i % 2] + chunk * 8 + kStep);
           value[i] = __fmul_rn(static_cast<float>(c[i]), w.template scale<kStep>(i / 2));
         }
         leave(to + kStep * kPlaces, value);
@@ -150,7 +143,6 @@ struct Rounds {
     }
     if constexpr (kMinimaOf32) {
       // Each lane four minima of output lane / 2.
-      const std::byte* const tile = item.tile + static_cast<std::size_t>(chunk) * kTile;
 #pragma unroll
       for (unsigned i = 0; i < 4; ++i) {
         const unsigned step = 4 * (lane % 2) + i;
@@ -165,18 +157,17 @@ struct Rounds {
     return reinterpret_cast<float*>(shared + kRings) + 2 * kRoundWarps * kLeft +
            (warp - kRoundWarps) * kWarpColumns * (kMinimaOf32 ? 2 : 1) * chunks * kBlocks<W>;
   }
-  __device__ __forceinline__ void copy_scales(const Item& item) const {
+  __device__ __forceinline__ void copy_scales(const At& x) const {
     const unsigned all = chunks * kBlocks<W>;
     float* const to = scales_of_warp();
-    __syncwarp();  // the last item's have been read
     // Half a warp for each of two columns.
     constexpr unsigned kLanes = 32 / kWarpColumns;
     const unsigned column = lane / kLanes;
     for (unsigned i = lane % kLanes; i < all; i += kLanes) {
-      const float scale = __ldg(item.scales + i);
+      const float scale = __ldg(x.scales + i);
       to[column * all + i] = scale;
       if constexpr (kMinimaOf32)
-        to[(kWarpColumns + column) * all + i] = __fmul_rn(scale, static_cast<float>(__ldg(item.sums + i)));
+        to[(kWarpColumns + column) * all + i] = __fmul_rn(scale, static_cast<float>(__ldg(x.sums + i)));
     }
     __syncwarp();
   }
@@ -205,18 +196,19 @@ struct Rounds {
     }
   }
 
-  __device__ __forceinline__ void write(const Item& item, const float (&sums)[kRows]) const {
+  __device__ __forceinline__ void write(unsigned index, const Columns& columns, const float (&sums)[kRows]) const {
     // Of a pair, the second stands 16 lanes on, or is the thread's second.
     const float other = One ? __shfl_down_sync(0xFFFFFFFFU, sums[0], 16) : sums[kRows - 1];
     const unsigned column = One ? 0 : place / kTileOutputs;
+    const unsigned first_row = index * (kRoundWarps / warps_a_row);
 #pragma unroll
     for (unsigned j = 0; j < kRows; ++j) {
       const unsigned row = One ? place / kTileOutputs : j;
-      if ((row + 1) * warps_a_row > kRoundWarps || item.first_row + row >= parts.all_tile_rows) continue;
-      const TileRow to(parts, item.first_row + row);
+      if ((row + 1) * warps_a_row > kRoundWarps || first_row + row >= parts.all_tile_rows) continue;
+      const TileRow to(parts, first_row + row);
       const unsigned output = to.index * kTileOutputs + place % kTileOutputs;
-      if (column >= item.count || output >= to.outputs || (parts.paired && to.part != 0)) continue;
-      to.y[static_cast<std::size_t>(item.first + column) * to.outputs + output] =
+      if (column >= columns.count || output >= to.outputs || (parts.paired && to.part != 0)) continue;
+      to.y[static_cast<std::size_t>(columns.first + column) * to.outputs + output] =
           parts.paired ? swiglu(sums[j], other) : sums[j];
     }
   }
@@ -260,12 +252,13 @@ struct Rounds {
   }
 
   // All items from blockIdx.x on, gridDim.x apart.
-  //   take_item   Item of an index
-  //   wait        called once, after the first weights have been asked for and before activations are read
-  template <class TakeItem, class Wait>
-  __device__ __forceinline__ void run(unsigned items, TakeItem take_item, Wait wait) const {
+  //   wait    called once, after the first weights have been asked for and before activations are read
+  template <class Wait>
+  __device__ __forceinline__ void run(const Columns& columns, Wait wait) const {
+    const unsigned items = (parts.all_tile_rows + kRoundWarps / warps_a_row - 1) / (kRoundWarps / warps_a_row);
     const unsigned rounds = (chunks + warps_a_row - 1) / warps_a_row;
     const unsigned first_chunk = warp % warps_a_row;
+    const bool multiplies = warp < kRoundWarps && first_chunk < chunks;
     init_barriers();
     // What is asked for next: chunk `ahead_chunk` of item `ahead`. A warp's tiles are counted; rounds in which it has
     // none are not.
@@ -273,40 +266,37 @@ struct Rounds {
     unsigned ahead_chunk = first_chunk;
     unsigned asked = 0;
     unsigned taken = 0;
-    const auto tile_ahead = [&]() -> const std::byte* {
-      return warp < kRoundWarps && first_chunk < chunks && ahead < items ? take_item(ahead).tile : nullptr;
-    };
-    const std::byte* ahead_tile = tile_ahead();
+    const std::byte* ahead_tile = multiplies && ahead < items ? first_tile(ahead) : nullptr;
     const auto ask_next = [&] {
       ask(ahead_tile, ahead_chunk, asked++);
       ahead_chunk += warps_a_row;
       if (ahead_tile == nullptr || ahead_chunk < chunks) return;
       ahead_chunk = first_chunk;
       ahead += gridDim.x;
-      ahead_tile = tile_ahead();
+      ahead_tile = ahead < items ? first_tile(ahead) : nullptr;
     };
     if (warp < kRoundWarps)
       for (unsigned i = 0; i + 1 < kSlots; ++i) ask_next();
     wait();
+    const At x = locate(columns);
+    if (warp >= kRoundWarps) copy_scales(x);
     unsigned count = 0;  // of rounds before
     for (unsigned index = blockIdx.x; index < items; index += gridDim.x) {
-      const Item item = take_item(index);
       float sums[kRows] = {};
       for (unsigned round = 0; round < rounds; ++round, ++count) {
         const unsigned chunk = round * warps_a_row + first_chunk;
-        if (warp < kRoundWarps && chunk < chunks) {
+        if (multiplies && chunk < chunks) {
           wait_for_tile(taken);
           W w;
           w.template load<SharedMemory>(slot_of(taken), lane);
-          ++taken;
           ask_next();  // into the slot that was read before this one
-          multiply(w, item, chunk, left_by(count, warp));
+          multiply(w, x, chunk, slot_of(taken), left_by(count, warp));
+          ++taken;
         }
-        if (warp >= kRoundWarps && round == 0) copy_scales(item);
         __syncthreads();
         if (warp >= kRoundWarps) add_up(round, count, sums);
       }
-      if (warp >= kRoundWarps) write(item, sums);
+      if (warp >= kRoundWarps) write(index, columns, sums);
     }
     cp_async_wait<0>();
   }
