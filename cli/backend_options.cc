@@ -37,6 +37,11 @@ void add_backend_options(CLI::App& command, std::string& backend, std::string& i
       ->capture_default_str();
 }
 
+void add_device_option(CLI::App& command, std::string& bytes) {
+  command.add_option("--device-memory", bytes, "Of the GPU's memory, as 20GiB; what is free there if not given")
+      ->check(byte_size());
+}
+
 void add_kv_option(CLI::App& command, TensorType& type) {
   std::vector<std::string> names;
   std::string preset;

@@ -12,6 +12,9 @@ namespace sirocco {
 
 void add_backend_options(CLI::App& command, std::string& backend, std::string& isa, std::size_t& threads);
 
+// --device-memory, as it was written.
+void add_device_option(CLI::App& command, std::string& bytes);
+
 // --kv; what `type` is when this is called is the default.
 void add_kv_option(CLI::App& command, TensorType& type);
 

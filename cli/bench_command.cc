@@ -44,6 +44,7 @@ struct BenchOptions {
   std::uint32_t rows = 512;
   std::vector<std::uint32_t> at;
   std::string memory;
+  std::string device_memory;
   std::string trace;
   std::string route_trace;
   bool json = false;
@@ -210,22 +211,23 @@ class BenchRun {
 };
 
 // What a token reads of weights and KV cache, in the middle of an answer that begins at `position`.
-std::uint64_t bytes_of_token(const Model& model, const Kernels& kernels, const BenchOptions& options,
+std::uint64_t bytes_of_token(const Model& model, const BackendKind& kind, const BenchOptions& options,
                              const BackendOptions& backend, std::uint32_t position) {
   const ModelSpec& spec = model.spec();
   std::uint32_t positions = position + options.generate / 2;
   if (spec.window != 0) positions = std::min(positions, spec.window);
-  const KvMemory block = {
-      .base = nullptr, .blocks = 1, .block_tokens = backend.kv_block_tokens, .type = backend.kv_type};
-  return model.bytes_per_token() + block.bytes(kernels, spec) / backend.kv_block_tokens * positions;
+  return model.bytes_per_token() + kind.kv_block_bytes(spec, backend) / backend.kv_block_tokens * positions;
 }
 
 // What the machine can do, taking turns with what it bounds.
 class Bounds {
  public:
-  Bounds(const Kernels& kernels, ThreadPool& pool) : kernels_(kernels), pool_(pool) {}
+  // device_memory: bytes per second, where the weights are not in the host's memory: it alone bounds.
+  Bounds(const Kernels& kernels, ThreadPool& pool, std::optional<double> device_memory)
+      : kernels_(kernels), pool_(pool), device_memory_(device_memory) {}
 
   void measure() {
+    if (device_memory_) return;
     if (!roofline_) roofline_.emplace(kernels_, pool_);
     for (int pass = 0; pass < kMemoryPasses; ++pass) memory_.push_back(roofline_->read());
     if (const auto peak = roofline_->multiply()) peak_.push_back(*peak);
@@ -233,12 +235,13 @@ class Bounds {
   void release() { roofline_.reset(); }
   std::uint64_t bytes() const { return roofline_ ? bytes_beyond_caches() : 0; }  // that it holds
 
-  double memory() const { return median(memory_); }
+  double memory() const { return device_memory_ ? *device_memory_ : median(memory_); }
   std::optional<double> peak() const { return peak_.empty() ? std::nullopt : std::optional(median(peak_)); }
 
  private:
   const Kernels& kernels_;
   ThreadPool& pool_;
+  std::optional<double> device_memory_;
   std::optional<Roofline> roofline_;
   std::vector<double> memory_;
   std::vector<double> peak_;
@@ -279,6 +282,9 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
   if (!options.memory.empty()) {
     SIROCCO_TRY(options.engine.memory_budget, parse_bytes(options.memory));
   }
+  if (!options.device_memory.empty()) {
+    SIROCCO_TRY(options.engine.device_memory, parse_bytes(options.device_memory));
+  }
   SIROCCO_TRY(const auto model, Model::open(options.model));
   options.engine.context = options.prompt + options.generate;
   options.engine.max_running = options.batch;
@@ -286,10 +292,12 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
   const std::uint32_t block = BackendOptions().kv_block_tokens;  // each sequence has whole blocks of its own
   options.engine.kv_tokens = std::uint64_t{options.batch} * ((options.engine.context + block - 1) / block * block);
   SIROCCO_TRY(const EnginePlan plan, plan_engine(model, options.engine));
-  SIROCCO_TRY(const Kernels* kernels, choose_kernels(plan.backend));
+  SIROCCO_TRY(const BackendKind* kind, choose_backend(*model, plan.backend));
+  SIROCCO_TRY(const Kernels* kernels, host_kernels(plan.backend));
   SIROCCO_TRY(ThreadPool pool, ThreadPool::create(options.engine.threads));
   const bool slotted = plan.residency.slots != 0;
-  Bounds bounds(*kernels, pool);
+  SIROCCO_TRY(const std::optional<double> device_memory, kind->memory_bandwidth());
+  Bounds bounds(*kernels, pool, device_memory);
   if (slotted) {
     // There is no memory for both: bounds before and after.
     bounds.measure();
@@ -329,12 +337,13 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
       at.push_back({{"position", options.at[i]},
                     {"tokens_per_s", median(speeds[i])},
                     {"runs", speeds[i]},
-                    {"bytes_per_token", bytes_of_token(*model, *kernels, options, plan.backend, options.at[i])}});
+                    {"bytes_per_token", bytes_of_token(*model, *kind, options, plan.backend, options.at[i])}});
   }
 
   const std::uint64_t resident = slotted ? resident_bytes() : resident_bytes() - bounds.bytes();
   const std::string backend(run->backend().name());
   const std::string isa(run->backend().isa());
+  const std::string device(run->backend().device());
   const std::size_t threads = run->backend().threads();
   waiting.now_for("reading the disk");
   if (const auto disk = disk_bandwidth(options.model)) disk_runs.push_back(*disk);
@@ -344,7 +353,7 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
   }
   const double memory = bounds.memory();
   const double disk = disk_runs.empty() ? 0 : median(disk_runs);  // 0: not known
-  const std::uint64_t touched = bytes_of_token(*model, *kernels, options, plan.backend, options.prompt);
+  const std::uint64_t touched = bytes_of_token(*model, *kind, options, plan.backend, options.prompt);
   const auto bytes_per_token = static_cast<double>(touched);
   const auto prefill_multiplies = static_cast<double>(model->sizes().layer_parameters);
   const std::optional<double> peak = bounds.peak();
@@ -382,6 +391,7 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
       {"model", options.model},
       {"backend", backend},
       {"isa", isa},
+      {"device", device.empty() ? Json(nullptr) : Json(device)},
       {"threads", threads},
       {"batch", options.batch},
       {"lossy", options.engine.lossy.on()},
@@ -410,6 +420,8 @@ Result<nlohmann::ordered_json> bench(BenchOptions& options) {
 void print_text(const nlohmann::ordered_json& report) {
   const double decode = report["decode"]["tokens_per_s"];
   const double bound = report["experts"]["bound_tokens_per_s"];
+  if (const auto& device = report["device"]; device.is_string())
+    fmt::print("device   {}\n", printable(device.get<std::string>()));
   fmt::print("prompts  {:.1f} tokens/s ({} tokens, batch {})\n", report["prefill"]["tokens_per_s"].get<double>(),
              report["prefill"]["tokens"].get<int>(), report["batch"].get<int>());
   if (const auto& share = report["prefill"]["share_of_peak"]; share.is_number())
@@ -454,6 +466,7 @@ void add_bench_command(CLI::App& app, CommandContext& context) {
   add_kv_option(*command, options->engine.kv_type);
   command->add_option("--memory", options->memory, "Memory budget, as 6GiB; what is free if not given")
       ->check(byte_size());
+  add_device_option(*command, options->device_memory);
   command->add_option("--eviction", options->engine.eviction, "Which expert leaves, where not all fit")
       ->check(one_of(std::vector<std::string>(policy_names().begin(), policy_names().end())))
       ->capture_default_str();

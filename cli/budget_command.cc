@@ -6,21 +6,19 @@
 #include <optional>
 #include <string>
 
+#include "cli/admin_socket.h"
 #include "cli/client_commands.h"
 #include "cli/option_values.h"
 #include "cli/output.h"
-#include "cli/request_options.h"
 #include "engine/base/bytes.h"
 #include "ipc/client/client.h"
-#include "ipc/wire/socket_paths.h"
 
 namespace sirocco {
 namespace {
 
 struct BudgetOptions {
-  std::string socket;
-  std::string admin_socket;  // empty: the one beside `socket`
-  std::string size;          // empty: only show it; "start": what it was at the start
+  AdminSocketOptions where;
+  std::string size;  // empty: only show it; "start": what it was at the start
   bool json = false;
 };
 
@@ -40,7 +38,7 @@ int print_budget(const wire::BudgetReport& report, bool json) {
 }
 
 int show_budget(const BudgetOptions& options) {
-  auto client = Client::connect(options.socket);
+  auto client = Client::connect(options.where.socket);
   if (!client) return report_failure(client.error().message);
   const ClientResult<wire::StatusReport> status = client->status();
   if (!status) return report_failure(status.error().message);
@@ -61,8 +59,7 @@ int set_budget(const BudgetOptions& options) {
     if (!parsed) return report_failure(parsed.error());
     bytes = *parsed;
   }
-  auto client =
-      Client::connect(options.admin_socket.empty() ? wire::admin_socket(options.socket) : options.admin_socket);
+  auto client = connect_admin(options.where);
   if (!client) return report_failure(client.error().message);
   const ClientResult<wire::BudgetReport> report = client->set_budget(bytes);
   return report ? print_budget(*report, options.json) : report_failure(report.error().message);
@@ -78,9 +75,7 @@ void add_budget_command(CLI::App& app, CommandContext& context) {
                    "Everything together, as 4GiB; start: what it was when the daemon started; nothing: show it")
       ->check(
           CLI::Validator([](std::string& text) { return text == "start" ? std::string() : byte_size()(text); }, ""));
-  add_socket_option(*command, options->socket);
-  command->add_option("--admin-socket", options->admin_socket,
-                      "The daemon's socket for administration; the one beside --socket if not given");
+  add_admin_socket_options(*command, options->where);
   command->add_flag("--json", options->json, "Print one JSON document");
   command->callback([options, &context] {
     context.exit_code = options->size.empty() ? show_budget(*options) : set_budget(*options);

@@ -1,4 +1,4 @@
-// The commands that talk to a daemon: chat, generate, session, budget, status and top.
+// The commands that talk to a daemon: chat, generate, session, budget, drain, reload, evict, status and top.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -11,6 +11,7 @@ void add_chat_command(CLI::App& app, CommandContext& context);
 void add_generate_command(CLI::App& app, CommandContext& context);
 void add_session_command(CLI::App& app, CommandContext& context);
 void add_budget_command(CLI::App& app, CommandContext& context);
+void add_admin_commands(CLI::App& app, CommandContext& context);
 void add_status_commands(CLI::App& app, CommandContext& context);
 
 }  // namespace sirocco

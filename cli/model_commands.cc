@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "cli/backend_options.h"
 #include "cli/model_fit.h"
 #include "cli/model_inspect.h"
 #include "cli/model_synth.h"
@@ -238,6 +239,7 @@ void add_verify(CLI::App& model, CommandContext& context) {
 struct FitFlags {
   std::string path;
   std::string memory;
+  std::string device_memory;
   EngineOptions engine;
   bool json = false;
 };
@@ -247,6 +249,11 @@ int run_fit(FitFlags& flags) {
     const Result<std::uint64_t> bytes = parse_bytes(flags.memory);
     if (!bytes) return wrong_usage(bytes.error().message());
     flags.engine.memory_budget = *bytes;
+  }
+  if (!flags.device_memory.empty()) {
+    const Result<std::uint64_t> bytes = parse_bytes(flags.device_memory);
+    if (!bytes) return wrong_usage(bytes.error().message());
+    flags.engine.device_memory = *bytes;
   }
   const Result<FitReport> report = fit_model(flags.path, flags.engine);
   if (!report) return report_failure(report.error());
@@ -267,6 +274,8 @@ void add_fit(CLI::App& model, CommandContext& context) {
       ->check(byte_size());
   command->add_option("--context", flags->engine.context, "Tokens of one conversation; the model's own if not given")
       ->check(whole_number(1, 1U << 20));
+  add_device_option(*command, flags->device_memory);
+  add_backend_options(*command, flags->engine.backend, flags->engine.isa, flags->engine.threads);
   command->add_flag("--json", flags->json, "One JSON document instead of text");
   command->callback([=, &context] { context.exit_code = run_fit(*flags); });
 }

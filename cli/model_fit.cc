@@ -45,14 +45,21 @@ Result<FitReport> fit_model(const std::string& path, const EngineOptions& option
   FitReport report;
   SIROCCO_TRY(report.model, Model::open(path));
   SIROCCO_TRY(report.plan, plan_engine(report.model, options));
-  SIROCCO_TRY(const Kernels* kernels, choose_kernels(report.plan.backend));
+  report.disk = disk_bandwidth(path);
+  SIROCCO_TRY(const BackendKind* kind, choose_backend(*report.model, report.plan.backend));
+  report.in_device = kind->holds_weights();
+  SIROCCO_TRY(const std::optional<double> device_memory, kind->memory_bandwidth());
+  if (device_memory) {
+    report.memory = *device_memory;
+    return report;
+  }
+  SIROCCO_TRY(const Kernels* kernels, host_kernels(report.plan.backend));
   SIROCCO_TRY(ThreadPool pool, ThreadPool::create(options.threads));
   Roofline roofline(*kernels, pool);
   std::array<double, kMemoryPasses> passes = {};
   for (double& pass : passes) pass = roofline.read();
   std::sort(passes.begin(), passes.end());
   report.memory = passes.at(kMemoryPasses / 2);
-  report.disk = disk_bandwidth(path);
   return report;
 }
 
@@ -70,8 +77,9 @@ std::string fit_text(const FitReport& report) {
   text += report.disk ? fmt::format("disk     {:.2f} GB/s\n", *report.disk / 1e9)
                       : std::string("disk     not measured: the file system has no O_DIRECT\n");
   if (!slotted) {
-    const bool fits = report.plan.memory.charged() + model.sizes().dense_bytes + model.sizes().expert_bytes <=
-                      report.plan.memory.budget;
+    const bool fits =
+        report.in_device || report.plan.memory.charged() + model.sizes().dense_bytes + model.sizes().expert_bytes <=
+                                report.plan.memory.budget;
     text += fits ? fmt::format("answers  at most {:.1f} tokens/s: all of it fits\n", report.tokens_per_s(1))
                  : std::string("answers  slow: a model without experts that does not fit is paged in from disk\n");
     return text;

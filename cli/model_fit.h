@@ -13,6 +13,7 @@ namespace sirocco {
 struct FitReport {
   std::shared_ptr<const Model> model;
   EnginePlan plan;
+  bool in_device = false;      // all of it, in a GPU's memory
   double memory = 0;           // bytes per second
   std::optional<double> disk;  // likewise; nothing where the file system knows no O_DIRECT
 

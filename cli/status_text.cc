@@ -130,6 +130,7 @@ std::string status_text(const wire::StatusReport& report, bool layers) {
   text += fmt::format("tokens     {} read, {} generated\n", report.tokens_prefilled, report.tokens_generated);
   if (report.cache) text += cache_text(*report.cache);
   if (report.experts) text += experts_text(*report.experts);
+  if (report.memory_released) text += "at rest    the memory of experts is given back until the next request\n";
   if (!report.memory.empty()) text += memory_text(report.memory);
   if (layers && report.experts) text += layers_text(*report.experts);
   return text + requests_text(report);
@@ -223,6 +224,7 @@ nlohmann::ordered_json status_json(const wire::StatusReport& report) {
           {"connections", report.connections},
           {"active", std::move(active)},
           {"experts", experts_json(report.experts)},
+          {"memory_released", report.memory_released},
           {"cache", cache_json(report.cache)}};
 }
 

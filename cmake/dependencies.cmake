@@ -28,8 +28,3 @@ if(SIROCCO_SANITIZE MATCHES thread)
   target_compile_definitions(sirocco_asio INTERFACE BOOST_ASIO_DISABLE_FENCED_BLOCK)
   target_compile_options(sirocco_asio INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-tsan>)
 endif()
-
-# The CUDA backend will be kernels/cuda and engine/backend/cuda. What was asked for by name must not be left out silently.
-if(SIROCCO_CUDA STREQUAL "ON")
-  message(FATAL_ERROR "SIROCCO_CUDA=ON, but this version has no CUDA backend. Use SIROCCO_CUDA=AUTO or OFF.")
-endif()

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstdio>
 #include <functional>
 #include <iterator>
@@ -12,10 +11,12 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/config_values.h"
 #include "daemon/quoted.h"
 #include "daemon/yaml_entries.h"
 #include "engine/base/thread_pool.h"
 #include "engine/experts/eviction_policy.h"
+#include "ipc/wire/limits.h"
 
 namespace sirocco::daemon {
 namespace {
@@ -24,45 +25,16 @@ constexpr std::size_t kMaxFileBytes = 1 * MiB;
 constexpr std::size_t kMaxErrors = 50;                                     // that are written out: more help nobody
 constexpr std::size_t kMaxSocketPath = sizeof(sockaddr_un::sun_path) - 1;  // 107 bytes, and the final zero
 constexpr std::size_t kMaxPath = 4095;                                     // PATH_MAX without its zero
-constexpr std::size_t kMaxName = 31;                                       // of a group, as useradd allows
-
-// A value's check and conversion: what is allowed, in words, or nothing if it was accepted.
-using Allowed = std::optional<std::string>;
+constexpr std::size_t kMaxName = 31;                                       // of a user or a group, as useradd allows
+constexpr std::uint64_t kLeastFrame = 256 * KiB;                           // a StatusReport fits, whatever it lists
 
 struct Key {
-  std::string_view path;
+  std::string path;  // of a rule for clients: with kAnyRule in the place of its name
   std::function<Allowed(Config&, const YamlEntry&)> set;
 };
 
-template <class T>
-Allowed integer(const YamlEntry& entry, std::uint64_t low, std::uint64_t high, T& out) {
-  std::uint64_t value = 0;
-  const char* const end = entry.text.data() + entry.text.size();
-  const auto [rest, error] = std::from_chars(entry.text.data(), end, value);
-  if (!entry.plain || error != std::errc() || rest != end || value < low || value > high) {
-    return fmt::format("a whole number from {} to {}", low, high);
-  }
-  out = static_cast<T>(value);
-  return {};
-}
-
-Allowed fraction(const YamlEntry& entry, float& out) {
-  float value = 0;
-  const char* const end = entry.text.data() + entry.text.size();
-  const auto [rest, error] = std::from_chars(entry.text.data(), end, value);
-  if (!entry.plain || error != std::errc() || rest != end || !(value >= 0 && value <= 1)) return "a number from 0 to 1";
-  out = value;
-  return {};
-}
-
-Allowed byte_size(const YamlEntry& entry, std::uint64_t low, std::uint64_t high, std::uint64_t& out) {
-  const Result<std::uint64_t> value = parse_bytes(entry.text);
-  if (entry.plain && value && *value >= low && *value <= high) {
-    out = *value;
-    return {};
-  }
-  return fmt::format("a size from {} to {}, such as 512MiB", format_bytes(low), format_bytes(high));
-}
+constexpr std::string_view kRules = "clients.rules.";
+constexpr std::string_view kAnyRule = "clients.rules.NAME";
 
 Allowed budget(const YamlEntry& entry, std::optional<std::uint64_t>& out) {
   out.reset();
@@ -72,48 +44,6 @@ Allowed budget(const YamlEntry& entry, std::optional<std::uint64_t>& out) {
   if (allowed) return fmt::format("auto, or {}", *allowed);
   out = bytes;
   return {};
-}
-
-Allowed boolean(const YamlEntry& entry, bool& out) {
-  if (!entry.plain || (entry.text != "true" && entry.text != "false")) return "true or false";
-  out = entry.text == "true";
-  return {};
-}
-
-Allowed text(const YamlEntry& entry, std::size_t shortest, std::size_t longest, std::string& out) {
-  const bool printable =
-      std::none_of(entry.text.begin(), entry.text.end(), [](char c) { return (c >= 0 && c < ' ') || c == '\x7f'; });
-  if (entry.kind != YamlEntry::Kind::scalar || !printable || entry.text.size() < shortest ||
-      entry.text.size() > longest) {
-    return fmt::format("{} to {} bytes without control characters", shortest, longest);
-  }
-  out = entry.text;
-  return {};
-}
-
-Allowed mode(const YamlEntry& entry, std::uint32_t& out) {
-  std::uint32_t value = 0;
-  const char* const end = entry.text.data() + entry.text.size();
-  const auto [rest, error] = std::from_chars(entry.text.data(), end, value, 8);
-  // Without the owner's bits the daemon's own user could not connect, and nobody means that.
-  if (error != std::errc() || rest != end || value > 0777 || (value & 0600) != 0600) {
-    return R"(octal permissions from "0600" to "0777" that let the owner read and write)";
-  }
-  out = value;
-  return {};
-}
-
-template <class T, std::size_t N>
-Allowed one_of(const YamlEntry& entry, const std::pair<std::string_view, T> (&names)[N], T& out) {
-  std::string allowed;
-  for (const auto& [name, value] : names) {
-    if (entry.text == name) {
-      out = value;
-      return {};
-    }
-    allowed += fmt::format("{}{}", allowed.empty() ? "" : ", ", name);
-  }
-  return allowed;
 }
 
 Allowed auto_or(std::span<const std::string_view> names, const YamlEntry& entry, std::string& out) {
@@ -147,11 +77,48 @@ Allowed log_level(const YamlEntry& entry, LogLevel& out) {
                           out);
 }
 
+Allowed classes(const YamlEntry& entry, ClientPolicy& out) {
+  out.realtime = out.interactive = out.batch = false;
+  std::string_view rest = entry.text;
+  while (!rest.empty()) {
+    const std::size_t end = std::min(rest.find(' '), rest.size());
+    const std::string_view name = rest.substr(0, end);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    bool* const known = name == "realtime"      ? &out.realtime
+                        : name == "interactive" ? &out.interactive
+                        : name == "batch"       ? &out.batch
+                                                : nullptr;
+    if (known == nullptr || *known) return "some of realtime, interactive and batch, with a space between two";
+    *known = true;
+  }
+  if (!out.realtime && !out.interactive && !out.batch) return "at least one of realtime, interactive and batch";
+  return {};
+}
+
+// The keys of what some clients may do, which stand below `path`; `of` finds it in the configuration.
+template <class Of>
+void add_policy_keys(std::vector<Key>& keys, std::string_view path, Of of) {
+  using C = Config;
+  using E = YamlEntry;
+  const auto add = [&](std::string_view name, auto set) {
+    keys.push_back({fmt::format("{}.{}", path, name), [of, set](C& c, const E& e) { return set(of(c), e); }});
+  };
+  using P = ClientPolicy;
+  add("allowed", [](P& p, const E& e) { return boolean(e, p.allowed); });
+  add("classes", [](P& p, const E& e) { return classes(e, p); });
+  add("weight", [](P& p, const E& e) { return integer(e, 1, 1000, p.weight); });
+  add("connections", [](P& p, const E& e) { return integer(e, 1, 1 << 16, p.connections); });
+  add("in_flight_per_connection", [](P& p, const E& e) { return integer(e, 1, 1 << 10, p.in_flight_per_connection); });
+  add("in_flight", [](P& p, const E& e) { return integer(e, 1, 1 << 16, p.in_flight); });
+  add("max_queued", [](P& p, const E& e) { return integer(e, 1, 1 << 16, p.max_queued); });
+  add("tokens_per_minute", [](P& p, const E& e) { return integer(e, 0, 1'000'000'000, p.tokens_per_minute); });
+}
+
 // Every key there is. The upper ends are far above any use; they are there so that sums of them cannot overflow.
 std::vector<Key> all_keys(const Choices& choices) {
   using C = Config;
   using E = YamlEntry;
-  return {
+  std::vector<Key> keys = {
       {"model.path", [](C& c, const E& e) { return text(e, 0, kMaxPath, c.model.path); }},
       {"model.context", [](C& c, const E& e) { return integer(e, 0, 1 << 24, c.model.context); }},
       {"engine.backend", [choices](C& c, const E& e) { return auto_or(choices.backends, e, c.engine.backend); }},
@@ -161,9 +128,8 @@ std::vector<Key> all_keys(const Choices& choices) {
       {"engine.max_rows_per_step", [](C& c, const E& e) { return integer(e, 0, 1 << 16, c.engine.max_rows_per_step); }},
       {"engine.max_running", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_running); }},
       {"engine.max_queued", [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_queued); }},
-      {"engine.max_queued_per_user",
-       [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.engine.max_queued_per_user); }},
       {"engine.max_step_ms", [](C& c, const E& e) { return integer(e, 0, 600'000, c.engine.max_step_ms); }},
+      {"engine.idle_after", [](C& c, const E& e) { return duration_or_off(e, c.engine.idle_after_ms); }},
       {"memory.budget", [](C& c, const E& e) { return budget(e, c.memory.budget); }},
       {"memory.eviction", [](C& c, const E& e) { return eviction(e, c.memory.eviction); }},
       {"memory.foresight", [](C& c, const E& e) { return boolean(e, c.memory.foresight); }},
@@ -171,7 +137,8 @@ std::vector<Key> all_keys(const Choices& choices) {
       {"memory.headroom", [](C& c, const E& e) { return byte_size(e, 0, 1024 * 1024 * GiB, c.memory.headroom); }},
       {"memory.kv_type", [](C& c, const E& e) { return kv_type(e, c.memory.kv_type); }},
       {"memory.kv_tokens", [](C& c, const E& e) { return integer(e, 0, 1ULL << 32, c.memory.kv_tokens); }},
-      {"lossy.skip_below", [](C& c, const E& e) { return fraction(e, c.lossy.skip_below); }},
+      {"device.memory", [](C& c, const E& e) { return budget(e, c.device.memory); }},
+      {"lossy.skip_below", [](C& c, const E& e) { return number(e, 0, 1, c.lossy.skip_below); }},
       {"lossy.substitute", [](C& c, const E& e) { return boolean(e, c.lossy.substitute); }},
       {"cache.share",
        [](C& c, const E& e) {
@@ -192,9 +159,10 @@ std::vector<Key> all_keys(const Choices& choices) {
       {"server.admin_group", [](C& c, const E& e) { return text(e, 0, kMaxName, c.server.admin_group); }},
       {"server.limits.connections",
        [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.server.limits.connections); }},
-      {"server.limits.connections_per_uid",
-       [](C& c, const E& e) { return integer(e, 1, 1 << 16, c.server.limits.connections_per_uid); }},
-      {"server.limits.in_flight", [](C& c, const E& e) { return integer(e, 1, 1 << 10, c.server.limits.in_flight); }},
+      {"server.limits.admin_connections",
+       [](C& c, const E& e) { return integer(e, 1, 1 << 10, c.server.limits.admin_connections); }},
+      {"server.limits.frame_bytes",
+       [](C& c, const E& e) { return byte_size(e, kLeastFrame, wire::kMaxPayload, c.server.limits.frame_bytes); }},
       {"server.limits.queued_bytes",
        [](C& c, const E& e) { return byte_size(e, 64 * KiB, 64 * MiB, c.server.limits.queued_bytes); }},
       {"server.limits.hello_timeout_ms",
@@ -206,9 +174,18 @@ std::vector<Key> all_keys(const Choices& choices) {
       {"log.level", [](C& c, const E& e) { return log_level(e, c.log.level); }},
       {"log.file", [](C& c, const E& e) { return text(e, 0, kMaxPath, c.log.file); }},
       {"log.prompts", [](C& c, const E& e) { return boolean(e, c.log.prompts); }},
+      {"log.slow_step_factor", [](C& c, const E& e) { return number(e, 0, 1000, c.log.slow_step_factor); }},
+      {"log.slow_step_ms", [](C& c, const E& e) { return integer(e, 0, 600'000, c.log.slow_step_ms); }},
       {"metrics.file", [](C& c, const E& e) { return text(e, 0, kMaxPath, c.metrics.file); }},
       {"metrics.interval_s", [](C& c, const E& e) { return integer(e, 1, 3600, c.metrics.interval_s); }},
   };
+  add_policy_keys(keys, "clients.default", [](C& c) -> ClientPolicy& { return c.clients.others; });
+  const std::string rule(kAnyRule);
+  keys.push_back({rule + ".user", [](C& c, const E& e) { return text(e, 1, kMaxName, c.clients.rules.back().user); }});
+  keys.push_back(
+      {rule + ".group", [](C& c, const E& e) { return text(e, 1, kMaxName, c.clients.rules.back().group); }});
+  add_policy_keys(keys, rule, [](C& c) -> ClientPolicy& { return c.clients.rules.back().policy; });
+  return keys;
 }
 
 // The names that may stand in the map `path` (empty: the outermost), in the order of the table; none if it is no map.
@@ -226,12 +203,27 @@ std::vector<std::string_view> names_in(const std::vector<Key>& keys, std::string
   return names;
 }
 
-// One entry into the configuration, or the error about it.
+bool in_rules(const YamlEntry& entry) {
+  return entry.path.starts_with(kRules);
+}
+
+// The entry's path, with kAnyRule in the place of a rule and its name.
+std::string path_of_key(const YamlEntry& entry) {
+  if (!in_rules(entry)) return entry.path;
+  const std::size_t dot = entry.path.find('.', kRules.size());
+  return std::string(kAnyRule) + (dot == std::string::npos ? "" : entry.path.substr(dot));
+}
+
+// One entry into the configuration, or the error about it. The entries of a rule follow one another.
 std::optional<YamlError> apply(const std::vector<Key>& keys, const YamlEntry& entry, Config& config) {
+  const std::string path = path_of_key(entry);
+  if (path == kAnyRule && entry.kind != YamlEntry::Kind::scalar)
+    config.clients.rules.push_back(
+        {.name = entry.path.substr(kRules.size()), .user = {}, .group = {}, .policy = config.clients.others});
   const auto error = [&entry](YamlPlace place, std::string_view what, std::string_view allowed) {
     return YamlError{place, fmt::format("{}: {}; allowed: {}", entry.path, what, allowed)};
   };
-  const auto key = std::find_if(keys.begin(), keys.end(), [&](const Key& k) { return k.path == entry.path; });
+  const auto key = std::find_if(keys.begin(), keys.end(), [&](const Key& k) { return k.path == path; });
   if (key != keys.end()) {
     const Allowed allowed = key->set(config, entry);
     if (!allowed) return {};
@@ -240,15 +232,30 @@ std::optional<YamlError> apply(const std::vector<Key>& keys, const YamlEntry& en
     return error(entry.value, fmt::format("{} is not possible", quoted(entry.text)), *allowed);
   }
 
-  if (const auto names = names_in(keys, entry.path); !names.empty()) {
+  if (const auto names = names_in(keys, path); !names.empty()) {
     if (entry.kind != YamlEntry::Kind::scalar) return {};  // a map with nothing in it keeps the defaults
     return error(entry.value, fmt::format("{} is not a map", quoted(entry.text)),
                  fmt::format("a map of {}", fmt::join(names, ", ")));
   }
-  const std::size_t dot = entry.path.rfind('.');
-  const auto names = names_in(keys, dot == std::string::npos ? "" : entry.path.substr(0, dot));
+  const std::size_t dot = path.rfind('.');
+  const auto names = names_in(keys, dot == std::string::npos ? "" : path.substr(0, dot));
   if (names.empty()) return {};  // in a map that was refused itself
   return error(entry.key, "unknown key", fmt::format("{}", fmt::join(names, ", ")));
+}
+
+// A rule that names nobody would fit everybody, and end the list.
+std::optional<YamlError> check_rules(const Config& config, const std::vector<YamlEntry>& entries) {
+  for (const ClientRule& rule : config.clients.rules) {
+    if (!rule.user.empty() || !rule.group.empty()) continue;
+    const auto entry = std::find_if(entries.begin(), entries.end(), [&](const YamlEntry& e) {
+      return in_rules(e) && e.path.substr(kRules.size()) == rule.name;
+    });
+    return YamlError{entry->key,
+                     fmt::format("{}: says nobody whom it is for; allowed: with user, group or both; what is "
+                                 "for all others stands in clients.default",
+                                 entry->path)};
+  }
+  return {};
 }
 
 // What no value alone is to blame for.
@@ -275,12 +282,15 @@ Result<Config> parse_config(std::string_view text, std::string_view name, const 
   }
   const std::vector<Key> keys = all_keys(choices);
   auto [entries, errors] = read_yaml_entries(text);
+  // A rule for clients begins as the default is, wherever in the file that stands.
+  std::stable_partition(entries.begin(), entries.end(), [](const YamlEntry& entry) { return !in_rules(entry); });
   Config config;
   for (const YamlEntry& entry : entries) {
     if (auto error = apply(keys, entry, config)) errors.push_back(*std::move(error));
   }
   if (errors.empty()) {
     if (auto error = check_together(config, entries)) errors.push_back(*std::move(error));
+    if (auto error = check_rules(config, entries)) errors.push_back(*std::move(error));
   }
   if (errors.empty()) return config;
 

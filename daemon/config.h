@@ -9,9 +9,11 @@
 #include <string>
 #include <string_view>
 
+#include "daemon/client_policy.h"
 #include "engine/base/bytes.h"
 #include "engine/base/result.h"
 #include "engine/kv/cache_share.h"
+#include "ipc/wire/limits.h"
 #include "ipc/wire/socket_paths.h"
 #include "kernels/tensor_type.h"
 
@@ -33,8 +35,8 @@ struct EngineConfig {
   std::uint32_t max_rows_per_step = 0;  // 0: chosen
   std::uint32_t max_running = 16;       // sequences in a step, at most max_rows_per_step
   std::uint32_t max_queued = 64;        // requests
-  std::uint32_t max_queued_per_user = 32;
-  std::uint32_t max_step_ms = 0;  // 0: chosen
+  std::uint32_t max_step_ms = 0;        // 0: chosen
+  std::uint64_t idle_after_ms = 0;      // 0: never
   bool operator==(const EngineConfig&) const = default;
 };
 
@@ -47,6 +49,12 @@ struct MemoryConfig {
   TensorType kv_type = TensorType::f16;  // or f32 or q8_0
   std::uint64_t kv_tokens = 0;           // of all sequences; 0: from the budget
   bool operator==(const MemoryConfig&) const = default;
+};
+
+// A GPU's memory.
+struct DeviceConfig {
+  std::optional<std::uint64_t> memory;  // bytes; none: what is free on it, less some headroom
+  bool operator==(const DeviceConfig&) const = default;
 };
 
 struct CacheConfig {
@@ -71,9 +79,9 @@ struct LossyConfig {
 
 struct LimitsConfig {
   std::uint32_t connections = 1024;
-  std::uint32_t connections_per_uid = 64;
-  std::uint32_t in_flight = 8;           // requests of one connection
+  std::uint32_t admin_connections = 16;
   std::uint64_t queued_bytes = 1 * MiB;  // unsent, of one connection
+  std::uint64_t frame_bytes = wire::kMaxPayload;
   std::uint32_t hello_timeout_ms = 5000;
   std::uint32_t frame_timeout_ms = 10'000;
   std::uint32_t flush_timeout_ms = 1000;
@@ -95,6 +103,8 @@ struct LogConfig {
   LogLevel level = LogLevel::info;
   std::string file;  // empty: standard error
   bool prompts = false;
+  float slow_step_factor = 5;      // times what is expected of a step; 0: off
+  std::uint32_t slow_step_ms = 0;  // 0: off
   bool operator==(const LogConfig&) const = default;
 };
 
@@ -108,10 +118,12 @@ struct Config {
   ModelConfig model;
   EngineConfig engine;
   MemoryConfig memory;
+  DeviceConfig device;
   LossyConfig lossy;
   CacheConfig cache;
   SessionsConfig sessions;
   ServerConfig server;
+  ClientsConfig clients;
   LogConfig log;
   MetricsConfig metrics;
   bool operator==(const Config&) const = default;

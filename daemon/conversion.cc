@@ -174,7 +174,7 @@ wire::ModelCard model_card(const EngineParts& parts) {
   return card;
 }
 
-Result<GenerateRequest> from_wire(wire::Generate&& generate, std::uint32_t uid) {
+Result<GenerateRequest> from_wire(wire::Generate&& generate, std::uint32_t uid, const ClientPolicy& policy) {
   GenerateRequest request;
   if (auto* text = std::get_if<wire::TextPrompt>(&generate.prompt)) {
     if (generate.raw) {
@@ -204,6 +204,8 @@ Result<GenerateRequest> from_wire(wire::Generate&& generate, std::uint32_t uid) 
   request.session = std::move(generate.session);
   request.prefill_only = generate.prefill_only;
   request.uid = uid;
+  request.weight = policy.weight;
+  request.max_queued = policy.max_queued;
   request.request_class = class_of(generate.priority);
   request.deadline_ms = generate.deadline_ms;
   request.partial = generate.partial;
@@ -248,10 +250,7 @@ wire::State state_of(const EngineStatus& status) {
   return status.degraded.empty() ? wire::State::ready : wire::State::degraded;
 }
 
-void fill_status(const Engine& engine, wire::StatusReport& report) {
-  const EngineParts& parts = engine.parts();
-  const EngineStatus status = engine.status();
-  report.state = state_of(status);
+void fill_status(const EngineParts& parts, const EngineStatus& status, wire::StatusReport& report) {
   if (status.failure) report.reasons.push_back(status.failure->message());
   report.reasons.insert(report.reasons.end(), status.degraded.begin(), status.degraded.end());
   report.backend = parts.backend->name();
@@ -265,6 +264,7 @@ void fill_status(const Engine& engine, wire::StatusReport& report) {
       {.name = "budget", .bytes = status.plan.budget, .note = "what the lines marked * may take together"});
   for (const MemoryPlan::Line& line : status.plan.lines)
     report.memory.push_back({.name = (line.charged ? "* " : "") + line.name, .bytes = line.bytes, .note = line.note});
+  report.memory_released = status.memory_released;
   if (parts.slotted != nullptr) report.experts = expert_report(status, *parts.slotted);
   report.cache = wire::CacheReport{.blocks = status.kv.blocks,
                                    .block_tokens = parts.kv_block_tokens,

@@ -83,6 +83,10 @@ Result<Log> Log::open(const LogConfig& config) {
   return log;
 }
 
+void Log::set_level(LogLevel level) {
+  spdlog::set_level(level_of(level));
+}
+
 void Log::reopen() {
   if (!file_) return;
   if (const auto opened = file_->open(); !opened) {

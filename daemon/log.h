@@ -15,6 +15,9 @@ class Log {
   // Becomes the program's log, before there are threads that use it. Error: the file cannot be opened.
   static Result<Log> open(const LogConfig& config);
 
+  // From any thread.
+  static void set_level(LogLevel level);
+
   // Opens the file again by its name; on failure the old one stays in use and gets the error. From any thread.
   void reopen();
 

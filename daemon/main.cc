@@ -9,6 +9,9 @@
 #include "daemon/supervisor.h"
 #include "engine/backend/backend.h"
 #include "engine/base/standard_files.h"
+#ifdef SIROCCO_CUDA_BACKEND
+#include "engine/backend/cuda/cuda_backend.h"
+#endif
 
 namespace {
 
@@ -23,6 +26,9 @@ int report(const std::string& message) {
 int main(int argc, char** argv) {
   using namespace sirocco;
   open_standard_files();
+#ifdef SIROCCO_CUDA_BACKEND
+  register_device_backend(cuda_backend());
+#endif
   auto supervisor = daemon::Supervisor::create();
   if (!supervisor) return report(supervisor.error().message());
   CLI::App app("The Sirocco daemon: keeps one language model ready and serves local programs over a Unix socket.",
@@ -47,22 +53,26 @@ int main(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : 2;
   }
 
-  daemon::Config config;
-  if (!config_file.empty()) {
-    const auto backends = backend_names();
-    const auto isas = isa_names();
-    auto loaded = daemon::load_config(config_file, {.backends = backends, .isas = isas});
-    if (!loaded) {
-      std::fprintf(stderr, "%s\n", loaded.error().message().c_str());  // each line names the file itself
-      return 2;
+  // Read again at each reload.
+  const daemon::ConfigSource read_config = [&]() -> Result<daemon::Config> {
+    daemon::Config config;
+    if (!config_file.empty()) {
+      const auto backends = backend_names();
+      const auto isas = isa_names();
+      SIROCCO_TRY(config, daemon::load_config(config_file, {.backends = backends, .isas = isas}));
     }
-    config = *std::move(loaded);
+    if (!socket.empty()) config.server.socket = socket;
+    if (!model.empty()) config.model.path = model;
+    return config;
+  };
+  const auto config = read_config();
+  if (!config) {
+    std::fprintf(stderr, "%s\n", config.error().message().c_str());  // each line names the file itself
+    return 2;
   }
-  if (!socket.empty()) config.server.socket = socket;
-  if (!model.empty()) config.model.path = model;
 
   try {
-    const auto ended = daemon::run(config, *supervisor);
+    const auto ended = daemon::run(*config, read_config, *supervisor);
     return ended ? 0 : report(ended.error().message());
   } catch (const std::exception& error) {  // of a library: no memory, no thread
     return report(error.what());

@@ -95,6 +95,8 @@ std::string metrics_text(const wire::StatusReport& report) {
   if (!report.memory.empty())
     families.gauge("sirocco_memory_budget_bytes", "What everything may take together",
                    static_cast<double>(report.memory.front().bytes));
+  families.gauge("sirocco_memory_released", "1 while the memory of experts is given back because nobody asks",
+                 report.memory_released ? 1 : 0);
   if (report.experts) add_experts(families, *report.experts);
   if (report.cache) add_cache(families, *report.cache);
   return prometheus::TextSerializer().Serialize(families.all());

@@ -23,16 +23,20 @@ Result<Supervisor> Supervisor::create() {
   std::signal(SIGPIPE, SIG_IGN);
   const int signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   const int failure = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (signals < 0 || failure < 0) return sirocco::fail(ErrorCode::io, "signalfd or eventfd: {}", errno_message(errno));
-  return Supervisor(signals, failure);
+  const int woken = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (signals < 0 || failure < 0 || woken < 0)
+    return sirocco::fail(ErrorCode::io, "signalfd or eventfd: {}", errno_message(errno));
+  return Supervisor(signals, failure, woken);
 }
 
 Supervisor::Supervisor(Supervisor&& other) noexcept
-    : signals_(std::exchange(other.signals_, -1)), failure_(std::exchange(other.failure_, -1)) {}
+    : signals_(std::exchange(other.signals_, -1)),
+      failure_(std::exchange(other.failure_, -1)),
+      woken_(std::exchange(other.woken_, -1)) {}
 
 Supervisor::~Supervisor() {
-  if (signals_ >= 0) close(signals_);
-  if (failure_ >= 0) close(failure_);
+  for (const int descriptor : {signals_, failure_, woken_})
+    if (descriptor >= 0) close(descriptor);
 }
 
 void Supervisor::fail(const std::string& reason) {
@@ -40,18 +44,25 @@ void Supervisor::fail(const std::string& reason) {
   eventfd_write(failure_, 1);
 }
 
-bool Supervisor::wait(const std::function<void()>& reopen_logs, std::chrono::milliseconds interval,
-                      const std::function<void()>& look) {
+void Supervisor::wake() {
+  eventfd_write(woken_, 1);
+}
+
+bool Supervisor::wait(const Watch& watch) {
   for (;;) {
-    std::array<pollfd, 2> watched = {
-        {{.fd = signals_, .events = POLLIN, .revents = 0}, {.fd = failure_, .events = POLLIN, .revents = 0}}};
-    const int events = poll(watched.data(), watched.size(), static_cast<int>(interval.count()));
+    std::array<pollfd, 3> watched = {{{.fd = signals_, .events = POLLIN, .revents = 0},
+                                      {.fd = failure_, .events = POLLIN, .revents = 0},
+                                      {.fd = woken_, .events = POLLIN, .revents = 0}}};
+    const int events = poll(watched.data(), watched.size(), static_cast<int>(watch.interval().count()));
     if (events < 0) continue;
-    if (events == 0) look();
+    eventfd_t ignored = 0;
+    if (eventfd_read(woken_, &ignored) == 0 || events == 0) {
+      if (!watch.look()) return true;
+    }
     signalfd_siginfo signal = {};
     while (read(signals_, &signal, sizeof signal) == sizeof signal) {
       if (signal.ssi_signo == SIGHUP) {
-        reopen_logs();
+        watch.hangup();
         continue;
       }
       spdlog::info("{} from pid {}: stopping", signal.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT", signal.ssi_pid);

@@ -22,15 +22,22 @@ class Supervisor {
   // Makes wait() return, and tells systemd why. From any thread.
   void fail(const std::string& reason);
 
-  // Until SIGTERM or SIGINT (true) or fail() (false). Calls `reopen_logs` on every SIGHUP, and `look` every `interval`;
-  // negative: never.
-  bool wait(const std::function<void()>& reopen_logs, std::chrono::milliseconds interval,
-            const std::function<void()>& look);
+  // Makes wait() look at once. From any thread.
+  void wake();
+
+  struct Watch {
+    std::function<void()> hangup;                         // on every SIGHUP
+    std::function<bool()> look;                           // every `interval` and after wake(); false: it is time to end
+    std::function<std::chrono::milliseconds()> interval;  // as it is at the moment; negative: never
+  };
+  // Until SIGTERM, SIGINT or the end of looking (true), or fail() (false).
+  bool wait(const Watch& watch);
 
  private:
-  Supervisor(int signals, int failure) : signals_(signals), failure_(failure) {}
+  Supervisor(int signals, int failure, int woken) : signals_(signals), failure_(failure), woken_(woken) {}
   int signals_ = -1;  // signalfd
   int failure_ = -1;  // eventfd
+  int woken_ = -1;    // eventfd
 };
 
 // Tells systemd, where it listens ($NOTIFY_SOCKET): "READY=1", "STATUS=…".

@@ -18,7 +18,7 @@ struct YamlPlace {
 struct YamlEntry {
   enum class Kind { scalar, null, map };
 
-  std::string path;  // "server.limits.in_flight"
+  std::string path;  // "server.limits.connections"
   Kind kind = Kind::scalar;
   std::string text;    // a scalar's
   bool plain = false;  // a scalar that is not quoted

@@ -17,7 +17,7 @@ build_programs() {
 
 # Every C++ file of the repository, separated by zero bytes.
 cpp_sources() {
-  git ls-files -z --cached --others --exclude-standard '*.cc' '*.h'
+  git ls-files -z --cached --others --exclude-standard '*.cc' '*.h' '*.cu' '*.cuh'
 }
 
 # python_venv FOLDER: an empty virtual environment, made once.

@@ -64,6 +64,10 @@ run_ctest() {
 
 phase_release() {
   build_targets release all
+  if ! has_nvcc; then
+    skipped=$((skipped + 1))
+    printf '    SKIPPED %s\n' "the CUDA kernels compiled for GPUs (no nvcc; the emulator runs them)"
+  fi
   run_ctest release
 }
 
@@ -89,11 +93,11 @@ phase_tsan() {
   run_ctest tsan -L tsan
 }
 
-# The kernels' tests for Arm, run by qemu: the other instruction sets' own machine is always at hand.
+# The kernels' tests for Arm, run by qemu: the other instruction sets' own machine is always at hand. The CUDA emulator's, too.
 phase_aarch64() {
   if [[ $(uname -m) == aarch64 ]]; then return 0; fi  # the release build's tests were these
   install_packages "${CROSS_PACKAGES[@]}"
-  build_targets aarch64 kernels_test
+  build_targets aarch64 kernels_test $(has_cuda_headers && echo cuda_emulator_test)
   run_ctest aarch64
 }
 
@@ -154,6 +158,7 @@ run_tests() {
   done
   install_packages "${BUILD_PACKAGES[@]}" "${TOOL_PACKAGES[@]}"
   mkdir -p build/test
+  ( install_cuda_headers ) || count_one "CUDA's headers" 1 "see above"
   if [[ " ${phases[*]} " =~ " "(release|asan|tsan|system)" " ]]; then  # their tests of a real model skip themselves without
     ( fetch_dense_model ) || count_one "SmolLM2-135M-Instruct" 1 "see above"
   fi

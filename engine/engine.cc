@@ -6,7 +6,6 @@
 #include <cassert>
 #include <chrono>
 #include <condition_variable>
-#include <limits>
 #include <mutex>
 #include <thread>
 
@@ -16,19 +15,15 @@
 #include "engine/prompt_encoder.h"
 #include "engine/recent_speed.h"
 #include "engine/request_table.h"
+#include "engine/step_meter.h"
+#include "engine/weight_memory.h"
 
 namespace sirocco {
 
 namespace {
 
-constexpr std::uint64_t kLeastReserve = 64 * MiB;
 constexpr std::chrono::seconds kSilentDisk(2);         // for which it is said to be
 constexpr std::chrono::milliseconds kPumpInterval(2);  // of reading experts in the background: a few of them at once
-
-// What a block of the KV cache looks like. All instruction sets of a backend agree on it.
-std::string kv_layout(const Backend& backend, const BackendOptions& options) {
-  return fmt::format("{} {} {}", backend.name(), tensor_type_info(options.kv_type)->name, options.kv_block_tokens);
-}
 
 }  // namespace
 
@@ -48,7 +43,12 @@ struct Engine::State {
   EngineStatus shown;  // as of the last step
   MemoryPlan plan;
   bool pump = false;  // there may be something to do for SlottedExperts
+  std::chrono::milliseconds idle_after;
+  bool released = false;                                                   // the memory of weights
+  std::vector<std::function<void(const ReleasedMemory&)>> release_wanted;  // now
 
+  WeightMemory weights;
+  StepMeter meter;
   RequestTable::Turn turn;
   EngineStatus counters;  // copied to `shown` after each step
   RecentSpeed prefill_speed;
@@ -67,6 +67,9 @@ struct Engine::State {
         kv(*parts.backend, parts.kv_blocks, parts.kv_block_tokens),
         sessions(mutex, kv, parts.cache_share, parts.sessions, parts.session_store.get()),
         requests(parts, kv),
+        idle_after(parts.idle_after),
+        weights(parts),
+        meter(parts),
         logits(std::size_t{parts.max_running} * parts.tokenizer->vocabulary_size()) {
     assert(parts.context <= std::uint64_t{parts.kv_blocks} * parts.kv_block_tokens);
     sequences.reserve(parts.max_running);
@@ -80,6 +83,8 @@ struct Engine::State {
 
   void loop();
   bool wait_for_work();
+  void release_memory(std::unique_lock<std::mutex>& lock);
+  void take_memory_back();
   void begin_turn();
   Result<void> take_step();
   void share_prompt(RunningRequest& request);
@@ -94,75 +99,6 @@ struct Engine::State {
 Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Engine::~Engine() {
   close();
-}
-
-Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, EventSink sink, FailureSink on_failure) {
-  EngineParts parts;
-  SIROCCO_TRY(parts.model, Model::open(options.model));
-  const Model& model = *parts.model;
-  const std::string where = options.model.filename().string();
-  auto tokenizer = Tokenizer::from_metadata(model.file().metadata());
-  if (!tokenizer) return fail(tokenizer.error().at(where));
-  parts.tokenizer = *std::move(tokenizer);
-  if (parts.tokenizer->vocabulary_size() != model.spec().vocabulary)
-    return fail(ErrorCode::corrupt, "{}: the tokenizer has {} tokens, token_embd.weight {} rows", where,
-                parts.tokenizer->vocabulary_size(), model.spec().vocabulary);
-  auto chat = ChatFormat::from_metadata(model.file().metadata(), parts.tokenizer);
-  if (chat) {
-    parts.chat = *std::move(chat);
-  } else {
-    parts.chat_error = chat.error().at(where);
-  }
-  SIROCCO_TRY(EnginePlan plan, plan_engine(parts.model, options));
-  parts.plan = std::move(plan.memory);
-  SIROCCO_TRY(Residency residency, make_residency(parts.model, {.slots = plan.residency.slots,
-                                                                .policy = options.eviction,
-                                                                .foresight = options.foresight,
-                                                                .read_shape = options.read_shape,
-                                                                .queue = nullptr}));
-  parts.model = std::move(residency.model);
-  parts.experts = std::move(residency.experts);
-  parts.slotted = residency.slotted;
-  parts.warnings = std::move(residency.warnings);
-  parts.degraded = std::move(residency.degraded);
-  if (parts.slotted != nullptr)
-    for (std::string& reason : lossy_reasons(options.lossy)) parts.degraded.push_back(std::move(reason));
-  // A budget that was given is kept unless memory really runs out.
-  parts.memory_reserve =
-      options.memory_budget == 0 ? options.memory_headroom : std::min(options.memory_headroom, kLeastReserve);
-  parts.residency = plan.residency;
-  if (parts.slotted != nullptr && !options.hot_set.empty()) {
-    if (const auto hot = load_hot_set(options.hot_set, *parts.model)) {
-      parts.slotted->preload(*hot);
-    } else {
-      parts.warnings.push_back(hot.error().message());
-    }
-  }
-  SIROCCO_TRY(parts.backend, make_backend(parts.model, *parts.experts, plan.backend));
-  parts.context = plan.backend.limits.context;
-  parts.kv_blocks = plan.backend.kv_blocks;
-  parts.kv_block_tokens = plan.backend.kv_block_tokens;
-  parts.cache_share = options.cache_share;
-  parts.sessions = options.sessions;
-  if (!options.sessions.folder.empty()) {
-    SIROCCO_TRY(SessionStore store, SessionStore::open({.folder = options.sessions.folder,
-                                                        .bytes_per_uid = options.sessions.disk_bytes_per_uid,
-                                                        .model = model_fingerprint(*parts.model),
-                                                        .kv_layout = kv_layout(*parts.backend, plan.backend),
-                                                        .block_tokens = plan.backend.kv_block_tokens,
-                                                        .block_bytes = parts.backend->block_bytes()}));
-    parts.session_store = std::make_unique<SessionStore>(std::move(store));
-  }
-  parts.max_rows_per_step = plan.backend.limits.rows;
-  parts.max_running = options.max_running;
-  parts.max_queued = options.max_queued;
-  parts.max_queued_per_uid = options.max_queued_per_uid;
-  if (options.max_step_seconds != 0) {
-    parts.max_step_seconds = options.max_step_seconds;
-  } else if (parts.slotted != nullptr) {
-    parts.max_step_seconds = std::numeric_limits<double>::infinity();
-  }
-  return start(std::move(parts), std::move(sink), std::move(on_failure));
 }
 
 std::unique_ptr<Engine> Engine::start(EngineParts parts, EventSink sink, FailureSink on_failure) {
@@ -249,6 +185,25 @@ Result<void> Engine::set_budget(std::uint64_t bytes, std::function<void(const Bu
   return {};
 }
 
+Result<void> Engine::release_memory(std::function<void(const ReleasedMemory&)> done) {
+  const std::lock_guard lock(state_->mutex);
+  if (state_->closing) return fail(ErrorCode::shutting_down, "the engine is shutting down");
+  state_->release_wanted.push_back(std::move(done));
+  state_->wake.notify_one();
+  return {};
+}
+
+void Engine::set_idle_after(std::chrono::milliseconds idle_after) {
+  const std::lock_guard lock(state_->mutex);
+  state_->idle_after = idle_after;
+  state_->wake.notify_one();
+}
+
+void Engine::number_requests_from(RequestId first) {
+  const std::lock_guard lock(state_->mutex);
+  state_->requests.number_from(first);
+}
+
 void Engine::close() {
   std::unique_ptr<SlotGovernor> governor;
   {
@@ -277,6 +232,7 @@ EngineStatus Engine::status() const {
   status.sessions = state_->sessions.size();
   if (state_->governor) status.planned_slots = state_->governor->planned();
   status.degraded = state_->degraded();
+  status.memory_released = state_->released;
   return status;
 }
 
@@ -291,6 +247,7 @@ void Engine::State::loop() {
       publish();
       continue;
     }
+    take_memory_back();
     const auto stepped = take_step();
     if (const auto lost = lost_mapping()) {
       // Zeros stand where weights were: whatever was computed since is void.
@@ -302,6 +259,7 @@ void Engine::State::loop() {
   }
   end_all(Error(ErrorCode::shutting_down, "the daemon is shutting down"));
   publish();
+  for (const auto& done : std::exchange(release_wanted, {})) done({});  // nobody asks any more
 }
 
 // What does not work as well as it should at this moment. With the lock held.
@@ -309,7 +267,7 @@ std::vector<std::string> Engine::State::degraded() const {
   std::vector<std::string> reasons = parts.degraded;
   if (governor == nullptr) return reasons;
   const std::size_t slots = parts.slotted->slots();
-  if (const std::size_t planned = governor->planned(); slots < planned)
+  if (const std::size_t planned = governor->planned(); slots < planned && !released)
     reasons.push_back(fmt::format("memory is short: experts have {} of the {} slots planned", slots, planned));
   if (const std::uint64_t failed = parts.slotted->counters().failures; failed != 0)
     reasons.push_back(fmt::format("{} reads of experts failed: look at the disk (dmesg)", failed));
@@ -319,23 +277,53 @@ std::vector<std::string> Engine::State::degraded() const {
   return reasons;
 }
 
-// False when the engine is to stop.
+// False when the engine is to stop. Gives the memory of weights back, if that is asked for or nobody has asked for
+// anything in a while.
 bool Engine::State::wait_for_work() {
   const auto has_work = [this] { return closing || !requests.empty(); };
+  const auto idle_since = Clock::now();
   std::unique_lock lock(mutex);
+  if (!release_wanted.empty()) release_memory(lock);
   while (!has_work()) {
     pump = false;
+    const bool may_rest = idle_after.count() > 0 && !released;
+    if (!release_wanted.empty() || (may_rest && Clock::now() >= idle_since + idle_after)) {
+      release_memory(lock);
+      continue;
+    }
     lock.unlock();
     const bool more = parts.slotted != nullptr && parts.slotted->pump();
     lock.lock();
-    const auto woken = [&] { return pump || has_work(); };
+    const auto before = idle_after;
+    const auto woken = [&] { return pump || has_work() || !release_wanted.empty() || idle_after != before; };
     if (more) {
       wake.wait_for(lock, kPumpInterval, woken);
+    } else if (may_rest) {
+      wake.wait_until(lock, idle_since + idle_after, woken);
     } else {
       wake.wait(lock, woken);
     }
   }
   return !closing;
+}
+
+// With the lock held, but for the time that it takes.
+void Engine::State::release_memory(std::unique_lock<std::mutex>& lock) {
+  const auto wanted = std::exchange(release_wanted, {});
+  released = true;
+  if (governor) governor->set_resting(true);
+  lock.unlock();
+  const ReleasedMemory what = weights.release(!wanted.empty());
+  for (const auto& done : wanted) done(what);
+  lock.lock();
+}
+
+void Engine::State::take_memory_back() {
+  const std::lock_guard lock(mutex);
+  if (!released) return;
+  released = false;
+  if (governor) governor->set_resting(false);
+  weights.take_back();
 }
 
 // Ends what is to end; what starts has its blocks. Whoever asks meanwhile finds each request in the table, or has
@@ -362,6 +350,7 @@ Result<void> Engine::State::take_step() {
   for (const RequestTable::Rows& rows : turn.rows) sequences.push_back(rows.request->rows(rows.rows));
   const Step step = {.sequences = sequences};
   const std::size_t vocabulary = parts.tokenizer->vocabulary_size();
+  meter.begin();
   const auto began = Clock::now();
   SIROCCO_CHECK(parts.backend->step(step, std::span(logits).first(step.logit_rows() * vocabulary), report));
   if (lost_mapping()) return {};
@@ -371,6 +360,11 @@ Result<void> Engine::State::take_step() {
   counters.decode_tokens += turn.decode_rows;
   prefill_speed.add(turn.prompt_rows, seconds * turn.prompt_rows / rows);
   decode_speed.add(turn.decode_rows, seconds * turn.decode_rows / rows);
+  meter.end({.seconds = seconds,
+             .expected_seconds = turn.expected_seconds,
+             .sequences = static_cast<std::uint32_t>(turn.rows.size()),
+             .decode_rows = turn.decode_rows,
+             .prompt_rows = turn.prompt_rows});
   {
     const std::lock_guard lock(mutex);
     requests.observe(turn, seconds);

@@ -2,7 +2,7 @@
 // which takes steps over the rows of all running requests. What happens to a request is told to the EventSink, on the
 // engine thread: it must not wait, and it may be called until close() or the destructor returns.
 //
-// submit, cancel, set_budget, status and close may be called from any thread.
+// All but save_hot_set may be called from any thread.
 #pragma once
 
 #include <chrono>
@@ -31,8 +31,25 @@
 
 namespace sirocco {
 
+// What a step did and what it took.
+struct StepFacts {
+  std::uint64_t step = 0;       // of this engine, from 1
+  double seconds = 0;           // that it took
+  double expected_seconds = 0;  // by what has been learnt of the steps before
+  std::uint32_t sequences = 0;
+  std::uint32_t decode_rows = 0;
+  std::uint32_t prompt_rows = 0;
+  std::uint64_t experts_read = 0;  // that were wanted and not in memory
+  std::uint64_t bytes_read = 0;    // of experts
+  double disk_seconds = 0;         // waited for them
+  std::uint64_t major_faults = 0;  // of the process: pages that had to be read
+  std::uint64_t preemptions = 0;   // of the process: another had the processor
+};
+// Told after each step, on the engine thread.
+using StepWatch = std::function<void(const StepFacts&)>;
+
 struct EngineOptions {
-  std::filesystem::path model;
+  std::filesystem::path model = {};
   std::string backend = "auto";
   std::string isa = "auto";             // of the cpu backend, or one of isa_names()
   std::size_t threads = 0;              // 0: every CPU this process may use
@@ -51,11 +68,16 @@ struct EngineOptions {
   SessionOptions sessions = {};
   std::uint64_t memory_budget = 0;  // bytes; 0: what is free, less the headroom
   std::uint64_t memory_headroom = 512 * MiB;
-  std::string eviction = "lfru";     // which expert leaves, where not all fit: one of policy_names()
-  std::filesystem::path hot_set;     // where the list of experts in memory is kept between runs; empty: nowhere
-  std::filesystem::path read_shape;  // where the depth and size of reads that suit the disk are kept; empty: nowhere
-  bool foresight = false;            // read what the next layer probably wants while the disk is idle
-  LossyOptions lossy = {};           // off, unless asked for
+  std::uint64_t device_memory = 0;     // bytes of a device's memory; 0: what is free there, less some headroom
+  std::string eviction = "lfru";       // which expert leaves, where not all fit: one of policy_names()
+  std::filesystem::path hot_set = {};  // where the list of experts in memory is kept between runs; empty: nowhere
+  std::filesystem::path read_shape =
+      {};                   // where the depth and size of reads that suit the disk are kept; empty: nowhere
+  bool foresight = false;   // read what the next layer probably wants while the disk is idle
+  LossyOptions lossy = {};  // off, unless asked for
+  // So long without a request, and the memory of weights is given back until the next; 0: never.
+  std::chrono::milliseconds idle_after{0};
+  StepWatch step_watch = {};  // empty: nobody
 };
 
 // Gets BOS in front where the model wants one, unless it begins with one.
@@ -73,12 +95,14 @@ struct GenerateRequest {
   std::string session = {};   // of the user, that the prompt continues; empty: none
   bool prefill_only = false;  // nothing is generated: the prompt is computed, and appended to the session
   // For the scheduler.
+  std::chrono::steady_clock::time_point arrived = std::chrono::steady_clock::now();
   std::uint32_t uid = 0;
   RequestClass request_class = RequestClass::interactive;
   std::uint32_t weight = 1;          // tokens of a user in a class go by it
-  std::uint32_t deadline_ms = 0;     // after submit; 0: none
+  std::uint32_t deadline_ms = 0;     // after arrival; 0: none
   bool partial = false;              // at the deadline it ends with what there is; else with an error
   std::uint32_t max_queue_ms = 0;    // until its first step; 0: any time
+  std::uint32_t max_queued = 0;      // of the user, this one included; 0: the engine's max_queued_per_uid
   std::string latest_wins_key = {};  // a newer request of the user with the same key ends this one; empty: none
 };
 
@@ -102,7 +126,7 @@ struct DoneEvent {
   std::uint32_t prompt_tokens = 0;
   std::uint32_t cached_tokens = 0;  // of the prompt, that were in the KV cache already
   std::uint32_t generated_tokens = 0;
-  std::uint64_t queued_us = 0;      // from submit to the first step
+  std::uint64_t queued_us = 0;      // from arrival to the first step
   std::uint64_t prefill_us = 0;     // from there to the first token
   std::uint64_t decode_us = 0;      // from there to the end
   std::uint64_t lossy_experts = 0;  // that its rows did without (LossyCounts); 0: the answer is exact
@@ -142,6 +166,7 @@ struct EngineStatus {
   std::vector<std::string> degraded;  // what does not work as well as it should, and why
   MemoryPlan plan;
   std::size_t planned_slots = 0;  // of experts, that the budget buys
+  bool memory_released = false;   // until the next step
   std::optional<Error> failure;   // the engine stopped: why
 };
 
@@ -151,6 +176,12 @@ struct BudgetReport {
   std::size_t slots = 0;          // that experts have; fewer than planned where others need the memory
   std::size_t planned_slots = 0;  // that the budget buys
   std::size_t experts = 0;        // of the model
+};
+
+// What the engine did without for a while.
+struct ReleasedMemory {
+  std::size_t experts = 0;  // that left their slots
+  std::uint64_t bytes = 0;  // by which the resident memory of the process has become less
 };
 
 // What an Engine is made of; tests bring their own backend.
@@ -178,11 +209,26 @@ struct EngineParts {
   std::uint32_t max_queued = 64;
   std::uint32_t max_queued_per_uid = 32;
   double max_step_seconds = 0.25;
+  std::chrono::milliseconds idle_after{0};
+  StepWatch step_watch = {};  // empty: nobody
 };
+
+// A model that can be served: read, checked, its memory planned, and nothing taken for it yet. It stays what it is when
+// its file is replaced.
+struct PreparedModel {
+  EngineOptions options;
+  std::shared_ptr<const Model> model;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::shared_ptr<const ChatFormat> chat;  // null: the file's template is not recognised
+  std::optional<Error> chat_error;         // why
+  bool fits_beside = false;                // what is in memory now
+};
+// freed: bytes of what is in memory now that will be free before it is opened, where it does not fit beside that.
+Result<PreparedModel> prepare_model(const EngineOptions& options, std::uint64_t freed = 0);
 
 class Engine {
  public:
-  static Result<std::unique_ptr<Engine>> open(const EngineOptions& options, EventSink sink, FailureSink on_failure);
+  static Result<std::unique_ptr<Engine>> open(const PreparedModel& model, EventSink sink, FailureSink on_failure);
   static std::unique_ptr<Engine> start(EngineParts parts, EventSink sink, FailureSink on_failure);
   ~Engine();  // close()
 
@@ -198,6 +244,16 @@ class Engine {
   // the next layer is computed; requests go on. `done` is called once, when they have, from a thread of the engine; not
   // after an error: a budget that cannot work, a model that is all in memory.
   Result<void> set_budget(std::uint64_t bytes, std::function<void(const BudgetReport&)> done);
+
+  // The memory of weights is given back without waiting for idle_after; the next step takes it again. `done` is called
+  // once, when it is given back, on the engine thread. Error: shutting down.
+  Result<void> release_memory(std::function<void(const ReleasedMemory&)> done);
+
+  // EngineOptions::idle_after, from here on.
+  void set_idle_after(std::chrono::milliseconds idle_after);
+
+  // Requests get the numbers from here on: so that those of an engine that follows another are new.
+  void number_requests_from(RequestId first);
 
   // Ends all requests with SHUTTING_DOWN, takes no new ones and stops the engine thread. Idempotent.
   void close();
@@ -226,6 +282,7 @@ struct EnginePlan {
   BackendOptions backend;
   MemoryPlan memory;
   ResidencyPlan residency;
+  std::vector<std::string> warnings;  // backends that were passed over, and why
 };
 Result<EnginePlan> plan_engine(const std::shared_ptr<const Model>& model, const EngineOptions& options);
 

@@ -51,6 +51,7 @@ Result<Submitted> RequestTable::add(std::unique_ptr<RunningRequest> request, con
                                .deadline = attributes.deadline_ms == 0 ? 0 : arrival + attributes.deadline_ms / 1000.0,
                                .partial_at_deadline = attributes.partial,
                                .max_queue_time = attributes.max_queue_ms / 1000.0,
+                               .max_queued = attributes.max_queued,
                                .latest_wins = latest_wins(attributes),
                                .prompt = request->prompt_tokens() - cached,
                                .generate = request->longest() - request->prompt_tokens(),
@@ -61,8 +62,8 @@ Result<Submitted> RequestTable::add(std::unique_ptr<RunningRequest> request, con
                 admission.estimate);
   if (admission.verdict == Admission::Verdict::busy)
     return fail(Error(ErrorCode::busy,
-                      "too many requests are waiting, of all users or of this one (engine.max_queued, "
-                      "engine.max_queued_per_user); try again later")
+                      "too many requests are waiting, of all users or of this one (engine.max_queued, max_queued in "
+                      "clients); try again later")
                     .worth_retrying_after(milliseconds_up(admission.retry_after)));
   if (admission.verdict == Admission::Verdict::too_long)
     return fail(ErrorCode::context_overflow, "the KV cache is smaller than the longest text of this request");
@@ -113,6 +114,7 @@ void RequestTable::next(Turn& turn) {
   }
   turn.decode_rows = plan_.decode_rows;
   turn.prompt_rows = plan_.prompt_rows;
+  turn.expected_seconds = plan_.seconds;
   apply_plan(state_, plan_);
   start_requests(turn);
 }

@@ -24,6 +24,8 @@ class RequestTable {
   // With what it has, before the next step. Unknown ids are ignored.
   void ask_to_end(RequestId id, FinishReason reason);
 
+  void number_from(RequestId first) { next_id_ = first; }
+
   bool empty() const { return requests_.empty(); }
   bool contains(RequestId id) const { return requests_.contains(id); }
 
@@ -43,6 +45,7 @@ class RequestTable {
     std::vector<Rows> rows;
     std::uint32_t decode_rows = 0;
     std::uint32_t prompt_rows = 0;
+    double expected_seconds = 0;
   };
   void next(Turn& turn);
 

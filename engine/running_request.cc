@@ -29,7 +29,8 @@ RunningRequest::RunningRequest(const EngineParts& parts, const GenerateRequest& 
       tokenizer_(parts.tokenizer),
       sampler_(request.sampling, tokens_, parts.tokenizer->vocabulary_size()),
       detokenizer_(parts.tokenizer, {.continues = continues_prompt(*parts.tokenizer, request, tokens_)}),
-      stops_(request.stops) {
+      stops_(request.stops),
+      submitted_(request.arrived) {
   longest_ = prompt_tokens_ + std::min(max_tokens_, parts.context - prompt_tokens_);
   tokens_.reserve(longest_ + 1);
   if (parts.chat && std::holds_alternative<Conversation>(request.prompt)) end_tokens_ = parts.chat->end_tokens();

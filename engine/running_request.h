@@ -91,7 +91,7 @@ class RunningRequest {
   Sampler sampler_;
   Detokenizer detokenizer_;
   StopStrings stops_;
-  Clock::time_point submitted_ = Clock::now();
+  Clock::time_point submitted_;
   std::optional<Clock::time_point> started_;
   std::optional<Clock::time_point> first_token_;
 };

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,10 +19,11 @@
 namespace sirocco {
 
 struct BackendOptions {
-  std::string backend = "auto";  // or one of backend_names()
+  std::string backend = "auto";  // the first that can compute the model here; or one of backend_names()
   std::string isa = "auto";  // instruction set of the cpu backend: the best that the machine has, or one of isa_names()
   std::size_t threads = 0;   // 0: ThreadPool::default_threads()
   bool pin_threads = false;  // ThreadPool::create
+  std::uint64_t device_memory = 0;  // bytes that a device may be asked for; 0: what is free on it, less some headroom
   StepLimits limits;
   std::uint32_t kv_blocks = 0;
   std::uint32_t kv_block_tokens = 32;
@@ -35,18 +37,20 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual std::string_view name() const = 0;  // "cpu"
-  virtual std::string_view isa() const = 0;   // the instructions it uses: "avx2"
+  virtual std::string_view isa() const = 0;   // the instructions it uses: "avx2", "sm_90"
   virtual std::size_t threads() const = 0;
+  virtual std::string_view device() const { return {}; }  // "NVIDIA H100 PCIe"; empty: the host
 
   //   logits  [step.logit_rows(), vocabulary] f32, in order of sequences and rows
   //   report  filled anew
   virtual Result<void> step(const Step& step, std::span<float> logits, StepReport& report) = 0;
 
-  // The memory of a KV block, of all layers. From any thread, also during a step that has no such block in it.
+  // The memory of a KV block, of all layers. From any thread, one at a time, also during a step that has no such block
+  // in it. Done on return. Errors: a device's, after which what was to be written is undefined.
   virtual std::size_t block_bytes() const = 0;
-  virtual void copy_block(BlockId from, BlockId to) = 0;
-  virtual void export_block(BlockId block, std::span<std::byte> bytes) const = 0;  // [block_bytes()]
-  virtual void import_block(BlockId block, std::span<const std::byte> bytes) = 0;
+  virtual Result<void> copy_block(BlockId from, BlockId to) = 0;
+  virtual Result<void> export_block(BlockId block, std::span<std::byte> bytes) const = 0;  // [block_bytes()]
+  virtual Result<void> import_block(BlockId block, std::span<const std::byte> bytes) = 0;
 
   // Likewise, where one sequence's failure fails all.
   Result<void> step_all(const Step& step, std::span<float> logits) {
@@ -57,20 +61,56 @@ class Backend {
   }
 };
 
-// The kernels that a backend of these options computes with. Error: an unknown name, or an instruction set that this
-// machine does not have.
-Result<const Kernels*> choose_kernels(const BackendOptions& options);
+// A kind of backend: what is to be known, and planned, before there is one. One object of each, for good.
+class BackendKind {
+ public:
+  virtual ~BackendKind() = default;
 
-// What a backend of these options will allocate, for the plan.
-void plan_backend(const Model& model, const Kernels& kernels, const BackendOptions& options, MemoryPlan& plan);
+  virtual std::string_view name() const = 0;
+  // Whether this machine can run it with those options; the error says why not. NOT_FOUND: it has no such device.
+  virtual Result<void> available(const BackendOptions& options) const = 0;
+  // Whether it can compute this model with those options, if there is memory enough.
+  virtual Result<void> check(const Model& model, const BackendOptions& options) const = 0;
 
-// The backends that this build has and this machine can run, best first: what "auto" chooses from.
-std::vector<std::string_view> backend_names();
-// Likewise the instruction sets of the cpu backend.
-std::vector<std::string_view> isa_names();
+  virtual std::uint32_t rows_per_step() const = 0;  // that suit it, where nothing else is said
+  virtual bool holds_weights() const = 0;           // all of them, in memory of its own: experts need none on the host
+  // Bytes per second that weights can be read with, as a copy measures it; nothing: they are in the host's memory.
+  virtual Result<std::optional<double>> memory_bandwidth() const { return std::nullopt; }
+  // Keys and values of all layers, bytes.
+  virtual std::size_t kv_block_bytes(const ModelSpec& spec, const BackendOptions& options) const = 0;
+  // What the KV cache may take where nothing else is said, bytes. `host_budget` is of the memory plan.
+  virtual Result<std::uint64_t> kv_budget(const Model& model, const BackendOptions& options,
+                                          std::uint64_t host_budget) const = 0;
+  // Adds what a backend of these options will allocate. Error: OUT_OF_MEMORY with the smallest device memory that does.
+  virtual Result<void> plan(const Model& model, const BackendOptions& options, MemoryPlan& plan) const = 0;
+  // After available() and check(). `experts` outlives the backend.
+  virtual Result<std::unique_ptr<Backend>> make(std::shared_ptr<const Model> model, ExpertSource& experts,
+                                                const BackendOptions& options) const = 0;
+};
 
-// Error: as choose_kernels, or memory that cannot be had. `experts` outlives the backend.
+// The kind that options.backend names; of "auto" the first that can compute the model here. A device that there is, but
+// cannot be used, leaves a line in `passed_over`. Error: why the kind that is named cannot.
+Result<const BackendKind*> choose_backend(const Model& model, const BackendOptions& options,
+                                          std::vector<std::string>* passed_over = nullptr);
 Result<std::unique_ptr<Backend>> make_backend(std::shared_ptr<const Model> model, ExpertSource& experts,
                                               const BackendOptions& options);
+
+// What a line of `passed_over` begins with.
+inline constexpr std::string_view kNotUsed = "the GPU is not used";
+
+// The best one of the host, which can compute every model.
+const BackendKind& host_backend();
+
+// The one for a device, where the program has it: main() registers it before anything else.
+void register_device_backend(const BackendKind& kind);
+
+// What a backend can be named in a configuration. Whether this build and this machine have it, choose_backend says.
+std::vector<std::string_view> backend_names();
+// The instruction sets of the cpu backend that this machine has, best first.
+std::vector<std::string_view> isa_names();
+
+// The kernels for host memory that those options name; the best ones where another backend computes. Error: an
+// instruction set that this machine does not have.
+Result<const Kernels*> host_kernels(const BackendOptions& options);
 
 }  // namespace sirocco

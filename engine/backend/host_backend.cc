@@ -1,17 +1,17 @@
 // The backend that computes on host memory, on the mapped weights: with kernels/cpu, or with kernels/ref, the yardstick
 // that every machine can run.
+#include "engine/backend/host_backend.h"
+
 #include <sys/mman.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
-#include "engine/backend/backend.h"
-#include "kernels/cpu/kernels.h"
-#include "kernels/ref/kernels.h"
-
 namespace sirocco {
 namespace {
+
+constexpr std::uint32_t kRows = 64;    // of a step
+constexpr std::uint64_t kKvShare = 4;  // the KV cache takes one of so many parts of the budget
 
 class HostBackend final : public Backend {
  public:
@@ -36,20 +36,23 @@ class HostBackend final : public Backend {
   }
 
   std::size_t block_bytes() const override { return kv_bytes_ / kv_.blocks; }
-  void copy_block(BlockId from, BlockId to) override {
+  Result<void> copy_block(BlockId from, BlockId to) override {
     for_each_part([&](std::byte* part, std::size_t) {
       std::memcpy(part + to * block_part_, part + from * block_part_, block_part_);
     });
+    return {};
   }
-  void export_block(BlockId block, std::span<std::byte> bytes) const override {
+  Result<void> export_block(BlockId block, std::span<std::byte> bytes) const override {
     for_each_part([&](const std::byte* part, std::size_t i) {
       std::memcpy(&bytes[i * block_part_], part + block * block_part_, block_part_);
     });
+    return {};
   }
-  void import_block(BlockId block, std::span<const std::byte> bytes) override {
+  Result<void> import_block(BlockId block, std::span<const std::byte> bytes) override {
     for_each_part([&](std::byte* part, std::size_t i) {
       std::memcpy(part + block * block_part_, &bytes[i * block_part_], block_part_);
     });
+    return {};
   }
 
  private:
@@ -73,61 +76,68 @@ KvMemory kv_memory(const BackendOptions& options) {
       .base = nullptr, .blocks = options.kv_blocks, .block_tokens = options.kv_block_tokens, .type = options.kv_type};
 }
 
-}  // namespace
+class HostKind final : public BackendKind {
+ public:
+  explicit HostKind(std::string_view name) : name_(name) {}
 
-std::vector<std::string_view> backend_names() {
-  if (cpu::kernels().empty()) return {"ref"};
-  return {"cpu", "ref"};
-}
-
-std::vector<std::string_view> isa_names() {
-  std::vector<std::string_view> names;
-  for (const Kernels* kernels : cpu::kernels()) names.push_back(kernels->isa);
-  return names;
-}
-
-Result<const Kernels*> choose_kernels(const BackendOptions& options) {
-  const std::vector<std::string_view> names = backend_names();
-  const std::string_view name = options.backend == "auto" ? names.front() : std::string_view(options.backend);
-  if (std::find(names.begin(), names.end(), name) == names.end())
-    return fail(ErrorCode::unsupported, "backend \"{}\" is not one that this machine can run; it can: auto, {}", name,
-                fmt::join(names, ", "));
-  if (name == "ref") {
-    if (options.isa != "auto")
-      return fail(ErrorCode::invalid_argument, "isa \"{}\": the ref backend has none to choose", options.isa);
-    return &ref::kernels();
+  std::string_view name() const override { return name_; }
+  Result<void> available(const BackendOptions& options) const override {
+    SIROCCO_CHECK(kernels(options));
+    return {};
   }
-  if (options.isa == "auto") return cpu::kernels().front();
-  const Kernels* kernels = cpu::find_kernels(options.isa);
-  if (kernels == nullptr)
-    return fail(ErrorCode::unsupported, "isa \"{}\" is not one that this machine has; it has: auto, {}", options.isa,
-                fmt::join(isa_names(), ", "));
-  return kernels;
-}
+  Result<void> check(const Model& model, const BackendOptions& options) const override;
+  std::uint32_t rows_per_step() const override { return kRows; }
+  bool holds_weights() const override { return false; }
+  std::size_t kv_block_bytes(const ModelSpec& spec, const BackendOptions& options) const override {
+    KvMemory block = kv_memory(options);
+    block.blocks = 1;
+    return block.bytes(*kernels(options).value(), spec);
+  }
+  Result<std::uint64_t> kv_budget(const Model&, const BackendOptions&, std::uint64_t host_budget) const override {
+    return host_budget / kKvShare;
+  }
+  Result<void> plan(const Model& model, const BackendOptions& options, MemoryPlan& plan) const override;
+  Result<std::unique_ptr<Backend>> make(std::shared_ptr<const Model> model, ExpertSource& experts,
+                                        const BackendOptions& options) const override;
 
-void plan_backend(const Model& model, const Kernels& kernels, const BackendOptions& options, MemoryPlan& plan) {
-  const std::size_t threads = options.threads == 0 ? ThreadPool::default_threads() : options.threads;
-  plan.lines.push_back(
-      {.name = "KV cache",
-       .bytes = kv_memory(options).bytes(kernels, model.spec()),
-       .note = fmt::format("{} tokens in blocks of {}, {}", options.kv_blocks * options.kv_block_tokens,
-                           options.kv_block_tokens, tensor_type_info(options.kv_type)->name)});
-  plan.lines.push_back({.name = "scratch",
-                        .bytes = Forward::scratch_bytes(model, kernels, options.limits, threads),
-                        .note = fmt::format("{} rows a step, {} threads", options.limits.rows, threads)});
-}
+ private:
+  Result<const Kernels*> kernels(BackendOptions options) const {
+    options.backend = name_;
+    return host_kernels(options);
+  }
 
-Result<std::unique_ptr<Backend>> make_backend(std::shared_ptr<const Model> model, ExpertSource& experts,
-                                              const BackendOptions& options) {
-  SIROCCO_TRY(const Kernels* kernels, choose_kernels(options));
+  std::string_view name_;
+};
+
+Result<void> HostKind::check(const Model& model, const BackendOptions& options) const {
   if (options.kv_block_tokens % 32 != 0)
     return fail(ErrorCode::invalid_argument, "KV blocks of {} tokens: a multiple of 32 is wanted",
                 options.kv_block_tokens);
-  if (options.kv_type == TensorType::q8_0 && model->spec().head_dim % 32 != 0)
+  if (options.kv_type == TensorType::q8_0 && model.spec().head_dim % 32 != 0)
     return fail(ErrorCode::unsupported,
                 "a KV cache in Q8_0 wants heads of a multiple of 32 dimensions, this model's have {}; "
                 "use memory.kv_type: f16",
-                model->spec().head_dim);
+                model.spec().head_dim);
+  return {};
+}
+
+Result<void> HostKind::plan(const Model& model, const BackendOptions& options, MemoryPlan& plan) const {
+  SIROCCO_TRY(const Kernels* kernels, this->kernels(options));
+  const std::size_t threads = options.threads == 0 ? ThreadPool::default_threads() : options.threads;
+  plan.lines.push_back(
+      {.name = "KV cache",
+       .bytes = kv_memory(options).bytes(*kernels, model.spec()),
+       .note = fmt::format("{} tokens in blocks of {}, {}", options.kv_blocks * options.kv_block_tokens,
+                           options.kv_block_tokens, tensor_type_info(options.kv_type)->name)});
+  plan.lines.push_back({.name = "scratch",
+                        .bytes = Forward::scratch_bytes(model, *kernels, options.limits, threads),
+                        .note = fmt::format("{} rows a step, {} threads", options.limits.rows, threads)});
+  return {};
+}
+
+Result<std::unique_ptr<Backend>> HostKind::make(std::shared_ptr<const Model> model, ExpertSource& experts,
+                                                const BackendOptions& options) const {
+  SIROCCO_TRY(const Kernels* kernels, this->kernels(options));
   SIROCCO_TRY(ThreadPool pool, ThreadPool::create(options.threads, options.pin_threads));
   KvMemory kv = kv_memory(options);
   const std::size_t bytes = kv.bytes(*kernels, model->spec());
@@ -137,6 +147,18 @@ Result<std::unique_ptr<Backend>> make_backend(std::shared_ptr<const Model> model
                 errno_message(errno));
   kv.base = static_cast<std::byte*>(memory);
   return std::make_unique<HostBackend>(std::move(model), *kernels, experts, options, kv, std::move(pool));
+}
+
+}  // namespace
+
+const BackendKind& cpu_backend() {
+  static const HostKind kind("cpu");
+  return kind;
+}
+
+const BackendKind& ref_backend() {
+  static const HostKind kind("ref");
+  return kind;
 }
 
 }  // namespace sirocco

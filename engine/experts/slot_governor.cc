@@ -79,16 +79,27 @@ std::size_t SlotGovernor::planned() const {
   return planned_;
 }
 
+void SlotGovernor::set_resting(bool resting) {
+  {
+    const std::lock_guard lock(mutex_);
+    resting_ = resting;
+  }
+  eventfd_write(wake_, 1);
+}
+
 void SlotGovernor::loop() {
   const MemoryPressure pressure;
   std::vector<pollfd> watched = {{.fd = wake_, .events = POLLIN, .revents = 0}};
   watched.insert(watched.end(), pressure.watched().begin(), pressure.watched().end());
   while (true) {
+    bool resting = false;
     {
       const std::lock_guard lock(mutex_);
       if (stopping_) break;
+      resting = resting_;
     }
-    poll(watched.data(), watched.size(), static_cast<int>((waiting_.empty() ? kInterval : kWaitingInterval).count()));
+    const milliseconds interval = !waiting_.empty() ? kWaitingInterval : resting ? milliseconds(-1) : kInterval;
+    poll(watched.data(), watched.size(), static_cast<int>(interval.count()));
     eventfd_t ignored = 0;
     eventfd_read(wake_, &ignored);
     decide(pressure.warned(watched.data() + 1));
@@ -103,16 +114,18 @@ void SlotGovernor::decide(bool warned) {
       .free = memory_status().free(), .slot_bytes = experts_.slot_bytes(), .slots = experts_.slots(), .warned = warned};
   const auto now = Clock::now();
   if (warned) warned_ = now;
+  bool resting = false;
   memory.calm = !warned_ || now - *warned_ > kCalm;
   {
     const std::lock_guard lock(mutex_);
     memory.planned = planned_;
     memory.reserve = reserve_;
+    resting = resting_;
     waiting_.insert(waiting_.end(), asked_.begin(), asked_.end());
     if (!asked_.empty()) waiting_since_ = now;
     asked_.clear();
   }
-  const std::size_t slots = slots_for(memory);
+  const std::size_t slots = resting ? std::min(SlottedExperts::kLeastSlots, memory.planned) : slots_for(memory);
   if (slots == wished_) return;
   wished_ = slots;
   experts_.set_slots(slots);

@@ -11,9 +11,13 @@
 #include <thread>
 #include <vector>
 
+#include "engine/base/bytes.h"
 #include "engine/experts/slotted_experts.h"
 
 namespace sirocco {
+
+// What is left to others where a budget was given: that is kept unless memory really runs out.
+inline constexpr std::uint64_t kLeastReserve = 64 * MiB;
 
 struct MemoryReading {
   std::uint64_t free = 0;     // on the machine and in the cgroup, bytes
@@ -45,6 +49,10 @@ class SlotGovernor {
 
   std::size_t planned() const;
 
+  // At rest there are only SlottedExperts::kLeastSlots, and nothing is looked at; then again as many as there should
+  // be. From any thread, never waits.
+  void set_resting(bool resting);
+
  private:
   using Clock = std::chrono::steady_clock;
 
@@ -59,6 +67,7 @@ class SlotGovernor {
   mutable std::mutex mutex_;
   std::size_t planned_;
   std::uint64_t reserve_;
+  bool resting_ = false;
   bool stopping_ = false;
   std::vector<std::function<void()>> asked_;
 

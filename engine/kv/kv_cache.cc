@@ -40,7 +40,8 @@ std::uint32_t KvCache::take(CacheOwner owner, std::span<const TokenId> prompt, s
   const std::size_t held = blocks.size();
   for (std::uint32_t i = 0; i < missing; ++i) blocks.push_back(*pool_.take());
   if (match.partial_tokens > 0) {
-    backend_.copy_block(match.partial_block, blocks[held]);
+    // What cannot be copied is computed.
+    if (!backend_.copy_block(match.partial_block, blocks[held])) match.partial_tokens = 0;
     pool_.release(match.partial_block);
   }
   const std::uint32_t cached = static_cast<std::uint32_t>(held) * block_tokens_ + match.partial_tokens;
@@ -63,8 +64,7 @@ bool KvCache::export_block(CacheOwner owner, std::span<const TokenId> tokens, st
   tokens = tokens.first(std::min<std::size_t>(tokens.size(), std::size_t{index + 1} * block_tokens_));
   const PrefixCache::Match match = prefixes_.find(owner, tokens);
   if (match.tokens(block_tokens_) != tokens.size()) return false;
-  backend_.export_block(match.partial_tokens > 0 ? match.partial_block : match.blocks.back(), bytes);
-  return true;
+  return backend_.export_block(match.partial_tokens > 0 ? match.partial_block : match.blocks.back(), bytes).has_value();
 }
 
 bool KvCache::import_block(CacheOwner owner, std::span<const TokenId> tokens, std::span<const std::byte> bytes) {
@@ -76,10 +76,10 @@ bool KvCache::import_block(CacheOwner owner, std::span<const TokenId> tokens, st
   if (blocks.size() != before) return false;
   const BlockId block = *pool_.take();
   blocks.push_back(block);
-  backend_.import_block(block, bytes);
-  prefixes_.insert(owner, tokens, blocks);
+  const bool imported = backend_.import_block(block, bytes).has_value();
+  if (imported) prefixes_.insert(owner, tokens, blocks);
   pool_.release(block);
-  return true;
+  return imported;
 }
 
 KvCounters KvCache::counters() const {

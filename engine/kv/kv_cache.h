@@ -58,8 +58,9 @@ class KvCache {
   void release(const std::vector<BlockId>& blocks);
 
   // The memory of blocks of a text that the cache has, from its beginning on: what block_bytes() of the Backend says of
-  // it. The first gives block `index`, or says that it has left. The second adds the last block of `tokens` after the
-  // others, which are there; false if they are not, or if there is no room.
+  // it. The first gives block `index`; false if it has left. The second adds the last block of `tokens` after the
+  // others, which are there; false if they are not, or if there is no room. False also where the backend cannot: what a
+  // cache cannot do is computed again, and a step finds out what is wrong with the device.
   bool export_block(CacheOwner owner, std::span<const TokenId> tokens, std::uint32_t index, std::span<std::byte> bytes);
   bool import_block(CacheOwner owner, std::span<const TokenId> tokens, std::span<const std::byte> bytes);
 

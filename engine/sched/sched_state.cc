@@ -40,7 +40,8 @@ Admission admit_request(const SchedState& state, const SchedRequest& request, do
     ++queued;
     of_uid += r.uid == request.uid ? 1 : 0;
   }
-  if (queued < limits.max_queued && of_uid < limits.max_queued_per_uid) return {};
+  const std::uint32_t most_of_uid = request.max_queued != 0 ? request.max_queued : limits.max_queued_per_uid;
+  if (queued < limits.max_queued && of_uid < most_of_uid) return {};
   return {.verdict = Admission::Verdict::busy, .retry_after = std::clamp(seconds_per_request(state), 0.05, 60.0)};
 }
 

@@ -32,6 +32,7 @@ struct SchedRequest {
   double deadline = 0;               // 0: none
   bool partial_at_deadline = false;  // a missed deadline ends it with what there is; else with an error
   double max_queue_time = 0;         // 0: any
+  std::uint32_t max_queued = 0;      // of its uid that may wait, it included; 0: limits.max_queued_per_uid
   std::uint64_t latest_wins = 0;     // hash of the client's key; 0: none
   std::uint32_t prompt = 0;          // tokens of the prompt that are not computed yet
   std::uint32_t generate = 0;        // tokens that may still be generated; the last row of the prompt gives the first

@@ -244,19 +244,20 @@ void Client::cancel() noexcept {
 
 // Sends a request that has one answer, and waits for it.
 template <class Answer, class Request>
-ClientResult<Answer> Client::ask(const Request& request) {
+ClientResult<Answer> Client::ask(const Request& request, milliseconds timeout) {
   const std::uint64_t id = state_->next_id++;
   if (auto sent = send(id, request); !sent && sent.error().kind != Kind::disconnected) {
     return tl::unexpected<ClientError>(sent.error());
   }
-  const Clock::time_point deadline = Clock::now() + state_->options.answer_timeout;
+  const Clock::time_point deadline = Clock::now() + timeout;
   for (;;) {
-    auto received = receive(std::max(milliseconds(0), std::chrono::ceil<milliseconds>(deadline - Clock::now())));
+    auto received = receive(timeout.count() < 0
+                                ? timeout
+                                : std::max(milliseconds(0), std::chrono::ceil<milliseconds>(deadline - Clock::now())));
     if (!received) return tl::unexpected<ClientError>(received.error());
     if (!*received) {
-      return fail(Kind::timeout,
-                  fmt::format("{}: no answer to {} within {} ms: is the daemon stuck?", state_->path,
-                              wire::message_name(wire::message_type(request)), state_->options.answer_timeout.count()));
+      return fail(Kind::timeout, fmt::format("{}: no answer to {} within {} ms: is the daemon stuck?", state_->path,
+                                             wire::message_name(wire::message_type(request)), timeout.count()));
     }
     auto& [request_id, message] = **received;
     if (const auto* error = std::get_if<wire::Error>(&message); error && (request_id == id || request_id == 0)) {
@@ -265,6 +266,11 @@ ClientResult<Answer> Client::ask(const Request& request) {
     if (request_id != id) continue;
     if (auto* answer = std::get_if<Answer>(&message)) return std::move(*answer);
   }
+}
+
+template <class Answer, class Request>
+ClientResult<Answer> Client::ask(const Request& request) {
+  return ask<Answer>(request, state_->options.answer_timeout);
 }
 
 ClientResult<std::vector<std::int32_t>> Client::tokenize(const wire::Tokenize& request) {
@@ -285,6 +291,18 @@ ClientResult<wire::SessionReport> Client::session(const wire::Session& request) 
 
 ClientResult<wire::BudgetReport> Client::set_budget(std::uint64_t bytes) {
   return ask<wire::BudgetReport>(wire::SetBudget{.bytes = bytes});
+}
+
+ClientResult<wire::EvictReport> Client::evict() {
+  return ask<wire::EvictReport>(wire::Evict{});
+}
+
+ClientResult<wire::DrainReport> Client::drain(const wire::Drain& request) {
+  return ask<wire::DrainReport>(request, milliseconds(-1));
+}
+
+ClientResult<wire::ReloadReport> Client::reload(const std::string& model) {
+  return ask<wire::ReloadReport>(wire::Reload{.model = model}, milliseconds(-1));
 }
 
 }  // namespace sirocco

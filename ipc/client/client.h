@@ -74,6 +74,10 @@ class Client {
   ClientResult<wire::SessionReport> session(const wire::Session& request);
   // On the socket for administration.
   ClientResult<wire::BudgetReport> set_budget(std::uint64_t bytes);
+  ClientResult<wire::EvictReport> evict();
+  // Likewise; these wait as long as it takes.
+  ClientResult<wire::DrainReport> drain(const wire::Drain& request);
+  ClientResult<wire::ReloadReport> reload(const std::string& model);
 
   // One level below. The descriptor is readable when receive() has something, for programs with a poll loop.
   struct Received {
@@ -89,6 +93,9 @@ class Client {
   struct State;
   explicit Client(std::unique_ptr<State> state);
   ClientResult<void> handshake(std::chrono::steady_clock::time_point deadline);
+  // timeout: negative, without end.
+  template <class Answer, class Request>
+  ClientResult<Answer> ask(const Request& request, std::chrono::milliseconds timeout);
   template <class Answer, class Request>
   ClientResult<Answer> ask(const Request& request);
 

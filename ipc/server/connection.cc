@@ -19,6 +19,7 @@ using wire::ErrorCode;
 
 constexpr std::size_t kReadBytes = 16 * 1024;
 constexpr std::uint32_t kRestartMs = 1000;  // after which a daemon that is restarted may be back
+constexpr std::uint32_t kEndingMs = 100;    // within which a request may have ended
 constexpr std::size_t kFrameOverhead = 64;  // of a TokenBatch: header, tables, and our own bookkeeping
 
 // In place of a message that may not be sent. An Error keeps its code: its text may quote a file's name or content.
@@ -36,12 +37,15 @@ std::size_t charge_of(const wire::TokenBatch& batch) {
 
 }  // namespace
 
-Connection::Connection(Socket socket, ConnectionId id, Peer peer, const ServerLimits& limits, Handler& handler,
+Connection::Connection(Socket socket, ConnectionId id, Peer peer, const ServerLimits& limits,
+                       const PeerLimits& peer_limits, UserAccount& account, Handler& handler,
                        std::function<void()> on_closed)
     : socket_(std::move(socket)),
       id_(id),
-      peer_(peer),
+      peer_(std::move(peer)),
       limits_(limits),
+      peer_limits_(peer_limits),
+      account_(account),
       handler_(handler),
       on_closed_(std::move(on_closed)),
       read_buffer_(kReadBytes),
@@ -121,11 +125,11 @@ void Connection::on_message(std::uint64_t id, wire::Hello hello) {
   }
   phase_ = Phase::open;
   greeted_ = true;
-  reader_.set_max_payload(wire::kMaxPayload);
+  reader_.set_max_payload(static_cast<std::uint32_t>(limits_.frame_bytes));
   wire::Welcome welcome = handler_.on_hello(peer_, hello);
   welcome.version = wire::kProtocolVersion;
-  welcome.max_payload_bytes = wire::kMaxPayload;
-  welcome.max_in_flight = static_cast<std::uint32_t>(limits_.in_flight);
+  welcome.max_payload_bytes = static_cast<std::uint32_t>(limits_.frame_bytes);
+  welcome.max_in_flight = static_cast<std::uint32_t>(peer_limits_.in_flight_per_connection);
   spdlog::debug("connection {}: \"{}\" of user {}, pid {}", id_, hello.client, peer_.uid, peer_.pid);
   queue(id, welcome);
 }
@@ -152,10 +156,20 @@ void Connection::on_message(std::uint64_t id, wire::Session session) {
 }
 
 void Connection::on_message(std::uint64_t id, wire::SetBudget budget) {
-  if (!peer_.admin) {
-    return refuse(id, ErrorCode::permission_denied, "SetBudget: only on the socket for administration");
-  }
-  if (const auto key = begin(id, {})) handler_.on_set_budget(*key, peer_, budget);
+  if (const auto key = begin_for_admin(id, wire::MessageType::set_budget)) handler_.on_set_budget(*key, peer_, budget);
+}
+
+void Connection::on_message(std::uint64_t id, wire::Drain drain) {
+  if (const auto key = begin_for_admin(id, wire::MessageType::drain)) handler_.on_drain(*key, peer_, drain);
+}
+
+void Connection::on_message(std::uint64_t id, wire::Reload reload) {
+  if (const auto key = begin_for_admin(id, wire::MessageType::reload))
+    handler_.on_reload(*key, peer_, std::move(reload));
+}
+
+void Connection::on_message(std::uint64_t id, wire::Evict) {
+  if (const auto key = begin_for_admin(id, wire::MessageType::evict)) handler_.on_evict(*key, peer_);
 }
 
 void Connection::on_message(std::uint64_t id, wire::Cancel) {
@@ -179,14 +193,34 @@ std::optional<RequestKey> Connection::begin(std::uint64_t id, InFlight request) 
     refuse(0, ErrorCode::duplicate_request, fmt::format("request_id: {} is in flight already", id));
     return std::nullopt;
   }
-  if (in_flight_.size() >= limits_.in_flight) {
+  if (in_flight_.size() >= peer_limits_.in_flight_per_connection) {
     refuse(id, ErrorCode::too_many_requests,
-           fmt::format("{} requests are in flight on this connection: wait for one to end", in_flight_.size()), 100);
+           fmt::format("{} requests are in flight on this connection: wait for one to end", in_flight_.size()),
+           kEndingMs);
+    return std::nullopt;
+  }
+  if (account_.in_flight >= peer_limits_.in_flight) {
+    refuse(id, ErrorCode::too_many_requests,
+           fmt::format("user {} has {} requests in flight on all its connections: wait for one to end", peer_.uid,
+                       account_.in_flight),
+           kEndingMs);
     return std::nullopt;
   }
   request.serial = ++last_serial_;
   in_flight_.emplace(id, request);
+  ++account_.in_flight;
   return RequestKey{.connection = id_, .request_id = id, .serial = request.serial};
+}
+
+std::optional<RequestKey> Connection::begin_for_admin(std::uint64_t id, wire::MessageType type) {
+  if (peer_.admin) return begin(id, {});
+  refuse(id, ErrorCode::permission_denied,
+         fmt::format("{}: only on the socket for administration", wire::message_name(type)));
+  return std::nullopt;
+}
+
+void Connection::forget(std::uint64_t id) {
+  account_.in_flight -= in_flight_.erase(id);
 }
 
 // --- writing
@@ -198,7 +232,7 @@ void Connection::send(const RequestKey& key, wire::Message message) {
     if (request->second.omit_ids) batch->ids.clear();
     return queue_batch(key, std::move(*batch));
   }
-  if (!std::holds_alternative<wire::Accepted>(message)) in_flight_.erase(request);
+  if (!std::holds_alternative<wire::Accepted>(message)) forget(key.request_id);
   queue(key.request_id, message);
 }
 
@@ -216,6 +250,12 @@ void Connection::queue(std::uint64_t id, const wire::Message& message) {
     return queue(id, allowed_error(message, valid.error()));
   }
   std::vector<std::byte> frame = wire::encode(message, id);
+  if (frame.size() - wire::kHeaderBytes > limits_.frame_bytes)
+    return queue(id,
+                 wire::Error{ErrorCode::invalid_argument,
+                             fmt::format("the answer takes {} bytes, a frame at most {} (server.limits.frame_bytes): "
+                                         "ask for it in parts",
+                                         frame.size() - wire::kHeaderBytes, limits_.frame_bytes)});
   // Small messages are at most a beginning and an ending for each request. Long answers wait for room.
   const bool long_answer =
       std::holds_alternative<wire::Tokenized>(message) || std::holds_alternative<wire::Detokenized>(message);
@@ -230,15 +270,17 @@ void Connection::queue_batch(const RequestKey& key, wire::TokenBatch batch) {
   const std::uint64_t id = key.request_id;
   if (batch.ids.empty() && batch.text.empty()) return;
   if (const auto valid = wire::validate(batch); !valid) {
-    in_flight_.erase(id);
+    forget(id);
     handler_.on_ended(key, ErrorCode::internal);
     return queue(id, batch);  // which says why
   }
-  const auto same = [id](const Outgoing& o) { return o.request_id == id && o.batch; };
-  const auto waiting = std::find_if(queue_.rbegin(), queue_.rend(), same);
+  auto waiting =
+      std::find_if(queue_.rbegin(), queue_.rend(), [id](const Outgoing& o) { return o.request_id == id && o.batch; });
+  // What waits is joined, as far as it fits a frame.
+  if (waiting != queue_.rend() && waiting->bytes + charge_of(batch) > limits_.frame_bytes) waiting = queue_.rend();
   const std::size_t bytes = charge_of(batch) + (waiting == queue_.rend() ? kFrameOverhead : 0);
   if (queued_bytes_ + bytes > limits_.queued_bytes) {
-    in_flight_.erase(id);
+    forget(id);
     handler_.on_ended(key, ErrorCode::slow_consumer);
     return end_slow(id);
   }
@@ -323,6 +365,7 @@ void Connection::shut_down() {
 }
 
 void Connection::forget_requests() {
+  account_.in_flight -= in_flight_.size();
   in_flight_.clear();
   if (std::exchange(greeted_, false)) handler_.on_disconnect(id_);
 }

@@ -20,13 +20,19 @@
 
 namespace sirocco {
 
+// What a user's connections have together; the Server owns it, and its connections keep it true.
+struct UserAccount {
+  std::size_t connections = 0;
+  std::size_t in_flight = 0;
+};
+
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   using Socket = boost::asio::local::stream_protocol::socket;
 
-  // `on_closed` is called once, when the socket is closed.
-  Connection(Socket socket, ConnectionId id, Peer peer, const ServerLimits& limits, Handler& handler,
-             std::function<void()> on_closed);
+  // `account` is the peer's, which outlives the connection. `on_closed` is called once, when the socket is closed.
+  Connection(Socket socket, ConnectionId id, Peer peer, const ServerLimits& limits, const PeerLimits& peer_limits,
+             UserAccount& account, Handler& handler, std::function<void()> on_closed);
 
   void start();
 
@@ -65,11 +71,17 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void on_message(std::uint64_t id, wire::Status status);
   void on_message(std::uint64_t id, wire::Session session);
   void on_message(std::uint64_t id, wire::SetBudget budget);
+  void on_message(std::uint64_t id, wire::Drain drain);
+  void on_message(std::uint64_t id, wire::Reload reload);
+  void on_message(std::uint64_t id, wire::Evict evict);
   void on_message(std::uint64_t id, wire::Cancel cancel);
   template <class FromServer>
   void on_message(std::uint64_t id, FromServer message);
   // Nothing, and the client has its Error, if the request may not begin.
   std::optional<RequestKey> begin(std::uint64_t id, InFlight request);
+  // The same, and the client must be an administrator.
+  std::optional<RequestKey> begin_for_admin(std::uint64_t id, wire::MessageType type);
+  void forget(std::uint64_t id);  // it has its ending
 
   void refuse(std::uint64_t id, wire::ErrorCode code, std::string message, std::uint32_t retry_after_ms = 0);
   void queue(std::uint64_t id, const wire::Message& message);
@@ -90,6 +102,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const ConnectionId id_;
   const Peer peer_;
   const ServerLimits& limits_;
+  const PeerLimits peer_limits_;
+  UserAccount& account_;
   Handler& handler_;
   std::function<void()> on_closed_;
 

@@ -9,7 +9,12 @@
 
 #include <compare>
 #include <cstdint>
+#include <string>
+#include <vector>
 
+#include <tl/expected.hpp>
+
+#include "ipc/server/server_limits.h"
 #include "ipc/wire/messages.h"
 
 namespace sirocco {
@@ -31,12 +36,17 @@ struct Peer {
   uid_t uid = 0;
   gid_t gid = 0;
   pid_t pid = 0;
-  bool admin = false;  // it came through the socket for administration
+  bool admin = false;              // it came through the socket for administration
+  std::vector<gid_t> groups = {};  // supplementary ones (SO_PEERGROUPS), as they were when it connected
 };
 
 class Handler {
  public:
   virtual ~Handler() = default;
+
+  // Whether the client may connect, and what it may have then; or why it may not, for PERMISSION_DENIED. Not asked
+  // about administrators.
+  virtual tl::expected<PeerLimits, std::string> on_connect(const Peer& peer) = 0;
 
   // Only what the server does not know is filled in: version and limits are the server's.
   virtual wire::Welcome on_hello(const Peer& peer, const wire::Hello& hello) = 0;
@@ -48,6 +58,9 @@ class Handler {
   virtual void on_session(RequestKey key, const Peer& peer, wire::Session session) = 0;
   // Of administrators only: the server has refused the others.
   virtual void on_set_budget(RequestKey key, const Peer& peer, wire::SetBudget budget) = 0;
+  virtual void on_drain(RequestKey key, const Peer& peer, wire::Drain drain) = 0;
+  virtual void on_reload(RequestKey key, const Peer& peer, wire::Reload reload) = 0;
+  virtual void on_evict(RequestKey key, const Peer& peer) = 0;
 
   // The client wants this Generate to end: the answer to it is Done with the reason cancelled. May come more than once,
   // and may cross the ending.

@@ -14,8 +14,8 @@ namespace sirocco {
 struct ListenOptions {
   std::string path;
   mode_t mode = 0660;
-  std::string group;  // that owns the socket file; empty: the process's own
-  int backlog = 128;  // clients waiting to be accepted
+  std::string group;   // that owns the socket file; empty: the process's own
+  int backlog = 4096;  // clients waiting to be accepted; the kernel cuts it to net.core.somaxconn
 };
 
 class ListeningSocket {

@@ -14,7 +14,9 @@
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <cerrno>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -59,7 +61,7 @@ class Server::Loop {
 
   void accept(Door& door);
   void on_accept(Door& door, const boost::system::error_code& error, Socket socket);
-  bool admit(Socket& socket, const Peer& peer);
+  std::optional<PeerLimits> admit(Socket& socket, const Peer& peer);
   void remove(ConnectionId id);
   void deliver();
   void shut_down();
@@ -71,6 +73,8 @@ class Server::Loop {
   Handler& handler_;
   const bool any_admin_;
   std::unordered_map<ConnectionId, std::shared_ptr<Connection>> table_;
+  // Of administrators, and of the others: a user may be both. Of those who are connected.
+  std::map<std::pair<bool, uid_t>, UserAccount> accounts_;
   ConnectionId next_id_ = 1;
   bool stopping_ = false;
 
@@ -84,11 +88,24 @@ class Server::Loop {
 
 namespace {
 
+// None where the kernel does not tell (before Linux 4.13).
+std::vector<gid_t> groups_of(int descriptor) {
+  std::vector<gid_t> groups(64);
+  socklen_t size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+  int failed = ::getsockopt(descriptor, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size);
+  if (failed != 0 && errno == ERANGE) {  // size is what it takes
+    groups.resize(size / sizeof(gid_t));
+    failed = ::getsockopt(descriptor, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size);
+  }
+  groups.resize(failed != 0 ? 0 : size / sizeof(gid_t));
+  return groups;
+}
+
 std::optional<Peer> credentials(int descriptor) {
   ucred found{};
   socklen_t size = sizeof(found);
   if (::getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &found, &size) != 0) return std::nullopt;
-  return Peer{found.uid, found.gid, found.pid};
+  return Peer{.uid = found.uid, .gid = found.gid, .pid = found.pid, .groups = groups_of(descriptor)};
 }
 
 // Signals are the business of the daemon's main thread.
@@ -121,10 +138,12 @@ void Server::Loop::on_accept(Door& door, const boost::system::error_code& error,
   if (!error) {
     auto peer = credentials(socket.native_handle());
     if (peer) peer->admin = door.admin;
-    if (peer && admit(socket, *peer)) {
+    if (const auto limits = peer ? admit(socket, *peer) : std::nullopt) {
       const ConnectionId id = next_id_++;
-      const auto connection =
-          std::make_shared<Connection>(std::move(socket), id, *peer, limits_, handler_, [this, id] { remove(id); });
+      UserAccount& account = accounts_[{peer->admin, peer->uid}];
+      ++account.connections;
+      const auto connection = std::make_shared<Connection>(std::move(socket), id, *peer, limits_, *limits, account,
+                                                           handler_, [this, id] { remove(id); });
       table_.emplace(id, connection);
       connection_count_.store(table_.size(), std::memory_order_relaxed);
       connection->start();
@@ -141,36 +160,44 @@ void Server::Loop::on_accept(Door& door, const boost::system::error_code& error,
   });
 }
 
-// Says why not, and leaves the socket to be closed.
-bool Server::Loop::admit(Socket& socket, const Peer& peer) {
-  const auto count = [&](auto&& of) {
-    return static_cast<std::size_t>(
-        std::ranges::count_if(table_, [&](const auto& entry) { return of(entry.second->peer()); }));
-  };
-  const std::size_t alike = count([&](const Peer& other) { return other.admin == peer.admin; });
-  const std::size_t of_uid = count([&](const Peer& other) { return !other.admin && other.uid == peer.uid; });
+// Nothing, and the client is told why, if it may not connect: the socket is left to be closed.
+std::optional<PeerLimits> Server::Loop::admit(Socket& socket, const Peer& peer) {
+  const auto alike = static_cast<std::size_t>(
+      std::ranges::count_if(table_, [&](const auto& entry) { return entry.second->peer().admin == peer.admin; }));
+  const auto account = accounts_.find({peer.admin, peer.uid});
+  const std::size_t of_user = account == accounts_.end() ? 0 : account->second.connections;
   auto code = wire::ErrorCode::too_many_connections;
   std::string reason;
+  tl::expected<PeerLimits, std::string> limits = PeerLimits{.connections = limits_.admin_connections};
+  if (!peer.admin) limits = handler_.on_connect(peer);
   if (peer.admin && !any_admin_ && peer.uid != 0 && peer.uid != ::geteuid()) {
     code = wire::ErrorCode::permission_denied;
     reason = fmt::format("user {} may not administer this daemon", peer.uid);
+  } else if (!limits) {
+    code = wire::ErrorCode::permission_denied;
+    reason = limits.error();
   } else if (alike >= (peer.admin ? limits_.admin_connections : limits_.connections)) {
     reason = fmt::format("the daemon has {} connections, its limit", alike);
-  } else if (!peer.admin && of_uid >= limits_.connections_per_uid) {
-    reason = fmt::format("user {} has {} connections, the limit: close one", peer.uid, of_uid);
+  } else if (of_user >= limits->connections) {
+    reason = fmt::format("user {} has {} connections, the limit: close one", peer.uid, of_user);
   } else {
-    return true;
+    return *limits;
   }
   spdlog::debug("user {}, pid {}: {}", peer.uid, peer.pid, reason);
   const auto frame =
       wire::encode(wire::Error{code, reason, code == wire::ErrorCode::permission_denied ? 0U : 1000U}, 0);
   // A new socket has room for one small frame.
   (void)::send(socket.native_handle(), frame.data(), frame.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-  return false;
+  return std::nullopt;
 }
 
 void Server::Loop::remove(ConnectionId id) {
-  table_.erase(id);
+  const auto found = table_.find(id);
+  const Peer& peer = found->second->peer();
+  const auto account = accounts_.find({peer.admin, peer.uid});
+  // The connection has forgotten its requests already.
+  if (--account->second.connections == 0) accounts_.erase(account);
+  table_.erase(found);
   connection_count_.store(table_.size(), std::memory_order_relaxed);
   if (stopping_ && table_.empty()) work_.reset();
 }

@@ -274,6 +274,7 @@ StatusReport convert(const fbs::StatusReport& from, Converter& c) {
           .connections = from.connections(),
           .active = c.list(from.active(), request),
           .experts = expert_report(from.experts(), c),
+          .memory_released = from.memory_released(),
           .cache = cache_report(from.cache())};
 }
 
@@ -284,6 +285,30 @@ SetBudget convert(const fbs::SetBudget& from, Converter&) {
 BudgetReport convert(const fbs::BudgetReport& from, Converter&) {
   return {
       .bytes = from.bytes(), .slots = from.slots(), .planned_slots = from.planned_slots(), .experts = from.experts()};
+}
+
+Drain convert(const fbs::Drain& from, Converter&) {
+  return {.undo = from.undo(), .stop = from.stop()};
+}
+
+DrainReport convert(const fbs::DrainReport& from, Converter&) {
+  return {.draining = from.draining(), .requests = from.requests()};
+}
+
+Reload convert(const fbs::Reload& from, Converter& c) {
+  return {.model = c.text(from.model())};
+}
+
+ReloadReport convert(const fbs::ReloadReport& from, Converter& c) {
+  return {.model = model_card(from.model(), c), .loaded = from.loaded(), .need_restart = c.texts(from.need_restart())};
+}
+
+Evict convert(const fbs::Evict&, Converter&) {
+  return {};
+}
+
+EvictReport convert(const fbs::EvictReport& from, Converter&) {
+  return {.experts = from.experts(), .bytes = from.bytes()};
 }
 
 Session convert(const fbs::Session& from, Converter& c) {
@@ -357,6 +382,18 @@ tl::expected<Message, WireError> decode_aligned(MessageType type, std::span<cons
       return verified<fbs::SetBudget>(type, payload);
     case MessageType::budget_report:
       return verified<fbs::BudgetReport>(type, payload);
+    case MessageType::drain:
+      return verified<fbs::Drain>(type, payload);
+    case MessageType::drain_report:
+      return verified<fbs::DrainReport>(type, payload);
+    case MessageType::reload:
+      return verified<fbs::Reload>(type, payload);
+    case MessageType::reload_report:
+      return verified<fbs::ReloadReport>(type, payload);
+    case MessageType::evict:
+      return verified<fbs::Evict>(type, payload);
+    case MessageType::evict_report:
+      return verified<fbs::EvictReport>(type, payload);
     case MessageType::session:
       return verified<fbs::Session>(type, payload);
     case MessageType::session_report:

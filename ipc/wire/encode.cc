@@ -164,7 +164,7 @@ Offset<fbs::StatusReport> build(Builder& b, const StatusReport& m) {
                                  build(b, m.model), memory, m.requests_running, m.requests_queued, m.requests_done,
                                  m.requests_failed, m.tokens_prefilled, m.tokens_generated, m.prefill_tokens_per_s,
                                  m.decode_tokens_per_s, m.uptime_ms, text(b, m.backend), text(b, m.isa), m.threads,
-                                 m.connections, active, build(b, m.experts), build(b, m.cache));
+                                 m.connections, active, build(b, m.experts), m.memory_released, build(b, m.cache));
 }
 
 Offset<fbs::SetBudget> build(Builder& b, const SetBudget& m) {
@@ -173,6 +173,30 @@ Offset<fbs::SetBudget> build(Builder& b, const SetBudget& m) {
 
 Offset<fbs::BudgetReport> build(Builder& b, const BudgetReport& m) {
   return fbs::CreateBudgetReport(b, m.bytes, m.slots, m.planned_slots, m.experts);
+}
+
+Offset<fbs::Drain> build(Builder& b, const Drain& m) {
+  return fbs::CreateDrain(b, m.undo, m.stop);
+}
+
+Offset<fbs::DrainReport> build(Builder& b, const DrainReport& m) {
+  return fbs::CreateDrainReport(b, m.draining, m.requests);
+}
+
+Offset<fbs::Reload> build(Builder& b, const Reload& m) {
+  return fbs::CreateReload(b, text(b, m.model));
+}
+
+Offset<fbs::ReloadReport> build(Builder& b, const ReloadReport& m) {
+  return fbs::CreateReloadReport(b, build(b, m.model), m.loaded, texts(b, m.need_restart));
+}
+
+Offset<fbs::Evict> build(Builder& b, const Evict&) {
+  return fbs::CreateEvict(b);
+}
+
+Offset<fbs::EvictReport> build(Builder& b, const EvictReport& m) {
+  return fbs::CreateEvictReport(b, m.experts, m.bytes);
 }
 
 Offset<fbs::Session> build(Builder& b, const Session& m) {

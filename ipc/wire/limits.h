@@ -26,6 +26,7 @@ inline constexpr std::size_t kMaxTokenizeBytes = 900'000;   // so that the ids, 
 inline constexpr std::size_t kMaxNameBytes = 256;           // names of models, tools, stop strings, …
 inline constexpr std::size_t kMaxClientBytes = 64;          // Hello.client
 inline constexpr std::size_t kMaxKeyBytes = 128;            // session and latest_wins_key
+inline constexpr std::size_t kMaxPathBytes = 4095;          // Reload.model; PATH_MAX without its zero
 inline constexpr std::size_t kMaxMessageBytes = 16 * 1024;  // Error.message, reasons, notes
 
 // Counts

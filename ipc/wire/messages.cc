@@ -65,6 +65,18 @@ std::string_view message_name(MessageType type) {
       return "SetBudget";
     case MessageType::budget_report:
       return "BudgetReport";
+    case MessageType::drain:
+      return "Drain";
+    case MessageType::drain_report:
+      return "DrainReport";
+    case MessageType::reload:
+      return "Reload";
+    case MessageType::reload_report:
+      return "ReloadReport";
+    case MessageType::evict:
+      return "Evict";
+    case MessageType::evict_report:
+      return "EvictReport";
     case MessageType::session:
       return "Session";
     case MessageType::session_report:

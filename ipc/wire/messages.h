@@ -30,8 +30,14 @@ enum class MessageType : std::uint16_t {
   status_report = 14,
   set_budget = 15,
   budget_report = 16,
-  session = 17,
-  session_report = 18,
+  drain = 17,
+  drain_report = 18,
+  reload = 19,
+  reload_report = 20,
+  evict = 21,
+  evict_report = 22,
+  session = 23,
+  session_report = 24,
 };
 
 enum class State : std::uint8_t { starting = 1, ready, degraded, draining, no_model, failed };
@@ -345,6 +351,7 @@ struct StatusReport {
   std::uint32_t connections = 0;
   std::vector<ActiveRequest> active{};
   std::optional<ExpertReport> experts{};
+  bool memory_released = false;
   std::optional<CacheReport> cache{};
 
   bool operator==(const StatusReport&) const = default;
@@ -363,6 +370,45 @@ struct BudgetReport {
   std::uint32_t experts = 0;
 
   bool operator==(const BudgetReport&) const = default;
+};
+
+struct Drain {
+  bool undo = false;
+  bool stop = false;
+
+  bool operator==(const Drain&) const = default;
+};
+
+struct DrainReport {
+  bool draining = false;
+  std::uint32_t requests = 0;
+
+  bool operator==(const DrainReport&) const = default;
+};
+
+struct Reload {
+  std::string model{};
+
+  bool operator==(const Reload&) const = default;
+};
+
+struct ReloadReport {
+  std::optional<ModelCard> model{};
+  bool loaded = false;
+  std::vector<std::string> need_restart{};
+
+  bool operator==(const ReloadReport&) const = default;
+};
+
+struct Evict {
+  bool operator==(const Evict&) const = default;
+};
+
+struct EvictReport {
+  std::uint32_t experts = 0;
+  std::uint64_t bytes = 0;
+
+  bool operator==(const EvictReport&) const = default;
 };
 
 struct Session {
@@ -396,9 +442,9 @@ struct SessionReport {
 };
 
 // In the order of MessageType, which is index() + 1.
-using Message =
-    std::variant<Hello, Welcome, Generate, Accepted, TokenBatch, Done, Error, Cancel, Tokenize, Tokenized, Detokenize,
-                 Detokenized, Status, StatusReport, SetBudget, BudgetReport, Session, SessionReport>;
+using Message = std::variant<Hello, Welcome, Generate, Accepted, TokenBatch, Done, Error, Cancel, Tokenize, Tokenized,
+                             Detokenize, Detokenized, Status, StatusReport, SetBudget, BudgetReport, Drain, DrainReport,
+                             Reload, ReloadReport, Evict, EvictReport, Session, SessionReport>;
 
 inline MessageType message_type(const Message& message) {
   return static_cast<MessageType>(message.index() + 1);

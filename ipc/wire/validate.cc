@@ -278,6 +278,36 @@ Valid check(const BudgetReport&) {
   return {};
 }
 
+Valid check(const Drain& drain) {
+  if (drain.undo && drain.stop) return invalid("Drain.stop: with undo it means nothing");
+  return {};
+}
+
+Valid check(const DrainReport&) {
+  return {};
+}
+
+Valid check(const Reload& reload) {
+  CHECK_FIELD(name("Reload.model", reload.model, kMaxPathBytes));
+  if (!reload.model.empty() && !reload.model.starts_with('/')) return invalid("Reload.model: not an absolute path");
+  return {};
+}
+
+Valid check(const ReloadReport& report) {
+  if (report.model) CHECK_FIELD(check(*report.model));
+  CHECK_FIELD(count("ReloadReport.need_restart", report.need_restart.size(), kMaxReasons));
+  for (const std::string& key : report.need_restart) CHECK_FIELD(name("ReloadReport.need_restart", key));
+  return {};
+}
+
+Valid check(const Evict&) {
+  return {};
+}
+
+Valid check(const EvictReport&) {
+  return {};
+}
+
 Valid check(const Session& session) {
   CHECK_FIELD(enumeration("Session.action", session.action, SessionAction::close));
   CHECK_FIELD(enumeration("Session.overflow", session.overflow, SessionOverflow::drop_oldest));

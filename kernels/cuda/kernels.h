@@ -26,9 +26,9 @@ struct DeviceMatrix {
 
 // Rows of activations as int8. Inputs are padded to a multiple of 256 with zeros.
 struct Activations {
-  std::int8_t* q = nullptr;       // [rows, padded]; null: this format is not wanted
-  std::int16_t* sums = nullptr;   // [rows, padded / 16] of q
-  float* scales = nullptr;        // [rows, padded / 32] (q8_32) or [rows, padded / 256] (q8_256)
+  std::int8_t* q = nullptr;      // [rows, padded]; null: this format is not wanted
+  std::int16_t* sums = nullptr;  // [rows, padded / 16] of q
+  float* scales = nullptr;       // [rows, padded / 32] (q8_32) or [rows, padded / 256] (q8_256)
 };
 
 // The same rows in each format that some matrix wants.
@@ -44,15 +44,16 @@ struct NormArguments {
   std::uint32_t width = 0;
   float* x = nullptr;  // [rows, width], the residual stream: changed in place
   // What is added before, one or none:
-  const float* branch = nullptr;              // [rows, width]
-  const float* expert_out = nullptr;          // [assignments, width]: sum over i of weights[row, i] *
-  const std::uint32_t* place = nullptr;       // [rows, used] expert_out[place[row, i]], in that order,
-  const float* expert_weights = nullptr;      // [rows, used] then x += the sum
+  const float* branch = nullptr;          // [rows, width]
+  const float* expert_out = nullptr;      // [assignments, width]: sum over i of weights[row, i] *
+  const std::uint32_t* place = nullptr;   // [rows, used] expert_out[place[row, i]], in that order,
+  const float* expert_weights = nullptr;  // [rows, used] then x += the sum
   std::uint32_t used = 0;
-  const float* weight = nullptr;       // [width]; null: nothing is normed, only added
+  const float* weight = nullptr;  // [width]; null: nothing is normed, only added
   float epsilon = 0;
-  const std::uint32_t* rows_of = nullptr;  // [rows] row i is of x[rows_of[i]], which is not changed; null: of x[i]
-  float* f32 = nullptr;                // [rows, width] or null
+  // [rows] row i is of x[rows_of[i]] and of what is added to that, which is not changed; null: of x[i].
+  const std::uint32_t* rows_of = nullptr;
+  float* f32 = nullptr;  // [rows, width] or null
   Activations q8_32;
   Activations q8_256;
 };
@@ -94,20 +95,20 @@ struct DeviceExpert {
   const std::byte* down = nullptr;
 };
 
-// Which rows meet which expert, sorted by expert, made on the device by route(). A tile is up to `tile_rows` rows of one
-// expert.
+// Which rows meet which expert, sorted by expert, made on the device by route(). A tile is up to `tile_rows` rows of
+// one expert.
 struct ExpertTile {
   std::uint32_t expert;
   std::uint32_t first;  // place of its first assignment
   std::uint32_t count;
 };
 struct ExpertLists {
-  std::uint32_t* chosen = nullptr;   // [rows, used] ascending
-  float* weights = nullptr;          // [rows, used]
-  std::uint32_t* place = nullptr;    // [rows, used]: where assignment (row, i) stands
-  std::uint32_t* row_of = nullptr;   // [rows * used]: of a place, the row
-  std::uint32_t* first = nullptr;    // [experts + 1]: places of an expert
-  ExpertTile* tiles = nullptr;       // [max_tiles]
+  std::uint32_t* chosen = nullptr;  // [rows, used] ascending
+  float* weights = nullptr;         // [rows, used]
+  std::uint32_t* place = nullptr;   // [rows, used]: where assignment (row, i) stands
+  std::uint32_t* row_of = nullptr;  // [rows * used]: of a place, the row
+  std::uint32_t* first = nullptr;   // [experts + 1]: places of an expert
+  ExpertTile* tiles = nullptr;      // [max_tiles]
   std::uint32_t* tile_count = nullptr;
 };
 // The most tiles that there can be.
@@ -156,9 +157,9 @@ cudaError_t expert_down(const ExpertArguments& arguments, cudaStream_t stream);
 
 // Of each row of a step: its token, its position, and which of the step's sequences it is of. Uploaded before it.
 struct StepRows {
-  const std::int32_t* tokens = nullptr;      // [rows]
-  const std::uint32_t* positions = nullptr;  // [rows]
-  const std::uint32_t* sequences = nullptr;  // [rows]
+  const std::int32_t* tokens = nullptr;         // [rows]
+  const std::uint32_t* positions = nullptr;     // [rows]
+  const std::uint32_t* sequences = nullptr;     // [rows]
   const std::uint32_t* block_tables = nullptr;  // [sequences, table_stride]
   std::uint32_t table_stride = 0;
 };
@@ -203,9 +204,10 @@ struct AttentionArguments {
   std::uint32_t window = 0;  // keys that a row sees; 0: all
   StepRows step;
   DeviceKv kv;
-  // rotate_and_store: reads q, k, v [rows, heads * head_dim] f32, norms and rotates q and k in place, writes k and v.
+  // rotate_and_store: norms and rotates q [rows, heads * head_dim] f32 in place, and k [rows, kv_heads * head_dim] on
+  // its way into the cache, where v, of the same shape, goes as it is.
   float* q = nullptr;
-  float* k = nullptr;
+  const float* k = nullptr;
   const float* v = nullptr;
   const float* q_norm = nullptr;  // [head_dim] or null
   const float* k_norm = nullptr;

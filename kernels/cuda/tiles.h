@@ -9,18 +9,18 @@
 //                       step s (of 8), register r of the A operand of mma.m16n8k32 (PTX ISA, matrix fragments)
 //
 // A type of 8 bits stores [s][lane][r]. One of 4 bits stores words [pair of steps][lane][r] with the second step in the
-// high nibbles. Bits above (planes of 1 or 2 bits) or a type of 2 bits: see tiles.cc, where each type is. Then the
-// scales as the file has them, one entry an output, so that a tile is no larger than its blocks in the file (Q3_K and
-// Q6_K: than their blocks rounded up to four bytes).
+// high nibbles. What planes of one and two bits look like, and each type: tile_layout.h. Then the
+// scales as the file has them, so that a tile is no larger than its blocks in the file (but Q3_K's, by 2 %).
 //
 // Activations: q of a row lie in chunks of 256: [pair of steps][lane % 4][step][half of 16][4], the B operand of the
-// same instruction for one column. Sums are of 16 each; scales of 32 or 256 (kernels.h: ActivationFormat).
+// same instruction for one column. A chunk has 32 bytes of sums (quantise.cuh); scales are of 32 or 256 inputs.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
+#include "kernels/cuda/host_device.h"
 #include "kernels/matrix.h"
 
 namespace sirocco::cuda {
@@ -28,7 +28,7 @@ namespace sirocco::cuda {
 inline constexpr std::uint32_t kTileOutputs = 16;
 inline constexpr std::uint32_t kTileInputs = 256;
 
-constexpr std::size_t padded(std::size_t n, std::size_t unit) {
+SIROCCO_HOST_DEVICE constexpr std::size_t padded(std::size_t n, std::size_t unit) {
   return (n + unit - 1) / unit * unit;
 }
 

@@ -54,8 +54,11 @@ def ask_in_session(daemon, name, prompt):
 
 
 class Chaos:
-    def __init__(self, daemon, answers, group, seed, seconds):
+    def __init__(self, daemon, model, answers, group, seed, seconds):
         self.daemon = daemon
+        # The same answers, but another file for all that the daemon knows.
+        self.models = [model.resolve(), daemon.folder / "other.gguf"]
+        self.models[1].symlink_to(self.models[0])
         self.least = daemon.small_budget()
         self.answers, self.conversations = answers
         self.group = group
@@ -162,6 +165,22 @@ class Chaos:
         self.count("not reading")
 
     def administrator(self, rng):
+        kind = rng.random()
+        if kind < 0.3:
+            self.asked(*(("evict",) if kind < 0.2 else ("reload", "--model", rng.choice(self.models))))
+        else:
+            self.other_budget(rng)
+        time.sleep(rng.uniform(0.2, 2))
+
+    def asked(self, *command):
+        restarts = self.restarts
+        result = self.daemon.sirocco(*command)
+        if result.returncode == 0:
+            self.count(f"{command[0]}s")
+        elif restarts == self.restarts and self.up.is_set():
+            self.complain(f"{command}: {result.stderr.decode()}")
+
+    def other_budget(self, rng):
         size = "start" if rng.random() < 0.3 else f"{rng.randrange(self.least, BUDGET)}MiB"
         begin = time.monotonic()
         result = self.daemon.sirocco("budget", size, "--json")
@@ -172,7 +191,6 @@ class Chaos:
                                                         round(1000 * (time.monotonic() - begin)))
         elif self.up.is_set():
             self.complain(f"budget {size}: {result.stderr.decode()}")
-        time.sleep(rng.uniform(0.2, 2))
 
     def work(self, number):
         rng = random.Random(f"{self.seed} {number}")
@@ -301,7 +319,7 @@ def main():
                         .replace("SESSIONS", str(folder / "sessions")))
         try:
             daemon.start(group.enter if group else None)
-            report = Chaos(daemon, answers, group, options.seed, 60 * options.minutes).run(options.clients)
+            report = Chaos(daemon, options.model, answers, group, options.seed, 60 * options.minutes).run(options.clients)
         finally:
             daemon.stop()
             if group:

@@ -60,9 +60,9 @@ class InstantBackend final : public Backend {
   }
   // Nothing is in its blocks.
   std::size_t block_bytes() const override { return 0; }
-  void copy_block(BlockId, BlockId) override {}
-  void export_block(BlockId, std::span<std::byte>) const override {}
-  void import_block(BlockId, std::span<const std::byte>) override {}
+  Result<void> copy_block(BlockId, BlockId) override { return {}; }
+  Result<void> export_block(BlockId, std::span<std::byte>) const override { return {}; }
+  Result<void> import_block(BlockId, std::span<const std::byte>) override { return {}; }
 
  private:
   Clock::time_point next_;
@@ -219,11 +219,14 @@ int bench(const Options& options) {
   std::vector<double> engine_p50, engine_p99, p50, p99, rate, daemon_us, client_us;
   for (std::uint32_t i = 0; i < options.rounds; ++i) {
     const std::vector<double> alone = engine_alone(options);
-    daemon::Service service(false);
+    daemon::Service service;
+    daemon::ClientsConfig clients;
+    clients.others.connections = clients.others.in_flight = clients.others.max_queued = options.streams + 1;
+    service.set_clients(*daemon::ClientPolicies::resolve(clients));
     test::FakeEngine fake([&](EngineParts& parts) { instant(parts, options); }, service.sink());
     auto socket = ListeningSocket::bind({.path = path, .mode = 0600, .group = ""});
     if (!socket) give_up(socket.error());
-    Server server(*std::move(socket), {.connections_per_uid = options.streams + 1}, service);
+    Server server(*std::move(socket), {}, service);
     service.connect(fake.engine.get(), &server);
     server.start();
     const double processor = processor_seconds();

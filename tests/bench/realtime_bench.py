@@ -45,7 +45,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sirocco-", dir="/tmp") as folder:
-        daemon = Daemon(folder, args.model, f"engine: {{max_step_ms: {STEP_MS}, max_running: 16, max_queued_per_user: 64}}\n"
+        daemon = Daemon(folder, args.model, f"engine: {{max_step_ms: {STEP_MS}, max_running: 16}}\nclients: {{default: {{max_queued: 64}}}}\n"
                                             "memory: {kv_tokens: 40000}\n").start()
         stopping = threading.Event()
 

@@ -52,6 +52,7 @@ class FakeBackend final : public Backend {
   // Called at the start of each step, on the engine thread; may wait, fail or spoil.
   std::function<Result<void>(const Step&)> before;
   std::function<void(std::span<float>)> spoil;
+  bool blocks_fail = false;  // to be copied, exported and imported, as on a device that has failed
   std::function<void(const Step&, StepReport&)> tell;  // beside the logits
 
   std::string_view name() const override { return "fake"; }
@@ -78,17 +79,23 @@ class FakeBackend final : public Backend {
   }
 
   std::size_t block_bytes() const override { return sizeof(Block); }
-  void copy_block(BlockId from, BlockId to) override {
+  Result<void> copy_block(BlockId from, BlockId to) override {
+    if (blocks_fail) return fail(ErrorCode::io, "the device has failed");
     const std::lock_guard lock(mutex_);
     blocks_[to] = blocks_[from];
+    return {};
   }
-  void export_block(BlockId block, std::span<std::byte> bytes) const override {
+  Result<void> export_block(BlockId block, std::span<std::byte> bytes) const override {
+    if (blocks_fail) return fail(ErrorCode::io, "the device has failed");
     const std::lock_guard lock(mutex_);
     std::memcpy(bytes.data(), &blocks_.at(block), sizeof(Block));
+    return {};
   }
-  void import_block(BlockId block, std::span<const std::byte> bytes) override {
+  Result<void> import_block(BlockId block, std::span<const std::byte> bytes) override {
+    if (blocks_fail) return fail(ErrorCode::io, "the device has failed");
     const std::lock_guard lock(mutex_);
     std::memcpy(&blocks_[block], bytes.data(), sizeof(Block));
+    return {};
   }
 
   std::uint64_t rows() const {  // computed so far

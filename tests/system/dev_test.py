@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What ./dev run does around the programs."""
+"""What ./dev run and ./dev gpu do around the programs."""
+import json
 import os
 import subprocess
 import unittest
@@ -42,6 +43,70 @@ class StartDaemon(TestWithFolder):
         self.assertIn(f"another siroccod is serving {earlier.socket} (pid {earlier.process.pid})", started.stderr)
         self.assertIn("./dev: the daemon ended before it was ready", started.stderr)
         self.assertEqual(earlier.status()["state"], "READY")
+
+
+NVIDIA_SMI = """#!/bin/bash
+if [[ $1 == -L ]]; then echo "GPU 0: Imagined (UUID: 1)"; else echo "Imagined, 580.0"; fi
+"""
+CUDA_TEST = """#!/bin/bash
+for argument in "$@"; do
+  if [[ $argument == --gtest_output=json:* ]]; then printf '{"tests": 3}\n' >"${argument#--gtest_output=json:}"; fi
+done
+"""
+
+
+class Gpu(TestWithFolder):
+    """With programs that only say what they were asked for."""
+
+    def setUp(self):
+        super().setUp()
+        (self.folder / "dev").symlink_to(ROOT / "dev")
+        (self.folder / "dev.d").symlink_to(ROOT / "dev.d")
+        self.write("bin/nvidia-smi", NVIDIA_SMI)
+        self.write("bin/compute-sanitizer", "#!/bin/bash\n")
+        self.write("programs/cuda_test", CUDA_TEST)
+        self.write("programs/cuda_bench", "#!/bin/bash\necho '{\"read_gb_s\": 5}'\n")
+
+    def write(self, name, text):
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def run_gpu(self):
+        return subprocess.run([self.folder / "dev", "gpu", "--prebuilt", "programs"], capture_output=True, text=True, timeout=PATIENCE_S,
+                              env={**os.environ, "CUDA_HOME": str(self.folder), "PATH": f"{self.folder}/bin:{os.environ['PATH']}"})
+
+    def report(self):
+        return json.loads((self.folder / "build/gpu/report.json").read_text())
+
+    def outcomes(self, report):
+        return {step["name"]: step["outcome"] for step in report["steps"]}
+
+    def test_the_report_has_every_step_and_its_results(self):
+        run = self.run_gpu()
+        report = self.report()
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        self.assertEqual((report["device"], report["driver"]), ("Imagined", "580.0"))
+        self.assertEqual(self.outcomes(report), dict.fromkeys(("tests", "memcheck", "racecheck", "benchmarks"), "passed"))
+        self.assertEqual((report["tests"], report["benchmarks"]), ({"tests": 3}, {"read_gb_s": 5}))
+
+    def test_a_failed_step_is_reported_and_the_others_are_run(self):
+        self.write("bin/compute-sanitizer", "#!/bin/bash\nexit 1\n")
+        self.write("programs/cuda_bench", "#!/bin/bash\necho '{\"cases\": ['\nexit 1\n")
+        run = self.run_gpu()
+        report = self.report()
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("3 of the steps failed", run.stderr)
+        self.assertEqual(self.outcomes(report)["tests"], "passed")
+        self.assertEqual(self.outcomes(report)["racecheck"], "failed")
+        self.assertIsNone(report["benchmarks"])
+
+    def test_tests_that_found_no_gpu_are_no_success(self):
+        self.write("programs/cuda_test", "#!/bin/bash\necho 'no NVIDIA GPU on this machine (cudaGetDeviceCount)'\n")
+        run = self.run_gpu()
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("driver 580 or newer", run.stderr)
 
 
 if __name__ == "__main__":

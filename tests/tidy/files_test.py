@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 MAX_LINES = 600
+HEADERS = (".h", ".cuh")
 LEFTOVER = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 
 
@@ -14,9 +15,9 @@ def problems(name, text):
     lines = text.splitlines()
     if len(lines) > MAX_LINES:
         yield f"{name}: {len(lines)} lines, more than {MAX_LINES}: split it"
-    if name.endswith(".h") and "#pragma once" not in text:
+    if name.endswith(HEADERS) and "#pragma once" not in text:
         yield f"{name}: no #pragma once"
-    if name.endswith(".h") and not text.startswith("//"):
+    if name.endswith(HEADERS) and not text.startswith("//"):
         yield f"{name}: no opening comment that says what it is for"
     for number, line in enumerate(lines, 1):
         if "\t" in line or line != line.rstrip():
@@ -27,6 +28,7 @@ def problems(name, text):
 
 def self_test():
     assert len(list(problems("a.h", "int a;\n"))) == 2
+    assert len(list(problems("a.cuh", "int a;\n"))) == 2
     assert len(list(problems("a.cc", "int a; \n// TO" + "DO: more\n"))) == 2
     assert not list(problems("a.h", "// What it is.\n#pragma once\n"))
 
@@ -35,7 +37,7 @@ def main():
     self_test()
     root = pathlib.Path(__file__).resolve().parents[2]
     files = [f for top in ("kernels", "engine", "ipc", "daemon", "cli", "tests") for f in sorted((root / top).rglob("*"))
-             if f.suffix in (".h", ".cc")]
+             if f.suffix in (".cc", ".cu", *HEADERS)]
     found = [p for f in files for p in problems(f.relative_to(root).as_posix(), f.read_text())]
     tool = shutil.which("clang-format-14")
     if not tool:

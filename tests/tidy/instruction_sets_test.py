@@ -16,7 +16,7 @@ CODE = set("TWi")  # functions: constants are the same bytes whoever defines the
 
 def instruction_sets():
     text = (BUILD / "build.ninja").read_text()
-    return sorted(set(re.findall(r"\bsirocco_kernels_(\w+)\b(?=\.dir/)", text)))
+    return sorted(set(re.findall(r"-DSIROCCO_ISA=(\w+)", text)))
 
 
 def foreign_symbols(name, objects):

@@ -4,19 +4,21 @@ import pathlib
 import re
 import sys
 
-ENGINE = ["engine/base", "engine/gguf", "engine/text", "engine/model", "engine/backend", "engine/experts", "engine/kv",
-          "engine/sample", "engine/sched", "engine/session", "engine"]
+ENGINE = ["engine/base", "engine/gguf", "engine/text", "engine/model", "engine/backend", "engine/backend/cuda", "engine/experts",
+          "engine/kv", "engine/sample", "engine/sched", "engine/session", "engine"]
 BELOW_MODEL = ["kernels", "engine/base", "engine/gguf"]
 BELOW_EXPERTS = BELOW_MODEL + ["engine/model", "engine/backend"]
 
 # room: the rooms it may include, besides itself. A room is the longest prefix of a path in this table.
 ALLOWED = {
     "kernels": [],
+    "kernels/cuda": ["kernels"],
     "engine/base": ["kernels"],
     "engine/gguf": ["kernels", "engine/base"],
     "engine/text": BELOW_MODEL,
     "engine/model": BELOW_MODEL,
     "engine/backend": BELOW_MODEL + ["engine/model"],
+    "engine/backend/cuda": BELOW_MODEL + ["kernels/cuda", "engine/model", "engine/backend"],
     "engine/experts": BELOW_EXPERTS,
     "engine/kv": BELOW_EXPERTS,
     "engine/sample": BELOW_EXPERTS + ["engine/experts", "engine/kv"],
@@ -66,6 +68,9 @@ def self_test():
     assert list(violations("ipc/wire/a.cc", "#include <boost/asio.hpp>\n"))
     assert list(violations("kernels/ref/a.cc", "#include <engine/base/ids.h>\n"))
     assert list(violations("ipc/server/a.cc", "#include <engine/engine.h>\n"))
+    assert list(violations("kernels/cpu/a.cc", '#include "kernels/cuda/cu.cuh"\n'))
+    assert list(violations("kernels/cuda/a.cu", '#include "engine/base/ids.h"\n'))
+    assert not list(violations("kernels/cuda/a.cu", '#include "kernels/half.h"\n#include "kernels/cuda/cu.cuh"\n'))
     assert not list(violations("engine/a.cc", "#include <kernels/tensor_type.h>\n#include <engine>\n"))
     assert not list(violations("daemon/a.cc", '#include "engine/engine.h"\n#include "ipc/server/server.h"\n'))
     assert not list(violations("engine/model/architectures/a.cc", '#include "engine/gguf/gguf_file.h"\n'))

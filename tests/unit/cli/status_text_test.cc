@@ -104,6 +104,14 @@ TEST(StatusText, AStateThatIsNotReadyComesWithItsReasonsAndNeedsNoModel) {
             "siroccod 0.1.0: FAILED, up 0 s\n  model.gguf: truncated\n\nmodel      none\n");
 }
 
+TEST(StatusText, MemoryThatIsGivenBackIsSaid) {
+  wire::StatusReport resting = report();
+  EXPECT_EQ(status_text(resting).find("at rest"), std::string::npos);
+  resting.memory_released = true;
+  EXPECT_NE(status_text(resting).find("at rest    the memory of experts is given back until the next request\n"),
+            std::string::npos);
+}
+
 TEST(StatusText, EscapeSequencesInAModelsNameDoNotReachTheTerminal) {
   wire::StatusReport hostile = report();
   hostile.model->name = "x\033[2J\ny";
@@ -121,7 +129,8 @@ TEST(StatusJson, HasEveryFieldUnderTheProtocolsNames) {
   EXPECT_EQ(json.at("memory").at(1).at("bytes"), 90 << 20);
   EXPECT_EQ(json.at("active").at(0).at("state"), "DECODE");
   EXPECT_EQ(json.at("decode_tokens_per_s"), 12.34);
-  EXPECT_EQ(json.size(), 21U);
+  EXPECT_EQ(json.size(), 22U);
+  EXPECT_EQ(json.at("memory_released"), false);
   EXPECT_TRUE(json.at("experts").is_null());
   wire::StatusReport with_cache = report();
   with_cache.cache = wire::CacheReport{.blocks = 8, .block_tokens = 32, .available = 6, .cached = 4, .hit_tokens = 77};

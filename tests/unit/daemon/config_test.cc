@@ -43,11 +43,14 @@ TEST(Config, DocumentedFileHasEveryKey) {
       {"model: {x: 1}", "\n  "},
       {"engine: {x: 1}", "\n  "},
       {"memory: {x: 1}", "\n  "},
+      {"device: {x: 1}", "\n  "},
       {"lossy: {x: 1}", "\n  "},
       {"cache: {x: 1}", "\n  "},
       {"sessions: {x: 1}", "\n  "},
       {"server: {x: 1}", "\n  "},
       {"server: {limits: {x: 1}}", "\n    "},
+      {"clients: {x: 1}", "\n  "},
+      {"clients: {default: {x: 1}}", "\n    "},
       {"log: {x: 1}", "\n  "},
       {"metrics: {x: 1}", "\n  "},
   };
@@ -59,7 +62,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       EXPECT_NE(text.find(indent + name + ":"), std::string::npos) << name;
     }
   }
-  EXPECT_EQ(keys, 43U + 10U);  // and 10 maps
+  EXPECT_EQ(keys, 54U + 14U);  // and 14 maps
 }
 
 TEST(Config, EmptyFileIsTheDefaults) {
@@ -78,8 +81,8 @@ TEST(Config, EveryKeyReachesItsField) {
                      .max_rows_per_step = 128,
                      .max_running = 20,
                      .max_queued = 5,
-                     .max_queued_per_user = 4,
-                     .max_step_ms = 90};
+                     .max_step_ms = 90,
+                     .idle_after_ms = 600'000};
   expected.memory = {.budget = 6 * GiB,
                      .headroom = 100'000'000,
                      .eviction = "layer-lru",
@@ -87,6 +90,7 @@ TEST(Config, EveryKeyReachesItsField) {
                      .hot_set = "/s/hot",
                      .kv_type = TensorType::q8_0,
                      .kv_tokens = 1ULL << 32};
+  expected.device = {.memory = 20 * GiB};
   expected.lossy = {.skip_below = 0.25F, .substitute = true};
   expected.cache = {.share = CacheShare::all};
   expected.sessions = {
@@ -98,19 +102,29 @@ TEST(Config, EveryKeyReachesItsField) {
                      .admin_mode = 0660,
                      .admin_group = "adm",
                      .limits = {.connections = 10,
-                                .connections_per_uid = 9,
-                                .in_flight = 7,
+                                .admin_connections = 9,
                                 .queued_bytes = 2 * MiB,
+                                .frame_bytes = 1 * MiB,
                                 .hello_timeout_ms = 50,
                                 .frame_timeout_ms = 60,
                                 .flush_timeout_ms = 70}};
-  expected.log = {.level = LogLevel::trace, .file = "/l", .prompts = true};
+  expected.clients.others = {.allowed = false,
+                             .realtime = false,
+                             .weight = 2,
+                             .connections = 3,
+                             .in_flight_per_connection = 4,
+                             .in_flight = 5,
+                             .max_queued = 6,
+                             .tokens_per_minute = 7};
+  expected.log = {
+      .level = LogLevel::trace, .file = "/l", .prompts = true, .slow_step_factor = 2.5F, .slow_step_ms = 80};
   expected.metrics = {.file = "/m", .interval_s = 60};
   EXPECT_EQ(parsed(R"(
 model: {path: /m/a b.gguf, context: 8192}
 engine: {backend: cpu, isa: avx2, threads: 3, pin_threads: true, max_rows_per_step: 128, max_running: 20, max_queued: 5,
-  max_queued_per_user: 4, max_step_ms: 90}
+  max_step_ms: 90, idle_after: 10min}
 memory: {budget: 6GiB, headroom: 100MB, eviction: layer-lru, foresight: true, hot_set: /s/hot, kv_type: q8_0, kv_tokens: 4294967296}
+device: {memory: 20GiB}
 lossy: {skip_below: 0.25, substitute: true}
 cache: {share: all}
 sessions: {directory: /var/s, disk_bytes_per_user: 1GiB, max_per_user: 5, kept_tokens_per_user: 4096}
@@ -123,22 +137,66 @@ server:
   admin_group: adm
   limits:
     connections: 10
-    connections_per_uid: 9
-    in_flight: 7
+    admin_connections: 9
     queued_bytes: 2097152
+    frame_bytes: 1MiB
     hello_timeout_ms: 50
     frame_timeout_ms: 60
     flush_timeout_ms: 70
-log: {level: trace, file: /l, prompts: true}
+clients: {default: {allowed: false, classes: interactive batch, weight: 2, connections: 3, in_flight_per_connection: 4,
+  in_flight: 5, max_queued: 6, tokens_per_minute: 7}}
+log: {level: trace, file: /l, prompts: true, slow_step_factor: 2.5, slow_step_ms: 80}
 metrics: {file: /m, interval_s: 60}
 )"),
             expected);
 }
 
+TEST(Config, RulesForClientsKeepTheirOrderAndBeginAsTheDefaultIs) {
+  const Config config = parsed(R"(
+clients:
+  rules:
+    robots: {group: robots, weight: 4}
+    a: {user: "1000", group: audio, classes: batch}
+  default: {weight: 2, max_queued: 5}
+)");
+  ASSERT_EQ(config.clients.rules.size(), 2U);
+  EXPECT_EQ(config.clients.rules[0],
+            (ClientRule{.name = "robots", .user = "", .group = "robots", .policy = {.weight = 4, .max_queued = 5}}));
+  EXPECT_EQ(config.clients.rules[1],
+            (ClientRule{.name = "a",
+                        .user = "1000",
+                        .group = "audio",
+                        .policy = {.realtime = false, .interactive = false, .weight = 2, .max_queued = 5}}));
+}
+
+TEST(Config, ARuleForClientsThatCannotWorkIsAnError) {
+  EXPECT_EQ(errors("clients: {rules: {all: {weight: 3}}}"),
+            "c:1:19: clients.rules.all: says nobody whom it is for; allowed: with user, group or both; what is for all "
+            "others stands in clients.default");
+  EXPECT_EQ(errors("clients: {rules: {all: }}"), errors("clients: {rules: {all: {}}}"));
+  EXPECT_EQ(errors("clients: {rules: {a: {user: b, wieght: 3}}}"),
+            "c:1:32: clients.rules.a.wieght: unknown key; allowed: user, group, allowed, classes, weight, connections, "
+            "in_flight_per_connection, in_flight, max_queued, tokens_per_minute");
+  EXPECT_EQ(errors("clients: {rules: {a: 1}}"),
+            "c:1:22: clients.rules.a: \"1\" is not a map; allowed: a map of user, group, allowed, classes, weight, "
+            "connections, in_flight_per_connection, in_flight, max_queued, tokens_per_minute");
+  EXPECT_EQ(
+      errors("clients: {default: {classes: batch fast}}"),
+      "c:1:30: clients.default.classes: \"batch fast\" is not possible; allowed: some of realtime, interactive and "
+      "batch, with a space between two");
+  EXPECT_EQ(errors("clients: {default: {classes: \"\"}}"),
+            "c:1:30: clients.default.classes: \"\" is not possible; allowed: at least one of realtime, interactive and "
+            "batch");
+}
+
 TEST(Config, UnknownKeyNamesItsPlaceAndTheAllowedOnes) {
-  EXPECT_EQ(errors("log:\n  levle: info\n"), "c:2:3: log.levle: unknown key; allowed: level, file, prompts");
+  EXPECT_EQ(errors("log:\n  levle: info\n"),
+            "c:2:3: log.levle: unknown key; allowed: level, file, prompts, "
+            "slow_step_factor, slow_step_ms");
   EXPECT_EQ(errors("modle: {path: x, deep: {er: 1}}"),
-            "c:1:1: modle: unknown key; allowed: model, engine, memory, lossy, cache, sessions, server, log, metrics");
+            "c:1:1: modle: unknown key; allowed: model, engine, memory, device, lossy, cache, sessions, server, log, "
+            "metrics, "
+            "clients");
   EXPECT_EQ(errors("engine.threads: 1"),
             "c:1:1: \"engine.threads\" is not a key; keys are lower-case words, in maps within each other");
 }
@@ -154,7 +212,9 @@ TEST(Config, WrongTypeNamesItsPlaceAndWhatIsAllowed) {
   EXPECT_EQ(errors("log: {level: {a: 1}}"), "c:1:7: log.level: is a map; allowed: trace, debug, info, warning, error");
   EXPECT_EQ(errors("log:\n  file:\n"),
             "c:2:3: log.file: has no value; allowed: 0 to 4095 bytes without control characters");
-  EXPECT_EQ(errors("log: 5"), "c:1:6: log: \"5\" is not a map; allowed: a map of level, file, prompts");
+  EXPECT_EQ(errors("log: 5"),
+            "c:1:6: log: \"5\" is not a map; allowed: a map of level, file, prompts, slow_step_factor, "
+            "slow_step_ms");
   EXPECT_EQ(errors("just words"), "c:1:1: \"just words\" is not a map of keys and values");
 }
 
@@ -207,7 +267,7 @@ TEST(Config, AllErrorsAreReportedInTheOrderOfTheFile) {
       errors("engine:\n  threads: x\n  speed: 9\nlog: [1, {a: 2}]\nmodel:\n  path: a\n  path: b\n  context: -1\n"),
       "c:2:12: engine.threads: \"x\" is not possible; allowed: a whole number from 0 to 1024\n"
       "c:3:3: engine.speed: unknown key; allowed: backend, isa, threads, pin_threads, max_rows_per_step, max_running, "
-      "max_queued, max_queued_per_user, max_step_ms\n"
+      "max_queued, max_step_ms, idle_after\n"
       "c:4:6: log: lists are not allowed; the configuration is made of maps only\n"
       "c:7:3: model.path: given twice, first in line 6; allowed: once\n"
       "c:8:12: model.context: \"-1\" is not possible; allowed: a whole number from 0 to 16777216");

@@ -39,6 +39,7 @@ class GatedTokenizer final : public test::FakeTokenizer {
 
 class ServiceTest : public testing::Test {
  protected:
+  ServiceTest() { service.set_log_prompts(true); }
   ~ServiceTest() override {
     text_gate.open();
     step_gate.open();
@@ -106,7 +107,7 @@ class ServiceTest : public testing::Test {
 
   test::Gate text_gate;
   test::Gate step_gate;
-  Service service{true};
+  Service service;
   std::optional<test::FakeEngine> fake;
   std::optional<Server> server;
 
@@ -280,9 +281,71 @@ TEST_F(ServiceTest, EveryEndingIsCountedAndLoggedAsWhatItWas) {
   fake->engine->close();
   service.stop();
   for (const char* const word :
-       {"reason=MAX_TOKENS", "refused: CONTEXT_OVERFLOW", "refused: NOT_FOUND", "failed: SLOW_CONSUMER"})
+       {"id=1 uid=", " class=INTERACTIVE prompt_tokens=1 generated_tokens=1 age_ms=",
+        "finish=MAX_TOKENS cached_tokens=0 queued_ms=", "id=0 uid=", "finish=ERROR error=CONTEXT_OVERFLOW message=\"",
+        "error=NOT_FOUND", "error=SLOW_CONSUMER"})
     EXPECT_NE(log().find(word), std::string::npos) << word << " is not in\n" << log();
   EXPECT_EQ(log().find("CANCELLED"), std::string::npos) << log();
+}
+
+TEST_F(ServiceTest, AClassThatIsNotAllowedIsRefusedWithThoseThatAre) {
+  ClientsConfig clients;
+  clients.others.realtime = false;
+  service.set_clients(ClientPolicies::resolve(clients).value());
+  start();
+  Client client = connect();
+  wire::Generate urgent = raw("a", 1);
+  urgent.priority = wire::Priority::realtime;
+  const auto refused = client.generate(urgent, {});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, wire::ErrorCode::permission_denied);
+  EXPECT_NE(refused.error().message.find("REALTIME are not allowed"), std::string::npos) << refused.error().message;
+  EXPECT_NE(refused.error().message.find("but interactive, batch (clients.default.classes)"), std::string::npos);
+  EXPECT_TRUE(client.generate(raw("a", 1), {}));
+}
+
+TEST_F(ServiceTest, AClientThatIsNoLongerAllowedIsRefusedAtItsNextRequestAndAtItsNextConnection) {
+  start();
+  Client client = connect();
+  EXPECT_TRUE(client.generate(raw("a", 1), {}));
+  ClientsConfig clients;
+  clients.others.allowed = false;
+  service.set_clients(ClientPolicies::resolve(clients).value());
+  EXPECT_EQ(client.generate(raw("a", 1), {}).error().code, wire::ErrorCode::permission_denied);
+  EXPECT_EQ(client.session({.action = wire::SessionAction::list}).error().code, wire::ErrorCode::permission_denied);
+  EXPECT_EQ(Client::connect(path()).error().code, wire::ErrorCode::permission_denied);
+}
+
+TEST_F(ServiceTest, TokensPerMinuteAreChargedWithPromptAndAnswer) {
+  ClientsConfig clients;
+  clients.others.tokens_per_minute = 13;  // so that it takes seconds to earn the next
+  service.set_clients(ClientPolicies::resolve(clients).value());
+  start();
+  Client client = connect();
+  EXPECT_TRUE(client.generate(raw("abcd", 8), {}));  // 12
+  EXPECT_TRUE(client.generate(raw("ab", 8), {}));    // overdrawn by 9
+  const auto refused = client.generate(raw("a", 1), {});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, wire::ErrorCode::too_many_requests);
+  EXPECT_GT(refused.error().retry_after_ms, 20'000U);  // ten tokens at 13 a minute are 46 s
+  EXPECT_LE(refused.error().retry_after_ms, 46'200U);
+  EXPECT_TRUE(client.tokenize({.text = "a"}));  // costs nothing
+}
+
+TEST_F(ServiceTest, AUserHasAsManyRequestsWaitingAsItsRuleSays) {
+  ClientsConfig clients;
+  clients.others.max_queued = 2;
+  service.set_clients(ClientPolicies::resolve(clients).value());
+  start([](EngineParts& parts) { parts.max_running = 1; });
+  hold_steps();
+  Client client = connect();
+  ASSERT_TRUE(client.send(1, raw("a", 5)));
+  step_gate.wait_for_arrivals(1);  // runs
+  for (std::uint64_t id = 2; id <= 4; ++id) ASSERT_TRUE(client.send(id, raw("a", 5)));
+  for (std::uint64_t id = 1; id <= 3; ++id) receive<wire::Accepted>(client, id);
+  const auto refused = receive<wire::Error>(client, 4);
+  EXPECT_EQ(refused.code, wire::ErrorCode::busy);
+  EXPECT_NE(refused.message.find("max_queued in clients"), std::string::npos) << refused.message;
 }
 
 TEST_F(ServiceTest, ASessionIsOpenedContinuedForkedRewoundListedAndClosed) {
@@ -320,8 +383,45 @@ TEST_F(ServiceTest, PromptsAndAnswersAreLoggedWhereThatIsAskedFor) {
                               }}));
   server->stop();
   service.stop();
-  EXPECT_NE(log().find("request 1 prompt: \"hello\""), std::string::npos) << log();
-  EXPECT_NE(log().find("request 1 answer: \"" + answer + "\""), std::string::npos) << log();
+  EXPECT_NE(log().find("request id=1 prompt=\"hello\""), std::string::npos) << log();
+  EXPECT_NE(log().find("request id=1 answer=\"" + answer + "\""), std::string::npos) << log();
+}
+
+TEST_F(ServiceTest, RequestsOfOneEngineAreNumberedAfterThoseOfTheOneBefore) {
+  start();
+  Client client = connect();
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(client.generate(raw("a", 1), {}));
+  test::FakeEngine next({}, service.sink());
+  service.hold("another engine");
+  wait_until([&] { return service.held(); });
+  service.use(next.engine.get());
+  service.resume();
+  next.backend->before = [&](const Step&) -> Result<void> {
+    step_gate.pass();
+    return {};
+  };
+  ASSERT_TRUE(client.send(1, raw("a", 1)));
+  step_gate.wait_for_arrivals(1);
+  EXPECT_EQ(connect().status().value().active.at(0).id, 4U);
+  step_gate.open();
+  receive_ending<wire::Done>(client, 1);
+  server->stop();
+  next.engine->close();
+}
+
+TEST_F(ServiceTest, NoPromptAndNoAnswerIsLoggedWhereThatIsNotAskedFor) {
+  service.set_log_prompts(false);
+  keep_log();
+  start();
+  Client client = connect();
+  ASSERT_TRUE(client.generate(raw("hello", 3), {}));
+  EXPECT_FALSE(client.generate(raw(std::string(65, 'q'), 3), {}));
+  server->stop();
+  service.stop();
+  EXPECT_NE(log().find("finish=MAX_TOKENS"), std::string::npos) << log();
+  EXPECT_EQ(log().find("hello"), std::string::npos) << log();
+  EXPECT_EQ(log().find("qqq"), std::string::npos) << log();
+  EXPECT_EQ(log().find("answer="), std::string::npos) << log();
 }
 
 TEST_F(ServiceTest, EverySamplingThatTheProtocolAllowsIsAnswered) {

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <future>
 #include <limits>
+#include <thread>
 
 #include "engine/gguf/mapping_guard.h"
 #include "tests/support/fake_engine.h"
@@ -341,6 +342,71 @@ TEST(Engine, ImpossibleRequestsAreRefusedWithTheReason) {
   request = ask("a", 1);
   request.sampling.top_p = 2;
   EXPECT_EQ(code(request), ErrorCode::invalid_argument);
+}
+
+TEST(Engine, MemoryIsReleasedAfterIdleAfterAndTakenBackWithTheNextRequest) {
+  FakeEngine fake([](EngineParts& parts) { parts.idle_after = std::chrono::milliseconds(20); });
+  const auto released = [&] { return fake.engine->status().memory_released; };
+  const auto until_released = [&] {
+    while (!released()) std::this_thread::yield();
+  };
+  until_released();
+  bool in_step = true;
+  fake.backend->before = [&](const Step&) -> Result<void> {
+    in_step = released();
+    return {};
+  };
+  EXPECT_TRUE(fake.events.wait(fake.engine->submit(ask("a", 3)).value().id).done);
+  EXPECT_FALSE(in_step);
+  until_released();
+  fake.engine->set_idle_after(std::chrono::milliseconds(0));
+  EXPECT_TRUE(fake.events.wait(fake.engine->submit(ask("a", 3)).value().id).done);
+  std::this_thread::sleep_for(std::chrono::milliseconds(60));
+  EXPECT_FALSE(released());
+}
+
+TEST(Engine, MemoryIsReleasedBetweenStepsWhenThatIsAskedFor) {
+  FakeEngine fake;
+  Gate gate;
+  fake.backend->before = [&](const Step&) -> Result<void> {
+    gate.pass();
+    return {};
+  };
+  const RequestId id = fake.engine->submit(ask("a", 5)).value().id;
+  gate.wait_for_arrivals(1);
+  std::promise<void> done;
+  ASSERT_TRUE(fake.engine->release_memory([&](const ReleasedMemory&) { done.set_value(); }));
+  gate.open();
+  done.get_future().wait();
+  const auto answer = fake.events.wait(id);
+  EXPECT_EQ(answer.text, expected('a', 5));
+  fake.engine->close();
+  EXPECT_FALSE(fake.engine->release_memory([](const ReleasedMemory&) {}));
+}
+
+TEST(Engine, StepsAreToldToWhoeverWatches) {
+  std::vector<StepFacts> steps;
+  FakeEngine fake(
+      [&](EngineParts& parts) { parts.step_watch = [&](const StepFacts& step) { steps.push_back(step); }; });
+  EXPECT_TRUE(fake.events.wait(fake.engine->submit(ask(std::string(12, 'a'), 3)).value().id).done);
+  fake.engine->close();
+  ASSERT_EQ(steps.size(), 4U);  // 8 and 4 rows of the prompt, and two of the answer
+  EXPECT_EQ(steps[0].step, 1U);
+  EXPECT_EQ(steps[0].prompt_rows, 8U);
+  EXPECT_EQ(steps[1].prompt_rows, 4U);
+  EXPECT_EQ(steps[3].decode_rows, 1U);
+  EXPECT_EQ(steps[3].sequences, 1U);
+  EXPECT_GT(steps[3].expected_seconds, 0);
+  EXPECT_GE(steps[3].seconds, 0);
+}
+
+TEST(Engine, ADeadlineCountsFromTheArrivalOfTheRequest) {
+  FakeEngine fake;
+  GenerateRequest request = ask("a", 3);
+  request.deadline_ms = 60'000;
+  EXPECT_TRUE(fake.engine->submit(request));
+  request.arrived -= std::chrono::minutes(2);  // it has waited to be tokenised
+  EXPECT_EQ(fake.engine->submit(request).error().code(), ErrorCode::deadline);
 }
 
 }  // namespace

@@ -3,70 +3,25 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <fstream>
-#include <nlohmann/json.hpp>
 #include <random>
 
 #include "engine/evaluate.h"
 #include "engine/experts/mapped_experts.h"
-#include "tests/support/source_dir.h"
+#include "tests/support/golden_models.h"
 
 namespace sirocco {
 namespace {
 
-struct Golden {
-  std::string model;
-  std::vector<TokenId> tokens;
-  std::vector<float> logits;  // [tokens, vocabulary]
-};
-
-// tiny.json: architectures and layouts in F32; quant.json: a model of each tensor type.
-std::vector<Golden> goldens() {
-  const auto dir = test::golden_dir() / "model";
-  std::ifstream tiny(dir / "tiny.json");
-  std::ifstream quant(dir / "quant.json");
-  nlohmann::json index = nlohmann::json::parse(tiny);
-  for (const auto& entry : nlohmann::json::parse(quant)) index.push_back(entry);
-  std::vector<Golden> all;
-  for (const auto& entry : index) {
-    Golden golden{.model = entry.at("model"), .tokens = entry.at("tokens"), .logits = {}};
-    golden.logits.resize(golden.tokens.size() * entry.at("vocab").get<std::size_t>());
-    std::ifstream in(dir / entry.at("file").get<std::string>(), std::ios::binary);
-    in.read(reinterpret_cast<char*>(golden.logits.data()),
-            static_cast<std::streamsize>(golden.logits.size() * sizeof(float)));
-    EXPECT_TRUE(in.good()) << golden.model;
-    all.push_back(std::move(golden));
-  }
-  return all;
-}
-
-std::shared_ptr<const Model> open_model(const std::string& name) {
-  auto model = Model::open(test::golden_dir() / "model" / name);
-  EXPECT_TRUE(model) << (model ? "" : model.error().message());
-  return model ? *model : nullptr;
-}
-
-std::vector<float> all_logits(const std::shared_ptr<const Model>& model, std::span<const TokenId> tokens,
-                              const EvaluateOptions& options, std::mt19937* cut = nullptr) {
-  auto evaluation = Evaluation::create(model, options).value();
-  std::vector<float> all;
-  while (!tokens.empty()) {
-    const std::size_t rows =
-        cut == nullptr ? tokens.size() : std::uniform_int_distribution<std::size_t>(1, tokens.size())(*cut);
-    const auto done = evaluation.extend(tokens.first(rows), true, [&](std::uint32_t, std::span<const float> row) {
-      all.insert(all.end(), row.begin(), row.end());
-    });
-    EXPECT_TRUE(done);
-    tokens = tokens.subspan(rows);
-  }
-  return all;
-}
+using test::all_logits;
+using test::Golden;
+using test::goldens;
+using test::open_golden;
 
 class Goldens : public testing::TestWithParam<Golden> {};
 
 TEST_P(Goldens, LogitsAreThoseOfTransformers) {
   const Golden& golden = GetParam();
-  const auto model = open_model(golden.model);
+  const auto model = open_golden(golden.model);
   ASSERT_TRUE(model);
   const auto logits = all_logits(model, golden.tokens, {.backend = "ref", .context = 24, .kv_type = TensorType::f32});
   ASSERT_EQ(logits.size(), golden.logits.size());
@@ -85,7 +40,7 @@ std::vector<EvaluateOptions> implementations() {
 
 TEST_P(Goldens, RowsDoNotDependOnChunksOrThreads) {
   const Golden& golden = GetParam();
-  const auto model = open_model(golden.model);
+  const auto model = open_golden(golden.model);
   ASSERT_TRUE(model);
   std::mt19937 random(7);
   for (EvaluateOptions options : implementations()) {
@@ -102,17 +57,9 @@ TEST_P(Goldens, RowsDoNotDependOnChunksOrThreads) {
   }
 }
 
-float median(std::vector<float> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
-// What int8 activations may cost: far less than what tells tokens apart, but where a near-tied expert flips single
-// positions move by whole logits, so the median is judged, against the median size of a logit.
 TEST_P(Goldens, IntegerKernelsStayNear) {
   const Golden& golden = GetParam();
-  const auto model = open_model(golden.model);
+  const auto model = open_golden(golden.model);
   ASSERT_TRUE(model);
   std::vector<std::vector<float>> of_isa;
   for (const EvaluateOptions& which : implementations()) {
@@ -120,37 +67,27 @@ TEST_P(Goldens, IntegerKernelsStayNear) {
     EvaluateOptions options = which;
     options.context = 24;
     of_isa.push_back(all_logits(model, golden.tokens, options));
-    std::vector<float> differences;
-    std::vector<float> sizes;
-    for (std::size_t i = 0; i < golden.logits.size(); ++i) {
-      differences.push_back(std::abs(of_isa.back()[i] - golden.logits[i]));
-      sizes.push_back(std::abs(golden.logits[i]));
-    }
-    EXPECT_LT(median(differences) / median(sizes), 0.03F) << options.isa;
+    EXPECT_LT(test::median_difference(of_isa.back(), golden.logits), test::kMedianTolerance) << options.isa;
     EXPECT_EQ(of_isa.back(), of_isa.front()) << options.isa;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Tiny, Goldens, testing::ValuesIn(goldens()), [](const auto& golden) {
-  std::string name = golden.param.model.substr(0, golden.param.model.find('.'));
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Tiny, Goldens, testing::ValuesIn(goldens()), test::golden_name);
 
 TEST(Goldens, AreAllThere) {
   EXPECT_EQ(goldens().size(), 9U + 17U);
 }
 
 TEST(Mixtral, LayoutsOfTheSameExpertsGiveTheSameBits) {
-  const auto merged = open_model("tiny-mixtral.gguf");
+  const auto merged = open_golden("tiny-mixtral.gguf");
   const std::vector<TokenId> tokens = {1, 200, 92, 68, 129, 233, 189, 97};
   const auto expected = all_logits(merged, tokens, {.context = 8});
   for (const char* other : {"tiny-mixtral-per-expert.gguf", "tiny-mixtral-fused.gguf"})
-    EXPECT_EQ(all_logits(open_model(other), tokens, {.context = 8}), expected) << other;
+    EXPECT_EQ(all_logits(open_golden(other), tokens, {.context = 8}), expected) << other;
 }
 
 TEST(Backend, RowsDoNotDependOnTheOtherSequencesOfTheStep) {
-  const auto model = open_model("tiny-mixtral.gguf");
+  const auto model = open_golden("tiny-mixtral.gguf");
   const std::size_t vocabulary = model->spec().vocabulary;
   std::vector<std::vector<TokenId>> texts = {{1, 5, 9, 13}, {1, 200, 92, 68, 129, 233}, {1, 7}};
   for (TokenId i = 0; i < 40; ++i) texts[0].push_back(i * 37 % 200);  // into the second block
@@ -176,6 +113,17 @@ TEST(Backend, RowsDoNotDependOnTheOtherSequencesOfTheStep) {
     alone.insert(alone.end(), rows.begin(), rows.end());
   }
   EXPECT_EQ(together, alone);
+}
+
+TEST(Backend, ThatIsNotThereIsRefusedByName) {
+  const auto model = open_golden("tiny-mixtral.gguf");
+  const auto refusal = [&](const char* name) {
+    const auto chosen = choose_backend(*model, {.backend = name, .limits = {}});
+    return chosen ? "" : chosen.error().message();
+  };
+  EXPECT_NE(refusal("cuda").find("\"cuda\" is not in this program"), std::string::npos);  // nobody registered it
+  EXPECT_NE(refusal("tpu").find("there are: auto, cuda, cpu, ref"), std::string::npos);
+  EXPECT_EQ(refusal("auto"), "");
 }
 
 }  // namespace

@@ -86,6 +86,21 @@ TEST_F(KvCacheTest, ExportedBlocksAreWhatAnotherCacheGoesOnFrom) {
   EXPECT_FALSE(other.export_block(kOwner, std::vector<TokenId>{1, 2}, 0, block));
 }
 
+TEST_F(KvCacheTest, WhatADeviceCannotCopyOrReadIsComputedAgain) {
+  const std::vector<TokenId> text = {3, 4, 5, 6, 7, 8, 9};
+  compute(text);
+  const std::vector<std::byte> first = bytes(text, 0);
+  backend.blocks_fail = true;
+  std::vector<BlockId> blocks;
+  EXPECT_EQ(start(text, 2 * kTokens, blocks), 4U);  // the whole block needs no copy
+  cache.release(blocks);
+  std::vector<std::byte> block(backend.block_bytes());
+  EXPECT_FALSE(cache.export_block(kOwner, text, 1, block));
+  EXPECT_FALSE(cache.import_block(kOwner, std::vector<TokenId>{20, 21, 22, 23}, first));
+  EXPECT_EQ(cache.counters().available, 4U);
+  EXPECT_EQ(cache.counters().cached, 2U);
+}
+
 TEST_F(KvCacheTest, NothingIsImportedWhereRequestsHoldAllBlocks) {
   std::vector<BlockId> all;
   start(std::vector<TokenId>{30}, 4 * kTokens, all);

@@ -86,6 +86,25 @@ TEST_F(Governed, AnotherPlanIsToldWhenItHasBeenFollowed) {
   EXPECT_EQ(governor.planned(), 5U);
 }
 
+TEST_F(Governed, AtRestOnlyTwoAreLeftWhateverThePlanSays) {
+  std::atomic<int> changes = 0;
+  SlotGovernor governor(experts(), all_, 0, [&] { ++changes; });
+  const auto follow = [&](int change) {
+    while (changes < change) std::this_thread::yield();
+    while (experts().pump()) std::this_thread::yield();
+  };
+  governor.set_resting(true);
+  follow(1);
+  EXPECT_EQ(experts().slots(), SlottedExperts::kLeastSlots);
+  std::promise<void> told;
+  governor.set_plan(7, 0, [&] { told.set_value(); });
+  told.get_future().wait();
+  EXPECT_EQ(experts().slots(), SlottedExperts::kLeastSlots);
+  governor.set_resting(false);
+  follow(2);
+  EXPECT_EQ(experts().slots(), 7U);
+}
+
 TEST_F(Governed, EachPlanIsToldOnceAtTheLatestAtTheEnd) {
   std::atomic<int> told = 0;
   {

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -72,11 +71,12 @@ class ServerTest : public test::Serving {
 };
 
 TEST_F(ServerTest, WelcomeCarriesTheHandlersWordsAndTheServersLimits) {
-  start({.in_flight = 5});
+  handler.limits = PeerLimits{.in_flight_per_connection = 5};
+  start({.frame_bytes = 1 << 20});
   const Client client = connect();
   const wire::Welcome expected{.version = 1,
                                .daemon_version = "test",
-                               .max_payload_bytes = wire::kMaxPayload,
+                               .max_payload_bytes = 1 << 20,
                                .max_in_flight = 5,
                                .state = wire::State::ready};
   EXPECT_EQ(client.welcome(), expected);
@@ -422,77 +422,7 @@ TEST_F(ServerTest, GarbageNeverHurtsTheServer) {
   EXPECT_TRUE(client.status());
 }
 
-// --- quotas and the end
-
-TEST_F(ServerTest, ConnectionsOfOneUserAreLimited) {
-  start({.connections_per_uid = 2});
-  const Client first = connect();
-  std::optional<Client> second = connect();
-  const auto third = Client::connect(path(), {.timeout = test::kPatience});
-  ASSERT_FALSE(third);
-  EXPECT_EQ(third.error().kind, ClientError::Kind::refused);
-  EXPECT_EQ(third.error().code, ErrorCode::too_many_connections);
-  EXPECT_EQ(third.error().retry_after_ms, 1000U);
-
-  second.reset();
-  handler.disconnected(1);
-  EXPECT_TRUE(Client::connect(path(), {.timeout = test::kPatience}));
-}
-
-TEST_F(ServerTest, ConnectionsInAllAreLimited) {
-  start({.connections = 1});
-  const Client first = connect();
-  EXPECT_EQ(server->connections(), 1U);
-  const auto second = Client::connect(path(), {.timeout = test::kPatience});
-  ASSERT_FALSE(second);
-  EXPECT_EQ(second.error().message, "the daemon has 1 connections, its limit (TOO_MANY_CONNECTIONS)");
-}
-
-TEST_F(ServerTest, BudgetIsChangedOnTheSocketForAdministrationOnly) {
-  start();
-  Client client = connect();
-  const auto refused = client.set_budget(1);
-  ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code, ErrorCode::permission_denied);
-  EXPECT_EQ(client.tokenize({.text = "a"}).value(), handler.ids);  // it goes on
-  Client admin = Client::connect(admin_path(), {.timeout = test::kPatience, .answer_timeout = test::kPatience}).value();
-  EXPECT_EQ(admin.set_budget(12345).value().bytes, 12345U);
-  EXPECT_EQ(admin.tokenize({.text = "a"}).value(), handler.ids);
-}
-
-// The child is nobody; it says with its exit status what became of it. Needs root.
-TEST_F(ServerTest, OthersMayNotAdministerUnlessAGroupIsTrusted) {
-  if (::geteuid() != 0) GTEST_SKIP() << "not root: cannot become another user";
-  for (const bool anybody : {false, true}) {
-    start({}, anybody);
-    std::filesystem::permissions(directory.path(), std::filesystem::perms::all);
-    const pid_t child = ::fork();
-    if (child == 0) {
-      if (::setuid(65534) != 0) ::_exit(9);
-      auto client = Client::connect(admin_path());
-      if (!client) ::_exit(client.error().code == ErrorCode::permission_denied ? 1 : 2);
-      ::_exit(client->set_budget(7) ? 0 : 3);
-    }
-    int status = 0;
-    ASSERT_EQ(::waitpid(child, &status, 0), child);
-    ASSERT_TRUE(WIFEXITED(status));
-    EXPECT_EQ(WEXITSTATUS(status), anybody ? 0 : 1);
-    server->stop();
-    server.reset();
-  }
-}
-
-TEST_F(ServerTest, AnAdministratorGetsInWhenTheDaemonIsFull) {
-  start({.connections = 2, .connections_per_uid = 2, .admin_connections = 1});
-  const Client first = connect();
-  const Client second = connect();
-  EXPECT_FALSE(Client::connect(path()));
-  Client admin = Client::connect(admin_path()).value();
-  EXPECT_TRUE(admin.status());
-  const auto another = Client::connect(admin_path());
-  ASSERT_FALSE(another);
-  EXPECT_EQ(another.error().code, ErrorCode::too_many_connections);
-}
+// --- the end
 
 TEST_F(ServerTest, StopTellsEveryRequestAndRemovesTheSocket) {
   start();

@@ -35,7 +35,10 @@ class FakeHandler : public Handler {
   // What to answer to Tokenize.
   std::vector<std::int32_t> ids{1, 2, 3};
   Server* server = nullptr;
+  // What a client may have, and whether it may connect at all.
+  tl::expected<PeerLimits, std::string> limits = PeerLimits{};
 
+  tl::expected<PeerLimits, std::string> on_connect(const Peer&) override { return limits; }
   wire::Welcome on_hello(const Peer&, const wire::Hello&) override {
     return {.daemon_version = "test", .state = wire::State::ready};
   }
@@ -59,6 +62,13 @@ class FakeHandler : public Handler {
   void on_set_budget(RequestKey key, const Peer&, wire::SetBudget budget) override {
     server->send(key, wire::BudgetReport{.bytes = budget.bytes});
   }
+  void on_drain(RequestKey key, const Peer&, wire::Drain drain) override {
+    server->send(key, wire::DrainReport{.draining = !drain.undo});
+  }
+  void on_reload(RequestKey key, const Peer&, wire::Reload) override {
+    server->send(key, wire::ReloadReport{.loaded = true});
+  }
+  void on_evict(RequestKey key, const Peer&) override { server->send(key, wire::EvictReport{.experts = 3}); }
   void on_cancel(RequestKey key) override {
     note([&] { cancelled_.push_back(key); });
   }

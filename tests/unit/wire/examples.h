@@ -79,6 +79,7 @@ inline StatusReport example_report() {
                                   {{27, 28, 29, 30, 31, 32}, {0, 0, 0, 0, 0, 33}},
                                   39,
                                   40},
+          .memory_released = true,
           .cache = CacheReport{41, 42, 43, 44, 45, 46, 47}};
 }
 
@@ -114,6 +115,12 @@ inline std::vector<Message> example_messages() {
       example_report(),
       SetBudget{4294967296},
       BudgetReport{4294967296, 34, 35, 36},
+      Drain{false, true},
+      DrainReport{true, 41},
+      Reload{"/models/a b.gguf"},
+      ReloadReport{example_card(), true, {"server", "metrics"}},
+      Evict{},
+      EvictReport{42, 4294967297},
       Session{SessionAction::fork, "kitchen", "cellar", 2, SessionOverflow::drop_oldest, true},
       Session{},
       SessionReport{{{"kitchen", 1000, 3, 4096, SessionOverflow::drop_oldest, true, 5'000'000'000, 6'000'000'000}}},

@@ -1,0 +1,76 @@
+// The CUDA runtime's objects as values that end themselves, and its failures as errors. Whoever owns what a stream
+// still uses waits for the stream before it lets go.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "engine/base/result.h"
+
+namespace sirocco::cuda {
+
+// SIROCCO_CHECK(checked(cudaStreamSynchronize(stream), "cudaStreamSynchronize")). Error: OUT_OF_MEMORY, or IO.
+Result<void> checked(cudaError_t status, std::string_view call);
+
+template <class T, cudaError_t (*destroy)(T*)>
+struct Destroy {
+  void operator()(T* object) const { destroy(object); }
+};
+using Stream = std::unique_ptr<CUstream_st, Destroy<CUstream_st, cudaStreamDestroy>>;
+using Event = std::unique_ptr<CUevent_st, Destroy<CUevent_st, cudaEventDestroy>>;
+using Graph = std::unique_ptr<CUgraph_st, Destroy<CUgraph_st, cudaGraphDestroy>>;
+using GraphExec = std::unique_ptr<CUgraphExec_st, Destroy<CUgraphExec_st, cudaGraphExecDestroy>>;
+
+Result<Stream> make_stream();
+Result<Event> make_event();
+
+struct FreeDevice {
+  void operator()(std::byte* p) const { cudaFree(p); }
+};
+struct FreePinned {
+  void operator()(std::byte* p) const { cudaFreeHost(p); }
+};
+using DeviceMemory = std::unique_ptr<std::byte[], FreeDevice>;
+using PinnedMemory = std::unique_ptr<std::byte[], FreePinned>;  // page-locked, of the host
+
+Result<DeviceMemory> allocate_device(std::size_t bytes);
+Result<PinnedMemory> allocate_pinned(std::size_t bytes);  // all zero
+
+// Hands out a region piece by piece, each at a multiple of 256 bytes. Without a region it hands out null and counts:
+// the plan and the allocation are one piece of code.
+class Bump {
+ public:
+  Bump() = default;
+  explicit Bump(std::byte* region) : region_(region) {}
+
+  template <class T>
+  T* take(std::size_t count) {
+    const std::size_t at = used_;
+    used_ = (used_ + count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+    return region_ == nullptr ? nullptr : reinterpret_cast<T*>(region_ + at);
+  }
+  std::size_t used() const { return used_; }
+
+ private:
+  static constexpr std::size_t kAlignment = 256;
+  std::byte* region_ = nullptr;
+  std::size_t used_ = 0;
+};
+
+struct DeviceInfo {
+  std::string name;         // "NVIDIA H100 PCIe"
+  std::string isa;          // "sm_90"
+  bool integrated = false;  // its memory is the host's
+  std::uint64_t free = 0;   // bytes that nobody uses now
+  std::uint64_t total = 0;
+};
+// Of the first device (CUDA_VISIBLE_DEVICES says which that is). Error: NOT_FOUND: no driver, or no device;
+// UNSUPPORTED: a driver that does not work.
+Result<DeviceInfo> find_device();
+
+}  // namespace sirocco::cuda

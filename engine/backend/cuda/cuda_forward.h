@@ -1,0 +1,78 @@
+// The forward pass as a sequence of kernels on one stream, in the order of engine/model/forward.cc. Owned by the CUDA
+// backend, called from the engine thread; it neither allocates nor waits, so that a step can be captured as a graph.
+#pragma once
+
+#include "engine/backend/backend.h"
+#include "engine/backend/cuda/device_weights.h"
+#include "engine/backend/cuda/step_inputs.h"
+
+namespace sirocco::cuda {
+
+// The memory of a step on the device, sized for the limits. Assignments are (row, expert) pairs: rows * used of them.
+struct ForwardMemory {
+  StepInputs inputs;
+  float* x = nullptr;           // [rows, width] the residual stream
+  float* normed = nullptr;      // [rows, width]
+  float* q = nullptr;           // [rows, heads * head_dim]
+  float* k = nullptr;           // [rows, kv_heads * head_dim]
+  float* v = nullptr;           // likewise
+  float* mixed = nullptr;       // [rows, heads * head_dim] attention's result
+  float* branch = nullptr;      // [rows, width] what the next norm adds to x
+  float* hidden = nullptr;      // [rows, ffn_width] or [assignments, expert width]
+  float* cosines = nullptr;     // [rows, pairs]
+  float* sines = nullptr;       // likewise
+  float* parts = nullptr;       // attention's
+  float* router = nullptr;      // [rows, experts]
+  float* expert_out = nullptr;  // [assignments, width]
+  float* logits = nullptr;      // [logit_rows, vocabulary]
+  ExpertLists lists;
+  Activations q8_32;  // of whatever is multiplied next: one after another use them
+  Activations q8_256;
+
+  static ForwardMemory lay_out(const ModelSpec& spec, const BackendOptions& options, Bump& memory);
+};
+
+// The KV cache on the device: for each layer all keys, then all values.
+struct CudaKv {
+  std::byte* base = nullptr;
+  std::uint32_t blocks = 0;
+  std::uint32_t block_tokens = 0;
+  TensorType type = TensorType::f16;
+
+  std::size_t block_bytes(const ModelSpec& spec) const;  // of one layer's keys or values
+  std::size_t bytes(const ModelSpec& spec) const;
+  DeviceKv layer(const ModelSpec& spec, std::uint32_t index) const;
+};
+
+class CudaForward {
+ public:
+  // What it is given belongs to the backend, which keeps it.
+  CudaForward(const ModelSpec& spec, const DeviceWeights& weights, const ForwardMemory& memory, const CudaKv& kv)
+      : spec_(spec), weights_(weights), m_(memory), kv_(kv) {}
+
+  // Enqueues a step whose inputs are in memory.inputs; its logits come to memory.logits.
+  Result<void> enqueue(const StepShape& shape, cudaStream_t stream) const;
+
+ private:
+  // What the last part of a layer left to be added to x.
+  enum class Pending : std::uint8_t { nothing, branch, experts };
+
+  NormArguments norm_after(const StepShape& shape, Pending pending, const float* weight,
+                           const FormatSet& formats) const;
+  Rows rows_in(const FormatSet& formats, const float* f32) const;
+  Result<void> multiply(const DeviceMatrix& w, std::uint32_t rows, const Rows& x, float* y, cudaStream_t stream) const;
+  Result<void> embed_rows(const StepShape& shape, cudaStream_t stream) const;
+  AttentionArguments attention_of(const StepShape& shape, std::uint32_t layer) const;
+  Result<void> store_keys(const StepShape& shape, std::uint32_t layer, Pending pending, cudaStream_t stream) const;
+  Result<void> attention_part(const StepShape& shape, std::uint32_t layer, cudaStream_t stream) const;
+  Result<void> dense_part(const StepShape& shape, const DeviceLayer& layer, cudaStream_t stream) const;
+  Result<void> expert_part(const StepShape& shape, const DeviceLayer& layer, cudaStream_t stream) const;
+  Result<void> output_part(const StepShape& shape, Pending pending, cudaStream_t stream) const;
+
+  const ModelSpec& spec_;
+  const DeviceWeights& weights_;
+  const ForwardMemory& m_;
+  const CudaKv& kv_;
+};
+
+}  // namespace sirocco::cuda

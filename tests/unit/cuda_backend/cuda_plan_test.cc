@@ -1,0 +1,109 @@
+// What is planned for a device, and what is refused before anything is allocated.
+#include <cuda_emulator_control.h>
+
+#include "engine/engine.h"
+#include "tests/support/golden_models.h"
+#include "tests/unit/cuda_backend/cuda_support.h"
+
+namespace sirocco {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr const char* kModel = "quant-moe-q4_0-q5_1.gguf";
+
+std::string refusal(const std::shared_ptr<const Model>& model, EngineOptions options) {
+  options.backend = "cuda";
+  const auto plan = plan_engine(model, options);
+  EXPECT_FALSE(plan);
+  return plan ? "" : plan.error().message();
+}
+
+const MemoryPlan::Line& line(const EnginePlan& plan, std::string_view name) {
+  return *std::find_if(plan.memory.lines.begin(), plan.memory.lines.end(),
+                       [&](const MemoryPlan::Line& l) { return l.name == name; });
+}
+
+TEST(CudaPlan, WeightsAndCacheAreOnTheDeviceAndNotCharged) {
+  const auto model = test::open_golden(kModel);
+  const EnginePlan plan = plan_engine(model, {}).value();
+  EXPECT_EQ(plan.backend.backend, "cuda");  // of auto
+  EXPECT_EQ(plan.residency.slots, 0U);
+  EXPECT_TRUE(plan.warnings.empty());
+  const std::uint64_t in_file = model->sizes().dense_bytes + model->sizes().expert_bytes;
+  EXPECT_GE(line(plan, "device weights").bytes, in_file);
+  EXPECT_FALSE(line(plan, "device weights").charged);
+  EXPECT_FALSE(line(plan, "device KV cache").charged);
+}
+
+TEST(CudaPlan, WhatDoesNotFitIsRefusedWithTheMemoryThatWouldDo) {
+  const auto model = test::open_golden(kModel);
+  EngineOptions options = {.kv_tokens = 64, .device_memory = 1};
+  const std::string message = refusal(model, options);
+  EXPECT_THAT(message, HasSubstr("raise device.memory"));
+  const EnginePlan fits = plan_engine(model, {.backend = "cuda", .kv_tokens = 64}).value();
+  const std::uint64_t needed =
+      line(fits, "device weights").bytes + line(fits, "device KV cache").bytes + line(fits, "device scratch").bytes;
+  EXPECT_THAT(message, HasSubstr(format_bytes(needed)));
+  options.backend = "cuda";
+  options.device_memory = needed;
+  EXPECT_TRUE(plan_engine(model, options));
+  options.device_memory = needed - 1;
+  EXPECT_FALSE(plan_engine(model, options));
+}
+
+TEST(CudaPlan, AutoComputesOnTheCpuWhatTheDeviceCannotAndSaysWhy) {
+  const EnginePlan plan = plan_engine(test::open_golden(kModel), {.device_memory = 1}).value();
+  EXPECT_EQ(plan.backend.backend, "cpu");
+  ASSERT_EQ(plan.warnings.size(), 1U);
+  EXPECT_THAT(plan.warnings.front(), HasSubstr("the GPU is not used"));
+}
+
+TEST(CudaPlan, OnAnIntegratedDeviceTheBudgetIsChargedForAll) {
+  cudaemu::play({.integrated = true});
+  const EnginePlan plan = plan_engine(test::open_golden(kModel), {}).value();
+  cudaemu::play({});
+  EXPECT_EQ(plan.backend.backend, "cuda");
+  EXPECT_TRUE(line(plan, "device weights").charged);
+}
+
+TEST(CudaPlan, TypesThatTheKernelsDoNotComputeAreNamed) {
+  const auto model = test::open_golden("quant-q8_0.gguf");
+  ModelWeights weights = model->weights();
+  weights.layers[0].down.type = TensorType::tq1_0;
+  EXPECT_THAT(refusal(model->with_weights(weights, nullptr), {}), HasSubstr("blk.0.ffn_down.weight is TQ1_0"));
+  EXPECT_THAT(refusal(test::open_golden("quant-f16.gguf"), {}), HasSubstr("blk.0.ffn_gate.weight is F16"));
+  const auto experts = test::open_golden(kModel);
+  weights = experts->weights();
+  weights.layers[0].experts[1].up.type = TensorType::q8_0;
+  EXPECT_THAT(refusal(experts->with_weights(weights, nullptr), {}), HasSubstr("experts of layer 0 are of different"));
+}
+
+TEST(CudaPlan, NumbersThatTheKernelsDoNotComputeAreRefused) {
+  EXPECT_THAT(refusal(test::open_golden("tiny-mistral.gguf"), {}), HasSubstr("heads of 24 dimensions"));
+  EXPECT_THAT(refusal(test::open_golden(kModel), {.kv_type = TensorType::f32}), HasSubstr("a KV cache in F32"));
+  EXPECT_THAT(refusal(test::open_golden(kModel), {.isa = "avx2"}), HasSubstr("isa"));
+}
+
+TEST(CudaPlan, WithoutADeviceTheReasonIsTold) {
+  cudaemu::play({.devices = 0});
+  const std::string message = refusal(test::open_golden(kModel), {});
+  const EnginePlan plan = plan_engine(test::open_golden(kModel), {}).value();
+  cudaemu::play({});
+  EXPECT_THAT(message, HasSubstr("no NVIDIA driver is installed"));
+  EXPECT_EQ(plan.backend.backend, "cpu");
+  EXPECT_TRUE(plan.warnings.empty());  // nobody misses it
+}
+
+TEST(CudaPlan, ADriverThatDoesNotWorkIsNotPassedOverInSilence) {
+  cudaemu::fail_call("cudaGetDeviceCount", 1, cudaErrorInsufficientDriver);
+  EXPECT_THAT(refusal(test::open_golden(kModel), {}), HasSubstr("nvidia-smi"));
+  cudaemu::fail_call("cudaGetDeviceCount", 1, cudaErrorInsufficientDriver);
+  const EnginePlan plan = plan_engine(test::open_golden(kModel), {}).value();
+  EXPECT_EQ(plan.backend.backend, "cpu");
+  ASSERT_EQ(plan.warnings.size(), 1U);
+  EXPECT_THAT(plan.warnings.front(), HasSubstr("the GPU is not used"));
+}
+
+}  // namespace
+}  // namespace sirocco
