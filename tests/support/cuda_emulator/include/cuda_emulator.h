@@ -90,7 +90,12 @@ cudaError_t launch_kernel(const cudaLaunchConfig_t* config, void (*kernel)(Param
   return enqueue_kernel(config, reinterpret_cast<const void*>(kernel), [kernel, values] {
     if (current == nullptr) {
       int index = 0;
-      std::apply([&](const auto&... value) { (check_argument(&value, sizeof value, index++), ...); }, values);
+      // Copies, without what happened to be between the fields of a struct.
+      const auto check = [&](auto value) {
+        __builtin_clear_padding(&value);
+        check_argument(&value, sizeof value, index++);
+      };
+      std::apply([&](const auto&... value) { (check(value), ...); }, values);
       return;
     }
     std::apply(kernel, values);
