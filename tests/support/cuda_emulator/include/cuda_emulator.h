@@ -87,15 +87,12 @@ template <class... Parameters, class... Arguments>
 cudaError_t launch_kernel(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
   std::tuple<std::decay_t<Parameters>...> values(
       static_cast<std::decay_t<Parameters>>(std::forward<Arguments>(arguments))...);
+  // What happened to be between the fields of a struct is not to be taken for a pointer.
+  std::apply([](auto&... value) { (__builtin_clear_padding(&value), ...); }, values);
   return enqueue_kernel(config, reinterpret_cast<const void*>(kernel), [kernel, values] {
     if (current == nullptr) {
       int index = 0;
-      // Copies, without what happened to be between the fields of a struct.
-      const auto check = [&](auto value) {
-        __builtin_clear_padding(&value);
-        check_argument(&value, sizeof value, index++);
-      };
-      std::apply([&](const auto&... value) { (check(value), ...); }, values);
+      std::apply([&](const auto&... value) { (check_argument(&value, sizeof value, index++), ...); }, values);
       return;
     }
     std::apply(kernel, values);
