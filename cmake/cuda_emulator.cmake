@@ -37,10 +37,11 @@ else()
   target_link_libraries(sirocco_kernels_cuda_emulated INTERFACE sirocco_kernels sirocco_cuda_emulator)
 endif()
 
-# sirocco_cuda_test(NAME DIR LINK lib...): DIR/*_test.cc and DIR/*.cu as one program on the emulator, and its ctest entries:
-# one order of threads and streams, or several under AddressSanitizer, which also sees out-of-bounds and stale memory.
+# sirocco_cuda_test(NAME DIR LINK lib... TSAN filter): DIR/*_test.cc and DIR/*.cu as one program on the emulator, and its
+# ctest entries: one order of threads and streams, or several under AddressSanitizer, which also sees out-of-bounds and stale
+# memory. TSAN: the tests that ThreadSanitizer sees, which makes kernels a hundred times slower; all if not given.
 function(sirocco_cuda_test NAME DIR)
-  cmake_parse_arguments(TEST "" "" "LINK" ${ARGN})
+  cmake_parse_arguments(TEST "" "TSAN" "LINK" ${ARGN})
   sirocco_sources(sources ${DIR})
   file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${DIR}/*.cu)
   if(NOT sources)
@@ -52,6 +53,8 @@ function(sirocco_cuda_test NAME DIR)
   target_link_libraries(${NAME} PRIVATE ${TEST_LINK} sirocco_test_support GTest::gtest_main)
   if(CMAKE_CROSSCOMPILING)  # programs that qemu runs start no others
     add_test(NAME ${NAME} COMMAND ${NAME} --gtest_filter=-*InChild*)
+  elseif(SIROCCO_SANITIZE MATCHES thread AND TEST_TSAN)
+    add_test(NAME ${NAME} COMMAND ${NAME} --gtest_filter=${TEST_TSAN})
   else()
     add_test(NAME ${NAME} COMMAND ${NAME})
   endif()

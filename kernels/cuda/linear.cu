@@ -57,9 +57,12 @@ __global__ void __launch_bounds__(Rounds<One, W>::kThreads, 2) rounds_kernel(Pro
   launch_dependents();
   const bool early = a.list.tiles == nullptr;
   if (!early) wait_for_previous();
-  if (!take_rows(a, blockIdx.y)) return;
+  // Blocks are dealt to what is there: group, or tile of the list, i gets the blocks i, i + groups …
+  const unsigned groups = early ? 1 : *a.list.tile_count;
+  if (groups == 0 || !take_rows(a, blockIdx.x % groups)) return;
+  const unsigned apart = (gridDim.x - blockIdx.x % groups + groups - 1) / groups;
   const Rounds<One, W> rounds = {.parts = a.parts, .chunks = a.columns.chunks, .warps_a_row = warps, .shared = shared};
-  rounds.run(a.columns, [&] {
+  rounds.run(a.columns, blockIdx.x / groups, apart, [&] {
     if (early) wait_for_previous();
   });
 }
@@ -121,17 +124,16 @@ cudaError_t launch_rounds(const ProductArguments& a, std::uint32_t groups, cudaS
   const unsigned warps = warps_a_row(a.columns.chunks, a.parts.paired);
   const std::uint32_t rows = kRoundWarps / warps;
   const std::uint32_t items = (a.parts.all_tile_rows + rows - 1) / rows;
-  // As many blocks as run at once, shared out among the groups of rows; some of a list's may not be there.
+  // As many blocks as run at once, but one for each tile of a list.
   std::uint32_t blocks = 0;
   if (const cudaError_t error = multiprocessors(blocks)) return error;
-  blocks = (2 * blocks + groups - 1) / groups;
+  blocks *= 2;
+  if (blocks > items * groups) blocks = items * groups;
+  if (blocks < groups) blocks = groups;
   const std::size_t bytes = Kernel::shared_bytes(a.columns.chunks);
   if (const cudaError_t error = allow_shared(rounds_kernel<One, W>, bytes)) return error;
-  return launch({.grid = dim3(blocks < items ? blocks : items, groups),
-                 .block = dim3(Kernel::kThreads),
-                 .smem = bytes,
-                 .overlap = true},
-                stream, rounds_kernel<One, W>, a, warps);
+  return launch({.grid = dim3(blocks), .block = dim3(Kernel::kThreads), .smem = bytes, .overlap = true}, stream,
+                rounds_kernel<One, W>, a, warps);
 }
 
 template <unsigned Tiles, class W>

@@ -212,14 +212,15 @@ struct ManyRows {
     // Paired: the warp of the second hands its sums to that of the first, beside it; the stages are free by now.
     auto* const exchanged = reinterpret_cast<float*>(shared) + threadIdx.x / 64 * 4 * kWarpTiles * 32 + lane;
     const unsigned row = first_tile_row + tile_row;
-    const TileRow to(parts, min(row, parts.all_tile_rows - 1));
+    const bool second = parts.paired && tile_row % 2 == 1;
     if (parts.paired) {
 #pragma unroll
       for (unsigned i = 0; i < 4 * kWarpTiles; ++i)
-        if (to.part == 1) exchanged[i * 32] = sums[i / 4][i % 4];
+        if (second) exchanged[i * 32] = sums[i / 4][i % 4];
       __syncthreads();
     }
-    if (row >= parts.all_tile_rows || (parts.paired && to.part == 1)) return;
+    if (row >= parts.all_tile_rows || second) return;
+    const TileRow to(parts, row);
 #pragma unroll
     for (unsigned tile = 0; tile < kWarpTiles; ++tile) {
 #pragma unroll

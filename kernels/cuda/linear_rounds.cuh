@@ -251,10 +251,10 @@ struct Rounds {
     __syncwarp();
   }
 
-  // All items from blockIdx.x on, gridDim.x apart.
+  // The items from `first` on, `apart` from one to the next.
   //   wait    called once, after the first weights have been asked for and before activations are read
   template <class Wait>
-  __device__ __forceinline__ void run(const Columns& columns, Wait wait) const {
+  __device__ __forceinline__ void run(const Columns& columns, unsigned first, unsigned apart, Wait wait) const {
     const unsigned items = (parts.all_tile_rows + kRoundWarps / warps_a_row - 1) / (kRoundWarps / warps_a_row);
     const unsigned rounds = (chunks + warps_a_row - 1) / warps_a_row;
     const unsigned first_chunk = warp % warps_a_row;
@@ -262,7 +262,7 @@ struct Rounds {
     init_barriers();
     // What is asked for next: chunk `ahead_chunk` of item `ahead`. A warp's tiles are counted; rounds in which it has
     // none are not.
-    unsigned ahead = blockIdx.x;
+    unsigned ahead = first;
     unsigned ahead_chunk = first_chunk;
     unsigned asked = 0;
     unsigned taken = 0;
@@ -272,7 +272,7 @@ struct Rounds {
       ahead_chunk += warps_a_row;
       if (ahead_tile == nullptr || ahead_chunk < chunks) return;
       ahead_chunk = first_chunk;
-      ahead += gridDim.x;
+      ahead += apart;
       ahead_tile = ahead < items ? first_tile(ahead) : nullptr;
     };
     if (warp < kRoundWarps)
@@ -281,7 +281,7 @@ struct Rounds {
     const At x = locate(columns);
     if (warp >= kRoundWarps) copy_scales(x);
     unsigned count = 0;  // of rounds before
-    for (unsigned index = blockIdx.x; index < items; index += gridDim.x) {
+    for (unsigned index = first; index < items; index += apart) {
       float sums[kRows] = {};
       for (unsigned round = 0; round < rounds; ++round, ++count) {
         const unsigned chunk = round * warps_a_row + first_chunk;

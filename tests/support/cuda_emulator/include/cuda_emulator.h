@@ -87,6 +87,8 @@ template <class... Parameters, class... Arguments>
 cudaError_t launch_kernel(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
   std::tuple<std::decay_t<Parameters>...> values(
       static_cast<std::decay_t<Parameters>>(std::forward<Arguments>(arguments))...);
+  // What happened to be between the fields of a struct is not to be taken for a pointer.
+  std::apply([](auto&... value) { (__builtin_clear_padding(&value), ...); }, values);
   return enqueue_kernel(config, reinterpret_cast<const void*>(kernel), [kernel, values] {
     if (current == nullptr) {
       int index = 0;

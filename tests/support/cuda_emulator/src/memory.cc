@@ -180,9 +180,9 @@ void check_argument(const void* bytes, std::size_t size, int index) {
   for (std::size_t i = 0; i + 8 <= size; i += 8) {
     std::uintptr_t word;
     std::memcpy(&word, static_cast<const char*>(bytes) + i, 8);
-    // Below 2^44 there is nothing but AddressSanitizer's shadow: such a word is two numbers side by side.
-    if (word < (1ull << 44) || word >> 47 != 0) continue;
-    if ((word & 0xffffffff) < (1u << 16)) continue;  // a small number, and whatever was in the padding behind it
+    // Programs, heaps and stacks are above 5 * 2^44; what is below, the sanitizers' shadows are: such a word is two
+    // numbers side by side, of which the second is small.
+    if (word < (5ull << 44) || word >> 47 != 0) continue;
     auto* p = reinterpret_cast<void*>(word);
     if (Device* device = device_of(p)) {
       const auto* found = find(device->allocations, p);
