@@ -240,7 +240,7 @@ class Log(AdminTest):
 
     def test_slow_steps_are_logged_with_their_reasons_and_not_all_of_them(self):
         daemon = self.daemon(self.synth(), SLOW + "log: {slow_step_ms: 1}\n")
-        self.ids(daemon)
+        self.ids(daemon, ("generate", "--raw", "--prompt", "hello " * 100, "--max-tokens", "4", "--json"))  # steps of 64 rows
         lines = self.logged(daemon, "slow step=")
         self.assertEqual(len(lines), 1, lines)
         self.assertRegex(lines[0], r"warning: slow step=\d+ ms=\d+ expected_ms=\d+ sequences=1 decode_rows=\d+ prompt_rows=\d+ "
