@@ -25,7 +25,7 @@ Result<void> KvBlocks::on_each_part(std::string_view call, Function f) const {
   Result<void> enqueued;
   for (std::size_t i = 0; enqueued && i < parts_; ++i)
     enqueued = checked(f(base_ + i * stride_, staging_.get() + i * part_), call);
-  const auto done = checked(cudaStreamSynchronize(stream_.get()), call);
+  Result<void> done = checked(cudaStreamSynchronize(stream_.get()), call);
   SIROCCO_CHECK(enqueued);
   return done;
 }
