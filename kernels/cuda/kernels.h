@@ -3,7 +3,7 @@
 // sequence of calls can be captured as a graph; what changes from step to step is read from device memory.
 //
 // Integer products are those of kernels/cpu, bit for bit: the same activations, the same exact sums, the same rounding
-// in the same order. One row or many, dp4a or tensor cores: the same bits. Everything else keeps to one order of its
+// in the same order, whichever kernel computes one row or many. Everything else keeps to one order of its
 // own, whatever the other rows are.
 #pragma once
 

@@ -99,10 +99,6 @@ void load_matrices(std::uint32_t (&r)[kMatrices], const void* row, bool transpos
 
 namespace sirocco::cuda {
 
-inline int dp4a_us(unsigned a, int b, int c) {
-  return cudaemu::dp4a(a, b, c);
-}
-
 inline void mma_f16(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], CUDAEMU_LOC) {
   using Argument = cudaemu::Mma<float, 4, 2>;
   Argument argument{d, a, b};
@@ -123,9 +119,6 @@ inline void ldmatrix_x4(std::uint32_t (&r)[4], const void* row, CUDAEMU_LOC) {
 }
 inline void ldmatrix_x4_trans(std::uint32_t (&r)[4], const void* row, CUDAEMU_LOC) {
   cudaemu::load_matrices(r, row, true, file, line);
-}
-inline void ldmatrix_x2(std::uint32_t (&r)[2], const void* row, CUDAEMU_LOC) {
-  cudaemu::load_matrices(r, row, false, file, line);
 }
 inline void ldmatrix_x2_trans(std::uint32_t (&r)[2], const void* row, CUDAEMU_LOC) {
   cudaemu::load_matrices(r, row, true, file, line);
