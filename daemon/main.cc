@@ -36,6 +36,7 @@ int main(int argc, char** argv) {
   std::string config_file;
   std::string socket;
   std::string model;
+  bool service = false;
   // A variable that was not set, as a rule.
   const CLI::Validator not_empty([](const std::string& text) { return std::string(text.empty() ? "is empty" : ""); },
                                  "");
@@ -46,6 +47,9 @@ int main(int argc, char** argv) {
       ->check(not_empty)
       ->type_name("PATH");
   app.add_option("--model", model, "GGUF file to serve, instead of model.path")->check(not_empty)->type_name("FILE");
+  app.add_flag("--service", service,
+               "for a service manager: with a model that cannot be loaded stay up, in the state FAILED, until a reload "
+               "can load one");
   app.set_version_flag("--version", "siroccod " SIROCCO_VERSION);
   try {
     app.parse(argc, argv);
@@ -72,7 +76,7 @@ int main(int argc, char** argv) {
   }
 
   try {
-    const auto ended = daemon::run(*config, read_config, *supervisor);
+    const auto ended = daemon::run(*config, read_config, *supervisor, service);
     return ended ? 0 : report(ended.error().message());
   } catch (const std::exception& error) {  // of a library: no memory, no thread
     return report(error.what());

@@ -55,7 +55,7 @@ struct Engine::State {
   RecentSpeed prefill_speed;
   RecentSpeed decode_speed;
   std::vector<StepSequence> sequences;
-  StepReport report;          // of the last step
+  StepReport report;  // of the last step
   std::atomic<std::uint64_t> pulse = 0;
   std::vector<float> logits;  // [max_running, vocabulary]
   std::thread thread;

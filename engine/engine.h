@@ -78,7 +78,7 @@ struct EngineOptions {
   LossyOptions lossy = {};  // off, unless asked for
   // So long without a request, and the memory of weights is given back until the next; 0: never.
   std::chrono::milliseconds idle_after{0};
-  StepWatch step_watch = {};  // empty: nobody
+  StepWatch step_watch = {};                    // empty: nobody
   std::shared_ptr<LoadProgress> progress = {};  // null: nobody looks
 };
 

@@ -1,5 +1,5 @@
-// How far the loading of a model is, and whether it is to go on. The thread that loads counts; any thread looks, or asks
-// it to stop.
+// How far the loading of a model is, and whether it is to go on. The thread that loads counts; any thread looks, or
+// asks it to stop.
 #pragma once
 
 #include <atomic>

@@ -84,7 +84,7 @@ Transfer cut(Transfer& rest, std::uint64_t bytes) {
 int read_all(std::vector<Transfer> transfers, TransferQueue& queue, LoadProgress& progress) {
   std::vector<Arrival> arrivals;
   std::vector<Transfer> parts;
-  std::size_t next = 0;      // that is not wholly submitted
+  std::size_t next = 0;  // that is not wholly submitted
   std::size_t under_way = 0;
   int error = 0;
   for (;;) {
@@ -172,7 +172,8 @@ Result<ResidentWeights> make_weights_resident(const Model& model, const ModelFil
   progress->expect(bytes);
   const int error = trial != nullptr ? read_in_parts(std::move(transfers), queue, *trial, *progress)
                                      : read_all(std::move(transfers), queue, *progress);
-  if (error == ECANCELED) return fail(ErrorCode::cancelled, "{}: not loaded: asked to stop", model.file().path().string());
+  if (error == ECANCELED)
+    return fail(ErrorCode::cancelled, "{}: not loaded: asked to stop", model.file().path().string());
   if (error != 0)
     return fail(ErrorCode::io, "{}: the dense weights could not be read: {}", model.file().path().string(),
                 errno_message(error));
