@@ -11,6 +11,7 @@
 #include "cli/client_commands.h"
 #include "cli/output.h"
 #include "cli/request_options.h"
+#include "cli/status_check.h"
 #include "cli/status_text.h"
 
 namespace sirocco {
@@ -23,17 +24,30 @@ struct StatusOptions {
   bool layers = false;
 };
 
+ClientResult<wire::StatusReport> ask(const std::string& socket) {
+  auto client = Client::connect(socket);
+  if (!client) return tl::unexpected(client.error());
+  return client->status();
+}
+
 int status(const StatusOptions& options) {
-  auto client = Client::connect(options.socket);
-  if (!client) return report_failure(client.error().message);
-  const ClientResult<wire::StatusReport> report = client->status();
+  const ClientResult<wire::StatusReport> report = ask(options.socket);
+  if (options.check) {
+    const StatusCheck check = check_status(report);
+    if (options.json && report) {
+      print_json(status_json(*report));
+    } else {
+      fmt::print("{}\n", check.line);
+    }
+    return check.exit_code;
+  }
   if (!report) return report_failure(report.error().message);
   if (options.json) {
     print_json(status_json(*report));
   } else {
     fmt::print("{}", status_text(*report, options.layers));
   }
-  return options.check && report->state != wire::State::ready ? 1 : 0;
+  return 0;
 }
 
 // Until the daemon goes away, nobody reads any more, or Ctrl-C.
@@ -58,7 +72,10 @@ void add_status_commands(CLI::App& app, CommandContext& context) {
   add_socket_option(*command, options->socket);
   command->add_flag("--json", options->json, "Print one JSON document");
   command->add_flag("--layers", options->layers, "Show the experts of each layer, too");
-  command->add_flag("--check", options->check, "Exit with 0 only if the daemon is READY");
+  command->add_flag(
+      "--check", options->check,
+      "For monitoring, print one line and exit with 0: READY; 1: DEGRADED, DRAINING or STARTING; 2: FAILED, "
+      "NO_MODEL, or no daemon answers; 3: not known");
   command->callback([options, &context] { context.exit_code = status(*options); });
 
   const auto top_options = std::make_shared<StatusOptions>();

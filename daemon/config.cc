@@ -3,11 +3,9 @@
 #include <sys/un.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <functional>
 #include <iterator>
-#include <memory>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -21,7 +19,6 @@
 namespace sirocco::daemon {
 namespace {
 
-constexpr std::size_t kMaxFileBytes = 1 * MiB;
 constexpr std::size_t kMaxErrors = 50;                                     // that are written out: more help nobody
 constexpr std::size_t kMaxSocketPath = sizeof(sockaddr_un::sun_path) - 1;  // 107 bytes, and the final zero
 constexpr std::size_t kMaxPath = 4095;                                     // PATH_MAX without its zero
@@ -31,6 +28,16 @@ constexpr std::uint64_t kLeastFrame = 256 * KiB;                           // a 
 struct Key {
   std::string path;  // of a rule for clients: with kAnyRule in the place of its name
   std::function<Allowed(Config&, const YamlEntry&)> set;
+};
+
+// An entry, or an error, of one of the files.
+struct Sourced {
+  std::size_t file = 0;
+  YamlEntry entry;
+};
+struct SourcedError {
+  std::size_t file = 0;
+  YamlError error;
 };
 
 constexpr std::string_view kRules = "clients.rules.";
@@ -101,7 +108,7 @@ void add_policy_keys(std::vector<Key>& keys, std::string_view path, Of of) {
   using C = Config;
   using E = YamlEntry;
   const auto add = [&](std::string_view name, auto set) {
-    keys.push_back({fmt::format("{}.{}", path, name), [of, set](C& c, const E& e) { return set(of(c), e); }});
+    keys.push_back({fmt::format("{}.{}", path, name), [of, set](C& c, const E& e) { return set(of(c, e), e); }});
   };
   using P = ClientPolicy;
   add("allowed", [](P& p, const E& e) { return boolean(e, p.allowed); });
@@ -112,6 +119,22 @@ void add_policy_keys(std::vector<Key>& keys, std::string_view path, Of of) {
   add("in_flight", [](P& p, const E& e) { return integer(e, 1, 1 << 16, p.in_flight); });
   add("max_queued", [](P& p, const E& e) { return integer(e, 1, 1 << 16, p.max_queued); });
   add("tokens_per_minute", [](P& p, const E& e) { return integer(e, 0, 1'000'000'000, p.tokens_per_minute); });
+}
+
+bool in_rules(const YamlEntry& entry) {
+  return entry.path.starts_with(kRules);
+}
+
+// Of an entry that is a rule, or in one: its name, with what follows it from the dot on.
+std::pair<std::string_view, std::string_view> rule_and_key(const YamlEntry& entry) {
+  const std::string_view path = entry.path;
+  const std::size_t dot = std::min(path.find('.', kRules.size()), path.size());
+  return {path.substr(kRules.size(), dot - kRules.size()), path.substr(dot)};
+}
+
+auto find_rule(Config& config, std::string_view name) {
+  auto& rules = config.clients.rules;
+  return std::find_if(rules.begin(), rules.end(), [&](const ClientRule& rule) { return rule.name == name; });
 }
 
 // Every key there is. The upper ends are far above any use; they are there so that sums of them cannot overflow.
@@ -179,12 +202,12 @@ std::vector<Key> all_keys(const Choices& choices) {
       {"metrics.file", [](C& c, const E& e) { return text(e, 0, kMaxPath, c.metrics.file); }},
       {"metrics.interval_s", [](C& c, const E& e) { return integer(e, 1, 3600, c.metrics.interval_s); }},
   };
-  add_policy_keys(keys, "clients.default", [](C& c) -> ClientPolicy& { return c.clients.others; });
-  const std::string rule(kAnyRule);
-  keys.push_back({rule + ".user", [](C& c, const E& e) { return text(e, 1, kMaxName, c.clients.rules.back().user); }});
-  keys.push_back(
-      {rule + ".group", [](C& c, const E& e) { return text(e, 1, kMaxName, c.clients.rules.back().group); }});
-  add_policy_keys(keys, rule, [](C& c) -> ClientPolicy& { return c.clients.rules.back().policy; });
+  add_policy_keys(keys, "clients.default", [](C& c, const E&) -> ClientPolicy& { return c.clients.others; });
+  const auto rule = [](C& c, const E& e) -> ClientRule& { return *find_rule(c, rule_and_key(e).first); };
+  const std::string any(kAnyRule);
+  keys.push_back({any + ".user", [rule](C& c, const E& e) { return text(e, 1, kMaxName, rule(c, e).user); }});
+  keys.push_back({any + ".group", [rule](C& c, const E& e) { return text(e, 1, kMaxName, rule(c, e).group); }});
+  add_policy_keys(keys, any, [rule](C& c, const E& e) -> ClientPolicy& { return rule(c, e).policy; });
   return keys;
 }
 
@@ -203,23 +226,19 @@ std::vector<std::string_view> names_in(const std::vector<Key>& keys, std::string
   return names;
 }
 
-bool in_rules(const YamlEntry& entry) {
-  return entry.path.starts_with(kRules);
-}
-
 // The entry's path, with kAnyRule in the place of a rule and its name.
 std::string path_of_key(const YamlEntry& entry) {
-  if (!in_rules(entry)) return entry.path;
-  const std::size_t dot = entry.path.find('.', kRules.size());
-  return std::string(kAnyRule) + (dot == std::string::npos ? "" : entry.path.substr(dot));
+  return in_rules(entry) ? std::string(kAnyRule).append(rule_and_key(entry).second) : entry.path;
 }
 
-// One entry into the configuration, or the error about it. The entries of a rule follow one another.
+// One entry into the configuration, over what is there; or the error about it.
 std::optional<YamlError> apply(const std::vector<Key>& keys, const YamlEntry& entry, Config& config) {
   const std::string path = path_of_key(entry);
-  if (path == kAnyRule && entry.kind != YamlEntry::Kind::scalar)
-    config.clients.rules.push_back(
-        {.name = entry.path.substr(kRules.size()), .user = {}, .group = {}, .policy = config.clients.others});
+  if (path == kAnyRule && entry.kind != YamlEntry::Kind::scalar) {
+    const std::string name(rule_and_key(entry).first);
+    if (find_rule(config, name) == config.clients.rules.end())
+      config.clients.rules.push_back({.name = name, .user = {}, .group = {}, .policy = config.clients.others});
+  }
   const auto error = [&entry](YamlPlace place, std::string_view what, std::string_view allowed) {
     return YamlError{place, fmt::format("{}: {}; allowed: {}", entry.path, what, allowed)};
   };
@@ -244,79 +263,87 @@ std::optional<YamlError> apply(const std::vector<Key>& keys, const YamlEntry& en
 }
 
 // A rule that names nobody would fit everybody, and end the list.
-std::optional<YamlError> check_rules(const Config& config, const std::vector<YamlEntry>& entries) {
+std::optional<SourcedError> check_rules(const Config& config, const std::vector<Sourced>& entries) {
   for (const ClientRule& rule : config.clients.rules) {
     if (!rule.user.empty() || !rule.group.empty()) continue;
-    const auto entry = std::find_if(entries.begin(), entries.end(), [&](const YamlEntry& e) {
-      return in_rules(e) && e.path.substr(kRules.size()) == rule.name;
+    const auto found = std::find_if(entries.begin(), entries.end(), [&](const Sourced& e) {
+      return in_rules(e.entry) && rule_and_key(e.entry).first == rule.name;
     });
-    return YamlError{entry->key,
-                     fmt::format("{}: says nobody whom it is for; allowed: with user, group or both; what is "
-                                 "for all others stands in clients.default",
-                                 entry->path)};
+    return SourcedError{
+        found->file,
+        {found->entry.key, fmt::format("{}: says nobody whom it is for; allowed: with user, group or both; what is "
+                                       "for all others stands in clients.default",
+                                       found->entry.path)}};
   }
   return {};
 }
 
 // What no value alone is to blame for.
-std::optional<YamlError> check_together(const Config& config, const std::vector<YamlEntry>& entries) {
+std::optional<SourcedError> check_together(const Config& config, const std::vector<Sourced>& entries) {
   const EngineConfig& engine = config.engine;
   if (engine.max_rows_per_step == 0 || engine.max_running <= engine.max_rows_per_step) return {};
-  // The defaults agree, so that one of the two is in the file. The later one is the one to look at.
-  const auto entry = std::find_if(entries.rbegin(), entries.rend(), [](const YamlEntry& e) {
-    return e.path == "engine.max_running" || e.path == "engine.max_rows_per_step";
+  // The defaults agree, so that one of the two is in a file. The later one is the one to look at.
+  const auto found = std::find_if(entries.rbegin(), entries.rend(), [](const Sourced& e) {
+    return e.entry.path == "engine.max_running" || e.entry.path == "engine.max_rows_per_step";
   });
-  return YamlError{entry->value,
-                   fmt::format("engine.max_running: {} sequences do not fit in a step of {} rows; allowed: "
-                               "at most engine.max_rows_per_step",
-                               engine.max_running, engine.max_rows_per_step)};
+  return SourcedError{
+      found->file,
+      {found->entry.value, fmt::format("engine.max_running: {} sequences do not fit in a step of {} rows; allowed: "
+                                       "at most engine.max_rows_per_step",
+                                       engine.max_running, engine.max_rows_per_step)}};
+}
+
+// All of them, a line each, in the order of the files.
+std::string message_of(std::vector<SourcedError> errors, std::span<const ConfigText> files) {
+  std::stable_sort(errors.begin(), errors.end(), [](const SourcedError& a, const SourcedError& b) {
+    return std::tuple(a.file, a.error.place.line, a.error.place.column) <
+           std::tuple(b.file, b.error.place.line, b.error.place.column);
+  });
+  std::string message;
+  for (const auto& [file, error] : std::span(errors).first(std::min(errors.size(), kMaxErrors))) {
+    fmt::format_to(std::back_inserter(message), "{}{}:{}:{}: {}", message.empty() ? "" : "\n", files[file].name,
+                   error.place.line, error.place.column, error.message);
+  }
+  if (errors.size() > kMaxErrors)
+    message += fmt::format("\n{}: and {} more errors", files[errors[kMaxErrors].file].name, errors.size() - kMaxErrors);
+  return message;
+}
+
+// Entries and errors of one file, after those before it.
+void read_entries(std::span<const ConfigText> files, std::size_t file, std::vector<Sourced>& entries,
+                  std::vector<SourcedError>& errors) {
+  const std::string& text = files[file].text;
+  if (text.size() > kMaxConfigBytes) {
+    errors.push_back(
+        {file,
+         {yaml_place(text, kMaxConfigBytes),
+          fmt::format("the file goes on beyond {}; a configuration is a page or two", format_bytes(kMaxConfigBytes))}});
+    return;
+  }
+  auto [read, wrong] = read_yaml_entries(text);
+  for (YamlEntry& entry : read) entries.push_back({file, std::move(entry)});
+  for (YamlError& error : wrong) errors.push_back({file, std::move(error)});
 }
 
 }  // namespace
 
-Result<Config> parse_config(std::string_view text, std::string_view name, const Choices& choices) {
-  if (text.size() > kMaxFileBytes) {
-    const YamlPlace place = yaml_place(text, kMaxFileBytes);
-    return fail(ErrorCode::invalid_argument, "{}:{}:{}: the file goes on beyond {}; a configuration is a page or two",
-                name, place.line, place.column, format_bytes(kMaxFileBytes));
-  }
+Result<Config> parse_config(std::span<const ConfigText> files, const Choices& choices) {
+  std::vector<Sourced> entries;
+  std::vector<SourcedError> errors;
+  for (std::size_t file = 0; file < files.size(); ++file) read_entries(files, file, entries, errors);
+  // A rule for clients begins as the default is, wherever that stands.
+  std::stable_partition(entries.begin(), entries.end(), [](const Sourced& e) { return !in_rules(e.entry); });
   const std::vector<Key> keys = all_keys(choices);
-  auto [entries, errors] = read_yaml_entries(text);
-  // A rule for clients begins as the default is, wherever in the file that stands.
-  std::stable_partition(entries.begin(), entries.end(), [](const YamlEntry& entry) { return !in_rules(entry); });
   Config config;
-  for (const YamlEntry& entry : entries) {
-    if (auto error = apply(keys, entry, config)) errors.push_back(*std::move(error));
+  for (const auto& [file, entry] : entries) {
+    if (auto error = apply(keys, entry, config)) errors.push_back({file, *std::move(error)});
   }
   if (errors.empty()) {
     if (auto error = check_together(config, entries)) errors.push_back(*std::move(error));
     if (auto error = check_rules(config, entries)) errors.push_back(*std::move(error));
   }
   if (errors.empty()) return config;
-
-  std::stable_sort(errors.begin(), errors.end(), [](const YamlError& a, const YamlError& b) {
-    return std::pair(a.place.line, a.place.column) < std::pair(b.place.line, b.place.column);
-  });
-  std::string message;
-  for (const YamlError& error : std::span(errors).first(std::min(errors.size(), kMaxErrors))) {
-    fmt::format_to(std::back_inserter(message), "{}{}:{}:{}: {}", message.empty() ? "" : "\n", name, error.place.line,
-                   error.place.column, error.message);
-  }
-  if (errors.size() > kMaxErrors) message += fmt::format("\n{}: and {} more errors", name, errors.size() - kMaxErrors);
-  return fail(ErrorCode::invalid_argument, "{}", message);
-}
-
-Result<Config> load_config(const std::string& path, const Choices& choices) {
-  const auto cannot_read = [&path](int error) {
-    return fail(errno_code(error), "{}: cannot read the configuration: {}; name another file with --config", path,
-                errno_message(error));
-  };
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"), std::fclose);
-  if (!file) return cannot_read(errno);
-  std::string text(kMaxFileBytes + 1, '\0');
-  text.resize(std::fread(text.data(), 1, text.size(), file.get()));
-  if (std::ferror(file.get()) != 0) return cannot_read(errno);
-  return parse_config(text, path, choices);
+  return fail(ErrorCode::invalid_argument, "{}", message_of(std::move(errors), files));
 }
 
 }  // namespace sirocco::daemon

@@ -1,6 +1,8 @@
-// The daemon's configuration: one YAML file becomes one validated value, or a list of everything that is wrong with it.
+// The daemon's configuration: a YAML file, and those that are laid over it, become one validated value, or a list of
+// everything that is wrong with them.
 // Strict: an unknown key, a wrong type, an impossible value and a key given twice are errors. config/siroccod.yaml
-// documents every key and holds the defaults. Read once at start, on the main thread; immutable after that.
+// documents every key and holds the defaults. Read at the start and at each reload, on the main thread; immutable after
+// that.
 #pragma once
 
 #include <cstdint>
@@ -135,10 +137,20 @@ struct Choices {
   std::span<const std::string_view> isas;
 };
 
-// `name` stands before each error, one a line: "NAME:LINE:COLUMN: key: what; allowed: ...". Error: invalid_argument.
-Result<Config> parse_config(std::string_view text, std::string_view name, const Choices& choices);
+inline constexpr std::size_t kMaxConfigBytes = 1 * MiB;  // of a file
 
-// Also fails if the file cannot be read or has more than 1 MiB.
+// One file. The name stands before each error in it, one a line: "NAME:LINE:COLUMN: key: what; allowed: ...".
+struct ConfigText {
+  std::string name;
+  std::string text;
+};
+
+// Each is laid over those before it, key by key; of a client's rule that an earlier one has, the keys that it gives.
+// Each is as strict as if it were alone. Error: invalid_argument.
+Result<Config> parse_config(std::span<const ConfigText> files, const Choices& choices);
+
+// The file, and over it those named *.yaml in the folder beside it (siroccod.d for siroccod.yaml), in the order of
+// their names; there need be no such folder. Also fails if one cannot be read.
 Result<Config> load_config(const std::string& path, const Choices& choices);
 
 }  // namespace sirocco::daemon

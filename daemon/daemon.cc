@@ -3,40 +3,33 @@
 #include <spdlog/spdlog.h>
 #include <time.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <optional>
 
-#include "daemon/conversion.h"
 #include "daemon/log.h"
+#include "daemon/log_event.h"
 #include "daemon/metrics.h"
 #include "daemon/model_host.h"
 #include "daemon/options.h"
 #include "daemon/service.h"
 #include "daemon/slow_steps.h"
+#include "daemon/sockets.h"
+#include "daemon/status_line.h"
+#include "daemon/watchdog.h"
 #include "engine/engine.h"
 #include "ipc/server/server.h"
 
 namespace sirocco::daemon {
 namespace {
 
-constexpr std::chrono::milliseconds kLookInterval(1000);  // at what has changed, to tell systemd
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
 
-void log_plan(const Engine& engine) {
-  const EngineParts& parts = engine.parts();
-  const ModelSpec& spec = parts.model->spec();
-  spdlog::info("model: {} ({}), {} layers, {} parameters, tokenizer {}, chat format {}", spec.name, spec.architecture,
-               spec.layers, parts.model->sizes().parameters, parts.tokenizer->kind(),
-               parts.chat ? parts.chat->name() : "none");
-  if (!parts.chat) spdlog::warn("only raw prompts can be answered: {}", parts.chat_error->message());
-  for (const std::string& warning : parts.warnings) spdlog::warn("{}", warning);
-  for (const std::string& reason : parts.degraded) spdlog::warn("degraded: {}", reason);
-  const std::string_view device = parts.backend->device();
-  spdlog::info("backend: {} ({}{}{}), {} threads", parts.backend->name(), parts.backend->isa(),
-               device.empty() ? "" : ", ", device, parts.backend->threads());
-  spdlog::info("memory budget: {}", format_bytes(parts.plan.budget));
-  for (const MemoryPlan::Line& line : parts.plan.lines)
-    spdlog::info("  {}{}: {} ({})", line.charged ? "* " : "  ", line.name, format_bytes(line.bytes), line.note);
-}
+constexpr milliseconds kLookInterval(1000);  // at what has changed, to tell systemd
+// That systemd waits for the next sign that loading goes on; a disk that is silent for longer has failed.
+constexpr std::chrono::microseconds kLoadPatience = std::chrono::seconds(60);
 
 // In front of what systemd is told of a reload: when it began, on the clock that systemd compares with.
 std::string reloading_state() {
@@ -47,35 +40,15 @@ std::string reloading_state() {
                          static_cast<std::uint64_t>(now.tv_nsec) / 1000);
 }
 
-// "Ready: Mixtral"; with what does not work as well as it should, or what is waited for.
-std::string status_line(const wire::StatusReport& report) {
-  const std::string model = report.model ? report.model->name : "";
-  switch (report.state) {
-    case wire::State::ready:
-      return "Ready: " + model;
-    case wire::State::degraded:
-      return fmt::format("Degraded: {}: {}", model, fmt::join(report.reasons, "; "));
-    case wire::State::draining:
-      return fmt::format("Draining: {}", fmt::join(report.reasons, "; "));
-    case wire::State::failed:
-      return fmt::format("Failed: {}", fmt::join(report.reasons, "; "));
-    case wire::State::starting:
-    case wire::State::no_model:
-      break;
-  }
-  if (report.reasons.empty()) return "No model is configured (model.path)";
-  return fmt::format("No model: {}", fmt::join(report.reasons, "; "));
-}
-
 class Daemon {
  public:
-  Daemon(const Config& config, const ConfigSource& read_config, Supervisor& supervisor, Log& log)
-      : config_(config), read_config_(read_config), supervisor_(supervisor), log_(log) {}
+  Daemon(const Config& config, const ConfigSource& read_config, Supervisor& supervisor, Log& log, bool stay_up)
+      : config_(config), read_config_(read_config), supervisor_(supervisor), log_(log), stay_up_(stay_up) {}
 
-  Result<void> start();
+  Result<void> start(const PassedSockets& passed);
   bool look();
   void hangup();
-  std::chrono::milliseconds interval() const;
+  milliseconds interval() const;
   Result<void> stop(bool asked);
 
  private:
@@ -92,30 +65,45 @@ class Daemon {
   Result<Reload> begin_reload(const Service::ReloadRequest& wanted);
   void apply(const Config& config);
   void tell_reloaded(const std::optional<RequestKey>& key, const Result<wire::ReloadReport>& report);
+  std::vector<Watchdog::Watched> watched();
+  bool finish_loading(const Result<void>& loaded);
+  void serve();
+  void tell_progress();
   void tell_status();
   void write_metrics();
+  void log_failure() const;
 
   Config config_;
   const ConfigSource& read_config_;
   Supervisor& supervisor_;
   Log& log_;
-  std::string model_;             // that an administrator has named; empty: the configuration's
-  std::optional<Error> failure_;  // written by the engine thread, read after its end
+  const bool stay_up_;                 // with a model that cannot be loaded
+  std::string socket_;                 // of the clients
+  std::string model_;                  // that an administrator has named; empty: the configuration's
+  std::optional<Error> failure_;       // of the engine: written by its thread, read after its end
+  std::optional<Error> load_failure_;  // of the first model, which ends the daemon
   SlowSteps slow_steps_;
   Service service_{[this] { supervisor_.wake(); }};
-  ModelHost host_{service_, {.prepare = prepare_model, .open = [this](const PreparedModel& m) { return open(m); }}};
+  ModelHost host_{service_,
+                  {.prepare = prepare_model, .open = [this](const PreparedModel& m) { return open(m); }},
+                  [this] { supervisor_.wake(); }};
   std::optional<Server> server_;
   std::optional<Reload> reload_;  // that waits for its model
   wire::State state_ = wire::State::starting;
-  std::string line_;  // the last that systemd was told
+  std::string line_;          // the last that systemd was told
+  std::uint64_t loaded_ = 0;  // bytes, that it was told of
+  std::uint64_t no_engine_ = 0;
+  std::optional<Watchdog> watchdog_;
   std::optional<MetricsFile> metrics_;
-  std::chrono::steady_clock::time_point metrics_due_ = std::chrono::steady_clock::now();
+  steady_clock::time_point metrics_due_ = steady_clock::now();
 };
 
 Result<std::unique_ptr<Engine>> Daemon::open(const PreparedModel& prepared) {
   PreparedModel model = prepared;
   model.options.step_watch = [this](const StepFacts& step) {
-    if (const auto line = slow_steps_.line(step, std::chrono::steady_clock::now())) spdlog::warn("{}", *line);
+    if (const auto line = slow_steps_.line(step, steady_clock::now()))
+      log_event(spdlog::level::warn, kSlowStep, *line,
+                {{.name = "SIROCCO_STEP_MS", .value = fmt::format("{:.0f}", step.seconds * 1000)}});
   };
   auto engine = Engine::open(model, service_.sink(), [this](const Error& error) {
     failure_ = error;
@@ -125,54 +113,103 @@ Result<std::unique_ptr<Engine>> Daemon::open(const PreparedModel& prepared) {
   return engine;
 }
 
-Result<void> Daemon::start() {
+Result<void> Daemon::start(const PassedSockets& passed) {
   service_.set_log_prompts(config_.log.prompts);
   slow_steps_.set(config_.log.slow_step_factor, config_.log.slow_step_ms);
   SIROCCO_TRY(ClientPolicies clients, ClientPolicies::resolve(config_.clients));
   service_.set_clients(std::move(clients));
   // The sockets are claimed before the model is read: a second daemon finds out at once.
-  const ServerConfig& server = config_.server;
-  auto socket =
-      ListeningSocket::bind({.path = server.socket, .mode = static_cast<mode_t>(server.mode), .group = server.group});
-  if (!socket) return fail(ErrorCode::io, "{}", socket.error());
-  SIROCCO_TRY(std::optional<AdminSocket> admin, admin_socket(server));
-  if (!config_.model.path.empty()) {
-    notify_systemd("STATUS=Loading " + config_.model.path);
-    SIROCCO_CHECK(host_.load(engine_options(config_)));
-  }
-  server_.emplace(*std::move(socket), server_limits(server.limits), service_, std::move(admin));
-  service_.connect(host_.engine(), &*server_);
-  server_->start();
-  line_ = status_line(service_.report());
-  spdlog::info("serving {}; {}", server.socket, line_);
-  notify_systemd("READY=1\nSTATUS=" + line_);
+  SIROCCO_TRY(Sockets sockets, open_sockets(config_.server, passed));
+  socket_ = std::move(sockets.path);
+  server_.emplace(std::move(sockets.client), server_limits(config_.server.limits), service_, std::move(sockets.admin));
+  service_.connect(nullptr, &*server_);
   if (!config_.metrics.file.empty()) metrics_.emplace(config_.metrics.file);
-  look();
+  // Clients are answered while it loads: Status at once, what needs the model when that is there.
+  const bool loads = !config_.model.path.empty();
+  if (loads) SIROCCO_CHECK(host_.begin(engine_options(config_)));
+  server_->start();
+  if (const auto limit = Watchdog::limit_of_systemd())
+    watchdog_.emplace(
+        *limit, watched(), [] { notify_systemd("WATCHDOG=1"); }, steady_clock::now());
+  if (!loads) serve();
+  tell_status();
   return {};
 }
 
-// Between two looks. Nothing changes by itself but for a model with slots.
-std::chrono::milliseconds Daemon::interval() const {
-  const bool looks = metrics_ || (host_.engine() != nullptr && host_.engine()->parts().slotted != nullptr);
-  return looks ? kLookInterval : std::chrono::milliseconds(-1);
+// Who must live for the daemon to.
+std::vector<Watchdog::Watched> Daemon::watched() {
+  return {{.name = "I/O", .pulse = [this] { return server_->pulse(); }, .ask = [this] { server_->ask_for_pulse(); }},
+          {.name = "engine",
+           .pulse = [this] { return host_.engine() != nullptr ? host_.engine()->pulse() : ++no_engine_; },
+           .ask =
+               [this] {
+                 if (host_.engine() != nullptr) host_.engine()->ask_for_pulse();
+               }}};
+}
+
+// From here on the daemon is up, whatever its state.
+void Daemon::serve() {
+  tell_status();
+  log_event(spdlog::level::info, kStarted, "serving " + socket_,
+            {{.name = "SIROCCO_STATE", .value = std::string(wire::state_name(state_))}});
+  notify_systemd("READY=1\nSTATUS=" + line_);
+}
+
+// Between two looks. Nothing changes by itself but for a model with slots, or one that is being loaded.
+milliseconds Daemon::interval() const {
+  const bool slots = host_.engine() != nullptr && host_.engine()->parts().slotted != nullptr;
+  const bool looks = metrics_ || slots || host_.loading();
+  if (!watchdog_) return looks ? kLookInterval : milliseconds(-1);
+  const milliseconds due = watchdog_->until_due(steady_clock::now());
+  return looks ? std::min(kLookInterval, due) : due;
 }
 
 // False: it is time to end.
 bool Daemon::look() {
+  if (watchdog_) watchdog_->look(steady_clock::now());
   while (const auto wanted = service_.next_reload()) reload(*wanted, false);
-  if (const auto replaced = host_.advance()) {
+  if (const auto loaded = host_.advance(); loaded && !finish_loading(*loaded)) return false;
+  tell_progress();
+  tell_status();
+  write_metrics();
+  if (!service_.stop_wanted()) return true;
+  log_event(spdlog::level::info, kStopping, "drained: stopping");
+  return false;
+}
+
+// False: it is time to end.
+bool Daemon::finish_loading(const Result<void>& loaded) {
+  if (loaded) {
+    const std::string name = service_.report().model->name;
+    log_event(spdlog::level::info, kModelLoaded, "loaded " + name, {{.name = "SIROCCO_MODEL", .value = name}});
+  }
+  if (reload_) {
     const Reload done = *std::exchange(reload_, std::nullopt);
-    if (*replaced) {
+    if (loaded) {
       model_ = done.model;
       apply(done.config);
     }
-    tell_reloaded(done.key, replaced->map([&] {
+    tell_reloaded(done.key, loaded.map([&] {
       return wire::ReloadReport{.model = service_.report().model, .loaded = true, .need_restart = done.need_restart};
     }));
+    return true;
   }
-  tell_status();
-  write_metrics();
-  return !service_.stop_wanted();
+  if (!loaded && !stay_up_) {
+    load_failure_ = loaded.error();
+    return false;
+  }
+  if (!loaded)
+    log_event(spdlog::level::err, kLoadFailed, loaded.error().message(),
+              {{.name = "SIROCCO_MODEL", .value = config_.model.path}});
+  serve();
+  return true;
+}
+
+// As long as loading goes on, systemd is to wait for it.
+void Daemon::tell_progress() {
+  if (!host_.loading() || host_.progress()->done() == loaded_) return;
+  loaded_ = host_.progress()->done();
+  notify_systemd(fmt::format("EXTEND_TIMEOUT_USEC={}", kLoadPatience.count()));
 }
 
 void Daemon::tell_status() {
@@ -180,15 +217,15 @@ void Daemon::tell_status() {
   std::string now = status_line(report);
   if (now == line_) return;
   line_ = std::move(now);
-  // While it drains, each request that ends changes the line.
-  if (report.state != wire::State::draining || state_ != wire::State::draining) spdlog::info("{}", line_);
+  log_state(state_, report);
+  if (report.state != state_) metrics_due_ = steady_clock::now();
   state_ = report.state;
   notify_systemd("STATUS=" + line_);
 }
 
 void Daemon::write_metrics() {
-  if (!metrics_ || std::chrono::steady_clock::now() < metrics_due_) return;
-  metrics_due_ = std::chrono::steady_clock::now() + std::chrono::seconds(config_.metrics.interval_s);
+  if (!metrics_ || steady_clock::now() < metrics_due_) return;
+  metrics_due_ = steady_clock::now() + std::chrono::seconds(config_.metrics.interval_s);
   if (const auto written = metrics_->write(service_.report()); !written) spdlog::warn("{}", written.error().message());
 }
 
@@ -228,9 +265,8 @@ Result<Daemon::Reload> Daemon::begin_reload(const Service::ReloadRequest& wanted
                     (host_.engine() != nullptr || config_.model.path.empty());
   if (same) return reload;
   if (reload.config.model.path.empty())
-    return fail(ErrorCode::invalid_argument,
-                "model.path: names no model any more; the daemon ends with systemctl stop");
-  SIROCCO_CHECK(host_.begin_replacement(engine_options(reload.config)));
+    return fail(ErrorCode::invalid_argument, "model.path: names no model any more; that takes a restart");
+  SIROCCO_CHECK(host_.begin(engine_options(reload.config)));
   reload.loads = true;
   return reload;
 }
@@ -252,37 +288,57 @@ void Daemon::apply(const Config& config) {
 // To the administrator who asked, to the log, and to systemd.
 void Daemon::tell_reloaded(const std::optional<RequestKey>& key, const Result<wire::ReloadReport>& report) {
   if (!report) {
-    spdlog::error("reload: {}; everything stays as it was", report.error().message());
+    log_event(spdlog::level::err, kReloadFailed,
+              fmt::format("reload: {}; everything stays as it was", report.error().message()));
   } else {
-    spdlog::info("reloaded{}", report->loaded ? ", with another model" : "");
+    log_event(spdlog::level::info, kReloaded, report->loaded ? "reloaded, with another model" : "reloaded");
     for (const std::string& changed : report->need_restart)
       spdlog::warn("reload: {} has changed, which takes a restart", changed);
   }
   if (key) service_.answer(*key, report);
-  line_ = status_line(service_.report());
+  tell_status();
   notify_systemd("READY=1\nSTATUS=" + line_);
 }
 
+// main() writes it to standard error, which is the log where no other is.
+void Daemon::log_failure() const {
+  if (log_.is_standard_error()) return;
+  if (load_failure_) {
+    log_event(spdlog::level::err, kLoadFailed, load_failure_->message(),
+              {{.name = "SIROCCO_MODEL", .value = config_.model.path}});
+  } else {
+    log_event(spdlog::level::err, kEngineFailed, failure_->message());
+  }
+}
+
 Result<void> Daemon::stop(bool asked) {
-  notify_systemd("STOPPING=1");
+  notify_systemd("STOPPING=1\nSTATUS=Stopping");
   server_->stop();  // every request in flight gets SHUTTING_DOWN
   service_.stop();
-  host_.close();
-  if (!asked) {
-    // main() writes it to standard error, which is the log where no file is.
-    if (!config_.log.file.empty()) spdlog::error("{}", failure_->message());
-    return fail(*failure_);
+  const bool over = host_.close();
+  const bool failed = !asked || load_failure_;
+  if (failed) {
+    log_failure();
+  } else {
+    spdlog::info("stopped{}", over ? "" : "; the model that was being loaded is not waited for");
   }
-  spdlog::info("stopped");
-  return {};
+  if (!over) {
+    // A thread waits for the disk, and would use what destructors take down.
+    metrics_.reset();
+    spdlog::default_logger()->flush();
+    std::quick_exit(failed ? 1 : 0);
+  }
+  if (!failed) return {};
+  return fail(load_failure_ ? *load_failure_ : *failure_);
 }
 
 }  // namespace
 
-Result<void> run(const Config& config, const ConfigSource& read_config, Supervisor& supervisor) {
+Result<void> run(const Config& config, const ConfigSource& read_config, Supervisor& supervisor, bool stay_up) {
   SIROCCO_TRY(Log log, Log::open(config.log));
-  Daemon daemon(config, read_config, supervisor, log);
-  SIROCCO_CHECK(daemon.start());
+  SIROCCO_TRY(const PassedSockets passed, passed_sockets());
+  Daemon daemon(config, read_config, supervisor, log, stay_up);
+  SIROCCO_CHECK(daemon.start(passed));
   const bool asked = supervisor.wait({.hangup = [&] { daemon.hangup(); },
                                       .look = [&] { return daemon.look(); },
                                       .interval = [&] { return daemon.interval(); }});

@@ -3,6 +3,7 @@
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -10,6 +11,8 @@
 #include <mutex>
 #include <string>
 #include <utility>
+
+#include "daemon/journal.h"
 
 namespace sirocco::daemon {
 namespace {
@@ -66,7 +69,10 @@ class Log::File final : public spdlog::sinks::base_sink<std::mutex> {
 Result<Log> Log::open(const LogConfig& config) {
   Log log;
   spdlog::sink_ptr sink;
-  if (config.file.empty()) {
+  if (config.file.empty() && is_journal(STDERR_FILENO, std::getenv("JOURNAL_STREAM"))) {
+    log.journal_ = true;
+    sink = journal_sink();
+  } else if (config.file.empty()) {
     sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
   } else {
     log.file_ = std::make_shared<File>(config.file);
@@ -76,9 +82,7 @@ Result<Log> Log::open(const LogConfig& config) {
   const auto logger = std::make_shared<spdlog::logger>("siroccod", std::move(sink));
   logger->set_level(level_of(config.level));
   logger->flush_on(spdlog::level::info);
-  // The journal has its own clock.
-  const bool journal = config.file.empty() && std::getenv("JOURNAL_STREAM") != nullptr;
-  logger->set_pattern(journal ? "%l: %v" : "%Y-%m-%dT%H:%M:%S.%e %l: %v");
+  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e %l: %v");
   spdlog::set_default_logger(logger);
   return log;
 }

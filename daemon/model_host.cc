@@ -1,69 +1,142 @@
 #include "daemon/model_host.h"
 
 #include <fmt/format.h>
+#include <pthread.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 namespace sirocco::daemon {
+namespace {
 
-Result<void> ModelHost::load(const EngineOptions& options) {
-  SIROCCO_TRY(PreparedModel prepared, loader_.prepare(options, 0));
-  SIROCCO_TRY(engine_, loader_.open(prepared));
-  current_ = std::move(prepared);
-  return {};
+constexpr std::chrono::seconds kPatience(2);  // at the end, with a model that is being read: some hundred MiB
+
+// No text thread uses it any more. Its memory is free when it is destroyed.
+void end_engine(Engine& engine, const PreparedModel& model) {
+  engine.close();
+  // After a failure what was computed may be wrong; what was said is not.
+  const bool computed = !engine.status().failure;
+  for (const Error& error : engine.sessions().save_all(computed)) spdlog::warn("{}", error.message());
+  const std::filesystem::path& hot_set = model.options.hot_set;
+  if (hot_set.empty()) return;
+  if (const auto saved = engine.save_hot_set(hot_set); !saved) spdlog::warn("{}", saved.error().message());
 }
 
-Result<void> ModelHost::begin_replacement(const EngineOptions& options) {
-  if (next_) return fail(ErrorCode::busy, "another model is being loaded already: try again when that is done");
-  const std::uint64_t freed = engine_ ? engine_->status().plan.charged() : 0;
-  SIROCCO_TRY(PreparedModel next, loader_.prepare(options, freed));
-  if (engine_ && next.fits_beside) {
-    SIROCCO_TRY(next_engine_, loader_.open(next));
-  }
-  next_ = std::move(next);
-  service_.hold(fmt::format("{} is being loaded: requests that are there finish first, new ones wait",
-                            options.model.filename().string()));
+}  // namespace
+
+ModelHost::~ModelHost() {
+  if (thread_.joinable()) thread_.join();
+}
+
+template <class Task>
+void ModelHost::run(Phase phase, Task task) {
+  if (thread_.joinable()) thread_.join();
+  phase_ = phase;
+  std::packaged_task<Work()> packaged(std::move(task));
+  work_ = packaged.get_future();
+  thread_ = std::thread([this, packaged = std::move(packaged)]() mutable {
+    pthread_setname_np(pthread_self(), "loader");
+    packaged();
+    attention_();
+  });
+}
+
+// Throws what the thread has thrown: no memory, as a rule.
+std::optional<ModelHost::Work> ModelHost::finished() {
+  if (work_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return std::nullopt;
+  return work_.get();
+}
+
+Result<void> ModelHost::begin(const EngineOptions& options) {
+  if (loading()) return fail(ErrorCode::busy, "another model is being loaded already: try again when that is done");
+  progress_ = std::make_shared<LoadProgress>();
+  EngineOptions wanted = options;
+  wanted.progress = progress_;
+  next_name_ = options.model.filename().string();
+  const bool alone = engine_ == nullptr;
+  const std::uint64_t freed = alone ? 0 : engine_->status().plan.charged();
+  if (alone) service_.hold(next_name_, progress_);
+  run(Phase::preparing, [this, wanted = std::move(wanted), freed, alone]() -> Work {
+    auto prepared = loader_.prepare(wanted, freed);
+    if (!prepared) return {.done = fail(prepared.error())};
+    Work work = {.model = *std::move(prepared)};
+    if (alone || !work.model->fits_beside) return work;
+    auto opened = loader_.open(*work.model);
+    if (!opened) return {.done = fail(opened.error())};
+    work.engine = *std::move(opened);
+    return work;
+  });
   return {};
 }
 
 std::optional<Result<void>> ModelHost::advance() {
-  if (!next_ || !service_.held()) return std::nullopt;
-  const PreparedModel next = *std::exchange(next_, std::nullopt);
-  close_engine();
-  Result<void> done;
-  if (next_engine_) {
-    engine_ = std::move(next_engine_);
-    current_ = next;
-  } else if (auto opened = loader_.open(next)) {
-    engine_ = *std::move(opened);
-    current_ = next;
-  } else {
-    done = put_back(opened.error());
+  if (phase_ == Phase::preparing) {
+    auto work = finished();
+    if (!work) return std::nullopt;
+    if (!work->done && engine_ == nullptr) return ended(*std::move(work));
+    phase_ = Phase::idle;
+    if (!work->done) return work->done;  // nobody has noticed
+    next_ = std::move(work->model);
+    next_engine_ = std::move(work->engine);
+    service_.hold(next_name_, progress_);
+    phase_ = Phase::holding;
   }
-  if (engine_) service_.use(engine_.get());
-  service_.resume();
-  return done;
+  if (phase_ == Phase::holding) {
+    if (!service_.held()) return std::nullopt;
+    service_.use(nullptr);
+    if (engine_) {
+      run(Phase::saving, [engine = std::move(engine_), model = *current_]() mutable -> Work {
+        end_engine(*engine, model);
+        engine.reset();
+        return {};
+      });
+      return std::nullopt;
+    }
+    open_next();
+  }
+  if (phase_ == Phase::saving) {
+    if (!finished()) return std::nullopt;
+    if (next_engine_) return ended({.model = std::exchange(next_, std::nullopt), .engine = std::move(next_engine_)});
+    open_next();
+  }
+  if (phase_ != Phase::opening) return std::nullopt;
+  auto work = finished();
+  if (!work) return std::nullopt;
+  return ended(*std::move(work));
 }
 
-// The old model, which is still known though its file may be gone. Always an error: why it had to be.
-Result<void> ModelHost::put_back(const Error& why) {
-  if (!current_) {
-    service_.use(nullptr, why.message());
-    return fail(why);
-  }
-  auto again = loader_.open(*current_);
-  if (again) {
-    engine_ = *std::move(again);
-    return fail(why);
-  }
-  const std::string both =
-      fmt::format("{}; and the model before it could not be loaded again: {}", why.message(), again.error().message());
-  current_.reset();
-  service_.use(nullptr, both);
-  return fail(why.code(), "{}", both);
+void ModelHost::open_next() {
+  std::optional<PreparedModel> old = std::exchange(current_, std::nullopt);
+  if (old) old->options.progress = progress_;
+  run(Phase::opening, [this, next = *std::exchange(next_, std::nullopt), old = std::move(old)] {
+    return open_or_put_back(loader_, next, old);
+  });
+}
+
+// The old model is still known, though its file may be gone.
+ModelHost::Work ModelHost::open_or_put_back(const Loader& loader, const PreparedModel& next,
+                                            std::optional<PreparedModel> old) {
+  auto opened = loader.open(next);
+  if (opened) return {.model = next, .engine = *std::move(opened)};
+  const Error why = opened.error();
+  if (!old) return {.done = fail(why)};
+  auto again = loader.open(*old);
+  if (again) return {.model = std::move(old), .engine = *std::move(again), .done = fail(why)};
+  return {.done = fail(why.code(), "{}; and the model before it could not be loaded again: {}", why.message(),
+                       again.error().message())};
+}
+
+// Somebody answers again, or nobody for the reason that is told to all.
+Result<void> ModelHost::ended(Work work) {
+  phase_ = Phase::idle;
+  current_ = std::move(work.model);
+  engine_ = std::move(work.engine);
+  service_.use(engine_.get(), work.done ? "" : work.done.error().message());
+  service_.resume();
+  return work.done;
 }
 
 bool ModelHost::file_replaced() const {
@@ -77,28 +150,18 @@ bool ModelHost::file_replaced() const {
   });
 }
 
-// Its memory is free afterwards.
-void ModelHost::close_engine() {
-  if (!engine_) return;
-  service_.use(nullptr);
-  end_engine();
-  engine_.reset();
-}
-
-void ModelHost::close() {
+bool ModelHost::close() {
+  if (progress_) progress_->stop();
+  bool over = true;
+  if (phase_ == Phase::saving) work_.wait();  // what was said in it is worth any time that systemd gives us
+  if (phase_ == Phase::preparing || phase_ == Phase::opening) {
+    over = work_.wait_for(kPatience) == std::future_status::ready;
+    if (over) next_engine_ = work_.get().engine;  // nobody has said anything in it
+  }
+  if (over) phase_ = Phase::idle;
   if (next_engine_) next_engine_->close();
-  if (engine_) end_engine();
-}
-
-// No text thread uses it any more.
-void ModelHost::end_engine() {
-  engine_->close();
-  // After a failure what was computed may be wrong; what was said is not.
-  const bool computed = !engine_->status().failure;
-  for (const Error& error : engine_->sessions().save_all(computed)) spdlog::warn("{}", error.message());
-  const std::filesystem::path& hot_set = current_->options.hot_set;
-  if (hot_set.empty()) return;
-  if (const auto saved = engine_->save_hot_set(hot_set); !saved) spdlog::warn("{}", saved.error().message());
+  if (engine_) end_engine(*engine_, *current_);
+  return over;
 }
 
 }  // namespace sirocco::daemon

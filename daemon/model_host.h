@@ -1,14 +1,20 @@
-// The model that is served, and its replacement by another while clients stay connected: requests that are there finish
-// on the old one, those that come meanwhile wait (Service::hold). A model that cannot be served changes nothing. Where
-// there is memory for both, the new one is loaded before anybody has to wait; else in the place of the old one, which
-// is loaded again if that fails.
+// The model that is served, from the first loading on, and its replacement by another while clients stay connected. All
+// that takes long happens on a thread of its own, so that the main thread goes on answering signals, clients and
+// systemd: it calls advance() whenever something has ended.
+//
+// Requests that come while there is nobody to answer them wait (Service::hold). Those that are there when another model
+// is wanted finish on the old one. A model that cannot be served changes nothing. Where there is memory for both, the
+// new one is loaded before anybody has to wait; else in the place of the old one, which is loaded again if that fails.
 //
 // Main thread only.
 #pragma once
 
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
+#include <string>
+#include <thread>
 
 #include "daemon/service.h"
 #include "engine/engine.h"
@@ -17,21 +23,27 @@ namespace sirocco::daemon {
 
 class ModelHost {
  public:
-  // How a model becomes an engine; tests bring their own.
+  // How a model becomes an engine; tests bring their own. Called on the thread that loads, one at a time.
   struct Loader {
     std::function<Result<PreparedModel>(const EngineOptions&, std::uint64_t freed)> prepare;
     std::function<Result<std::unique_ptr<Engine>>(const PreparedModel&)> open;
   };
 
-  ModelHost(Service& service, Loader loader) : service_(service), loader_(std::move(loader)) {}
+  // attention: asks the main thread to call advance(). From any thread.
+  ModelHost(Service& service, Loader loader, std::function<void()> attention)
+      : service_(service), loader_(std::move(loader)), attention_(std::move(attention)) {}
+  ~ModelHost();  // waits for what is under way
+  ModelHost(const ModelHost&) = delete;
+  ModelHost& operator=(const ModelHost&) = delete;
 
-  // At the start, before the server.
-  Result<void> load(const EngineOptions& options);
+  // Begins to load this model, the first or another; goes on with advance(). Error: BUSY, one is being loaded.
+  Result<void> begin(const EngineOptions& options);
+  bool loading() const { return phase_ != Phase::idle; }
+  // How far it is; null unless it is loading.
+  const LoadProgress* progress() const { return loading() ? progress_.get() : nullptr; }
 
-  // Begins; goes on with advance(). Error: it cannot be, and nothing has changed.
-  Result<void> begin_replacement(const EngineOptions& options);
-  bool replacing() const { return next_.has_value(); }
-  // As far as it can at this moment; how it has ended, once. To be called whenever the Service asks for attention.
+  // As far as it can at this moment; how it has ended, once. After an error the model is the one before, if there was
+  // one that could be loaded again.
   std::optional<Result<void>> advance();
 
   // Whether a file of the model that is served has been replaced by another of its name.
@@ -40,20 +52,44 @@ class ModelHost {
   Engine* engine() const { return engine_.get(); }  // null: none
 
   // Ends it, after the server and then the Service have stopped. Its sessions, and which experts were in memory, are
-  // saved.
-  void close();
+  // saved. False: a model is still being read, from a disk that does not answer; nothing of it is worth waiting for, so
+  // the process is to end without its destructors.
+  bool close();
 
  private:
-  void close_engine();
-  void end_engine();
-  Result<void> put_back(const Error& why);
+  enum class Phase {
+    idle,
+    preparing,  // the next model: checked and planned, and loaded where there is memory for both
+    holding,    // until the requests that are there have ended
+    saving,     // what the old engine knows
+    opening     // the next one in its place
+  };
+  // What the thread has done.
+  struct Work {
+    std::optional<PreparedModel> model = {};
+    std::unique_ptr<Engine> engine = {};  // of that model
+    Result<void> done = {};
+  };
+
+  template <class Task>
+  void run(Phase phase, Task task);
+  std::optional<Work> finished();
+  void open_next();
+  Result<void> ended(Work work);
+  static Work open_or_put_back(const Loader& loader, const PreparedModel& next, std::optional<PreparedModel> old);
 
   Service& service_;
   const Loader loader_;
+  const std::function<void()> attention_;
   std::optional<PreparedModel> current_;
   std::unique_ptr<Engine> engine_;
   std::optional<PreparedModel> next_;
   std::unique_ptr<Engine> next_engine_;  // where there is memory for both
+  std::string next_name_;
+  std::shared_ptr<LoadProgress> progress_;
+  Phase phase_ = Phase::idle;
+  std::future<Work> work_;
+  std::thread thread_;
 };
 
 }  // namespace sirocco::daemon

@@ -67,16 +67,6 @@ ServerLimits server_limits(const LimitsConfig& config) {
           .flush_timeout = milliseconds(config.flush_timeout_ms)};
 }
 
-Result<std::optional<AdminSocket>> admin_socket(const ServerConfig& config) {
-  if (config.admin_socket.empty()) return std::nullopt;
-  auto socket = ListeningSocket::bind(
-      {.path = config.admin_socket == "auto" ? wire::admin_socket(config.socket) : config.admin_socket,
-       .mode = static_cast<mode_t>(config.admin_mode),
-       .group = config.admin_group});
-  if (!socket) return fail(ErrorCode::io, "the socket for administration (server.admin_socket): {}", socket.error());
-  return AdminSocket{.socket = *std::move(socket), .anybody = !config.admin_group.empty()};
-}
-
 bool same_engine(const Config& a, const Config& b) {
   EngineConfig engine = b.engine;
   engine.idle_after_ms = a.engine.idle_after_ms;

@@ -12,9 +12,6 @@ EngineOptions engine_options(const Config& config);
 
 ServerLimits server_limits(const LimitsConfig& config);
 
-// Error: the socket cannot be made.
-Result<std::optional<AdminSocket>> admin_socket(const ServerConfig& config);
-
 // Whether these ask for the same model with the same memory and settings.
 bool same_engine(const Config& a, const Config& b);
 

@@ -70,33 +70,43 @@ std::optional<RequestKey> Service::key_of(RequestId id) {
   return found == keys_.end() ? std::nullopt : std::optional(found->second);
 }
 
-// Out of the table, and counted; nothing if it has ended already.
+// Out of the table, and counted; nothing if it has ended already. Once its ending is sent: told().
 std::optional<Service::Request> Service::take(const RequestKey& key, std::uint64_t& ended) {
-  std::optional<Request> request;
+  const std::lock_guard lock(mutex_);
+  const auto found = requests_.find(key);
+  if (found == requests_.end()) return std::nullopt;
+  Request request = std::move(found->second);
+  keys_.erase(request.id);
+  requests_.erase(found);
+  ++ended;
+  ++untold_;
+  return request;
+}
+
+// Who waits for the last one may stop the server then.
+void Service::told() {
   bool awaited = false;
   {
     const std::lock_guard lock(mutex_);
-    const auto found = requests_.find(key);
-    if (found == requests_.end()) return std::nullopt;
-    request = std::move(found->second);
-    keys_.erase(request->id);
-    requests_.erase(found);
-    ++ended;
+    --untold_;
     awaited = draining_ || holding_;
   }
   if (awaited) attention_();
-  return request;
 }
 
 RequestId Service::end(const RequestKey& key, const wire::Done& done) {
   const auto request = take(key, done_);
   if (!request) return 0;
-  spdlog::info("{} finish={} cached_tokens={} queued_ms={:.1f} prefill_ms={:.1f} decode_ms={:.1f}{}", logged(*request),
-               wire::done_reason_name(done.reason), done.cached_tokens, milliseconds(done.queued_us),
-               milliseconds(done.prefill_us), milliseconds(done.decode_us),
-               done.lossy_experts == 0 ? "" : fmt::format(" lossy_experts={}", done.lossy_experts));
+  const std::string_view ending = wire::done_reason_name(done.reason);
+  log_event(spdlog::level::info, kRequestEnded,
+            fmt::format("{} finish={} cached_tokens={} queued_ms={:.1f} prefill_ms={:.1f} decode_ms={:.1f}{}",
+                        logged(*request), ending, done.cached_tokens, milliseconds(done.queued_us),
+                        milliseconds(done.prefill_us), milliseconds(done.decode_us),
+                        done.lossy_experts == 0 ? "" : fmt::format(" lossy_experts={}", done.lossy_experts)),
+            log_fields(*request, ending));
   log_answer(*request);
   server_->send(key, done);
+  told();
   return request->id;
 }
 
@@ -104,10 +114,13 @@ RequestId Service::end(const RequestKey& key, const wire::Error& error) {
   const auto request = take(key, failed_);
   if (!request) return 0;
   // What was refused at once is the client's affair, what fails later may be the daemon's.
-  spdlog::log(request->id == 0 ? spdlog::level::info : spdlog::level::warn, "{} finish=ERROR error={} message={}",
-              logged(*request), wire::error_name(error.code), quoted(error.message, kMaxLoggedBytes));
+  log_event(request->id == 0 ? spdlog::level::info : spdlog::level::warn, kRequestEnded,
+            fmt::format("{} finish=ERROR error={} message={}", logged(*request), wire::error_name(error.code),
+                        quoted(error.message, kMaxLoggedBytes)),
+            log_fields(*request, wire::error_name(error.code)));
   log_answer(*request);
   server_->send(key, error);
+  told();
   return request->id;
 }
 
@@ -118,6 +131,14 @@ std::string Service::logged(const Request& request) {
   return fmt::format("request id={} uid={} pid={} class={} prompt_tokens={} generated_tokens={} age_ms={:.1f}",
                      request.id, request.peer.uid, request.peer.pid, wire::priority_name(request.priority),
                      request.prompt_tokens, request.generated_tokens, age.count());
+}
+
+// The same for the journal. Of the prompt and the answer, nothing.
+std::vector<LogField> Service::log_fields(const Request& request, std::string_view ending) {
+  return {{.name = "SIROCCO_REQUEST", .value = fmt::format("{}", request.id)},
+          {.name = "SIROCCO_UID", .value = fmt::format("{}", request.peer.uid)},
+          {.name = "SIROCCO_PID", .value = fmt::format("{}", request.peer.pid)},
+          {.name = "SIROCCO_ENDING", .value = std::string(ending)}};
 }
 
 void Service::log_answer(const Request& request) const {

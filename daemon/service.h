@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "daemon/client_policy.h"
+#include "daemon/log_event.h"
 #include "daemon/text_thread.h"
 #include "daemon/token_quota.h"
 #include "engine/engine.h"
@@ -39,8 +40,8 @@ class Service final : public Handler {
 
   EventSink sink();
 
-  // Before the server starts. Both outlive all calls of the Handler's functions. engine: null where no model is
-  // configured.
+  // Before the server starts. Both outlive all calls of the Handler's functions. engine: null where there is none, or
+  // none yet.
   void connect(Engine* engine, Server* server);
 
   // Who may do what, from here on; at first, everybody anything within the default quotas. From any thread.
@@ -55,8 +56,8 @@ class Service final : public Handler {
 
   // --- by the main thread, to exchange the engine while clients stay connected
 
-  // Requests wait from here on, for the reason `why`; held() when those that were there before have ended.
-  void hold(std::string why);
+  // Requests wait from here on, for this model to be loaded; held() when those that were there before have ended.
+  void hold(std::string model, std::shared_ptr<const LoadProgress> progress);
   bool held();
   // Who answers from here on; null: nobody, for the reason `why_none`. While held, or before the server starts.
   void use(Engine* engine, std::string why_none = {});
@@ -114,10 +115,12 @@ class Service final : public Handler {
   void cancel(RequestId id);
   std::optional<RequestKey> key_of(RequestId id);
   std::optional<Request> take(const RequestKey& key, std::uint64_t& ended);
+  void told();
   wire::Error no_model();
   wire::State state(const std::optional<EngineStatus>& status, std::vector<std::string>& reasons);
   void charge(const Request& request, std::uint64_t tokens);
   static std::string logged(const Request& request);
+  static std::vector<LogField> log_fields(const Request& request, std::string_view ending);
   void warn_of_sessions();
   void log_answer(const Request& request) const;
 
@@ -138,11 +141,16 @@ class Service final : public Handler {
   std::unordered_map<RequestId, RequestKey> keys_;  // of those that the engine has
   std::shared_ptr<const ClientPolicies> clients_;
   TokenQuota quota_;
-  std::optional<std::string> holding_;  // why
+  struct Loading {
+    std::string model;
+    std::shared_ptr<const LoadProgress> progress;
+  };
+  std::optional<Loading> holding_;  // for what
   bool draining_ = false;
   bool stop_when_drained_ = false;
   std::vector<RequestKey> waiting_for_drain_;  // Drains without an answer
   std::deque<ReloadRequest> reloads_;
+  std::size_t untold_ = 0;  // requests that have left the table, and whose ending is not sent yet
   RequestId last_id_ = 0;
   std::uint64_t done_ = 0;  // ended so since the start
   std::uint64_t failed_ = 0;

@@ -9,11 +9,28 @@
 #include "ipc/wire/limits.h"
 
 namespace sirocco::daemon {
+namespace {
+
+// Why requests wait. replaces: a model that answers what is there already.
+std::string loading(const std::string& model, const LoadProgress& progress, bool replaces) {
+  if (replaces) return fmt::format("{} is being loaded: requests that are there finish first, new ones wait", model);
+  if (progress.expected() == 0) return fmt::format("loading {}", model);
+  return fmt::format("loading {}: {} of {}", model, format_bytes(progress.done()), format_bytes(progress.expected()));
+}
+
+}  // namespace
 
 // --- how the daemon is
 
 // The caller holds engine_mutex_, or is the text thread.
 wire::Error Service::no_model() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (holding_)
+      return {.code = wire::ErrorCode::busy,
+              .message = fmt::format("{} is being loaded: try again when it is", holding_->model),
+              .retry_after_ms = 1000};
+  }
   return {.code = wire::ErrorCode::no_model,
           .message = why_no_engine_.empty() ? "the daemon has no model: set model.path in its configuration, or start "
                                               "it with --model FILE"
@@ -26,15 +43,17 @@ wire::State Service::state(const std::optional<EngineStatus>& status, std::vecto
   if (status && status->failure) return wire::State::failed;
   {
     const std::lock_guard lock(mutex_);
-    if (holding_) reasons.push_back(*holding_);
+    if (holding_) reasons.push_back(loading(holding_->model, *holding_->progress, status.has_value()));
     if (draining_)
       reasons.push_back(fmt::format("draining: no new requests are taken, {} are left{}", requests_.size(),
                                     stop_when_drained_ ? "; then the daemon ends" : ""));
-    if (holding_ || draining_) return wire::State::draining;
+    if (draining_) return wire::State::draining;
+    if (holding_) return status ? wire::State::draining : wire::State::starting;
   }
   if (status) return state_of(*status);
-  if (!why_no_engine_.empty()) reasons.push_back(why_no_engine_);
-  return wire::State::no_model;
+  if (why_no_engine_.empty()) return wire::State::no_model;
+  reasons.push_back(why_no_engine_);
+  return wire::State::failed;
 }
 
 void Service::on_status(RequestKey key, const Peer&) {
@@ -125,7 +144,7 @@ bool Service::stop_wanted() {
   bool stop = false;
   {
     const std::lock_guard lock(mutex_);
-    if (!draining_ || !requests_.empty()) return false;
+    if (!draining_ || !requests_.empty() || untold_ != 0) return false;
     answered = std::exchange(waiting_for_drain_, {});
     stop = stop_when_drained_;
   }
@@ -158,10 +177,10 @@ void Service::answer(RequestKey key, const Result<wire::ReloadReport>& report) {
 
 // --- the engine is exchanged
 
-void Service::hold(std::string why) {
+void Service::hold(std::string model, std::shared_ptr<const LoadProgress> progress) {
   text_.hold();
   const std::lock_guard lock(mutex_);
-  holding_ = std::move(why);
+  holding_ = {.model = std::move(model), .progress = std::move(progress)};
 }
 
 bool Service::held() {

@@ -13,6 +13,8 @@
 #include <csignal>
 #include <utility>
 
+#include "daemon/log_event.h"
+
 namespace sirocco::daemon {
 
 Result<Supervisor> Supervisor::create() {
@@ -65,7 +67,9 @@ bool Supervisor::wait(const Watch& watch) {
         watch.hangup();
         continue;
       }
-      spdlog::info("{} from pid {}: stopping", signal.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT", signal.ssi_pid);
+      log_event(
+          spdlog::level::info, kStopping,
+          fmt::format("{} from pid {}: stopping", signal.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT", signal.ssi_pid));
       return true;
     }
     if ((watched[1].revents & POLLIN) != 0) return false;

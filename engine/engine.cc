@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cassert>
 #include <chrono>
 #include <condition_variable>
@@ -54,7 +55,8 @@ struct Engine::State {
   RecentSpeed prefill_speed;
   RecentSpeed decode_speed;
   std::vector<StepSequence> sequences;
-  StepReport report;          // of the last step
+  StepReport report;  // of the last step
+  std::atomic<std::uint64_t> pulse = 0;
   std::vector<float> logits;  // [max_running, vocabulary]
   std::thread thread;
   std::unique_ptr<SlotGovernor> governor;  // where experts have slots; ends before the engine thread
@@ -199,6 +201,16 @@ void Engine::set_idle_after(std::chrono::milliseconds idle_after) {
   state_->wake.notify_one();
 }
 
+std::uint64_t Engine::pulse() const {
+  return state_->pulse.load(std::memory_order_relaxed);
+}
+
+void Engine::ask_for_pulse() {
+  const std::lock_guard lock(state_->mutex);
+  state_->pump = true;
+  state_->wake.notify_one();
+}
+
 void Engine::number_requests_from(RequestId first) {
   const std::lock_guard lock(state_->mutex);
   state_->requests.number_from(first);
@@ -284,7 +296,9 @@ bool Engine::State::wait_for_work() {
   const auto idle_since = Clock::now();
   std::unique_lock lock(mutex);
   if (!release_wanted.empty()) release_memory(lock);
+  pulse.fetch_add(1, std::memory_order_relaxed);
   while (!has_work()) {
+    pulse.fetch_add(1, std::memory_order_relaxed);
     pump = false;
     const bool may_rest = idle_after.count() > 0 && !released;
     if (!release_wanted.empty() || (may_rest && Clock::now() >= idle_since + idle_after)) {
@@ -348,7 +362,7 @@ void Engine::State::begin_turn() {
 Result<void> Engine::State::take_step() {
   sequences.clear();
   for (const RequestTable::Rows& rows : turn.rows) sequences.push_back(rows.request->rows(rows.rows));
-  const Step step = {.sequences = sequences};
+  const Step step = {.sequences = sequences, .pulse = &pulse};
   const std::size_t vocabulary = parts.tokenizer->vocabulary_size();
   meter.begin();
   const auto began = Clock::now();

@@ -18,6 +18,7 @@
 
 #include "engine/backend/backend.h"
 #include "engine/base/ids.h"
+#include "engine/base/load_progress.h"
 #include "engine/base/memory_plan.h"
 #include "engine/base/result.h"
 #include "engine/experts/residency.h"
@@ -77,7 +78,8 @@ struct EngineOptions {
   LossyOptions lossy = {};  // off, unless asked for
   // So long without a request, and the memory of weights is given back until the next; 0: never.
   std::chrono::milliseconds idle_after{0};
-  StepWatch step_watch = {};  // empty: nobody
+  StepWatch step_watch = {};                    // empty: nobody
+  std::shared_ptr<LoadProgress> progress = {};  // null: nobody looks
 };
 
 // Gets BOS in front where the model wants one, unless it begins with one.
@@ -254,6 +256,11 @@ class Engine {
 
   // Requests get the numbers from here on: so that those of an engine that follows another are new.
   void number_requests_from(RequestId first);
+
+  // How often the engine thread has shown that it lives: each time round its loop, and in a step after each layer and
+  // each arrival of experts. An idle one shows it when it is asked, soon after.
+  std::uint64_t pulse() const;
+  void ask_for_pulse();
 
   // Ends all requests with SHUTTING_DOWN, takes no new ones and stops the engine thread. Idempotent.
   void close();

@@ -24,6 +24,16 @@ std::string kv_layout(const Backend& backend, const BackendOptions& options) {
   return fmt::format("{} {} {}", backend.name(), tensor_type_info(options.kv_type)->name, options.kv_block_tokens);
 }
 
+// Why the host computes more slowly than this machine could, if it does. Who names the ref backend wants it.
+std::optional<std::string> slower_kernels(const Backend& backend, const EngineOptions& options) {
+  const std::vector<std::string_view> best = isa_names();
+  if (backend.name() == "ref" && options.backend != "ref")
+    return "the processor has none of the instructions that the cpu backend is made for: the slow reference computes";
+  if (backend.name() == "cpu" && backend.isa() != best.front())
+    return fmt::format("the processor has {}, {} is used (engine.isa)", best.front(), backend.isa());
+  return std::nullopt;
+}
+
 Result<std::unique_ptr<SessionStore>> open_session_store(const Model& model, const Backend& backend,
                                                          const EngineOptions& options, const BackendOptions& planned) {
   if (options.sessions.folder.empty()) return nullptr;
@@ -81,13 +91,15 @@ Result<std::unique_ptr<Engine>> Engine::open(const PreparedModel& prepared, Even
                                                                 .policy = options.eviction,
                                                                 .foresight = options.foresight,
                                                                 .read_shape = options.read_shape,
+                                                                .progress = options.progress.get(),
                                                                 .queue = nullptr}));
   parts.model = std::move(residency.model);
   parts.experts = std::move(residency.experts);
   parts.slotted = residency.slotted;
-  parts.warnings = std::move(plan.warnings);
-  parts.warnings.insert(parts.warnings.end(), residency.warnings.begin(), residency.warnings.end());
+  parts.warnings = std::move(residency.warnings);
   parts.degraded = std::move(residency.degraded);
+  for (const std::string& passed_over : plan.warnings)
+    parts.degraded.push_back(passed_over + "; backend: cpu says that this is meant to be");
   if (parts.slotted != nullptr)
     for (std::string& reason : lossy_reasons(options.lossy)) parts.degraded.push_back(std::move(reason));
   // A budget that was given is kept unless memory really runs out.
@@ -102,6 +114,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const PreparedModel& prepared, Even
     }
   }
   SIROCCO_TRY(parts.backend, make_backend(parts.model, *parts.experts, plan.backend));
+  if (auto reason = slower_kernels(*parts.backend, options)) parts.degraded.push_back(*std::move(reason));
   parts.context = plan.backend.limits.context;
   parts.kv_blocks = plan.backend.kv_blocks;
   parts.kv_block_tokens = plan.backend.kv_block_tokens;

@@ -39,6 +39,7 @@ BackendOptions backend_options(const EngineOptions& options) {
   backend.pin_threads = options.pin_threads;
   backend.kv_type = options.kv_type;
   backend.lossy = options.lossy;
+  backend.progress = options.progress;
   backend.device_memory = options.device_memory;
   backend.kv_block_tokens = kBlockTokens;
   return backend;

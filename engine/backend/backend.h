@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/base/load_progress.h"
 #include "engine/base/memory_plan.h"
 #include "engine/model/expert_source.h"
 #include "engine/model/forward.h"
@@ -30,6 +31,7 @@ struct BackendOptions {
   TensorType kv_type = TensorType::f16;
   Instruments instruments = {};
   LossyOptions lossy = {};
+  std::shared_ptr<LoadProgress> progress = {};  // of weights on their way to a device; null: nobody looks
 };
 
 class Backend {

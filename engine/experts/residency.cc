@@ -26,11 +26,11 @@ Result<ResidentWeights> read_dense_weights(const Model& model, const ModelFiles&
   const std::string disk = disk_identity(files.first_descriptor(), queue.kind(), files.direct());
   if (const auto known = load_read_shape(options.read_shape, disk)) {
     queue.set_shape(*known);
-    return make_weights_resident(model, files, queue, nullptr);
+    return make_weights_resident(model, files, queue, nullptr, options.progress);
   }
   ShapeTrial trial(resident_weights_bytes(model, files));
-  if (!trial.possible()) return make_weights_resident(model, files, queue, nullptr);
-  SIROCCO_TRY(ResidentWeights dense, make_weights_resident(model, files, queue, &trial));
+  if (!trial.possible()) return make_weights_resident(model, files, queue, nullptr, options.progress);
+  SIROCCO_TRY(ResidentWeights dense, make_weights_resident(model, files, queue, &trial, options.progress));
   if (!options.read_shape.empty()) {
     if (const auto saved = save_read_shape(options.read_shape, disk, queue.shape()); !saved)
       warnings.push_back(saved.error().message());

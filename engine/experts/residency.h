@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/base/load_progress.h"
 #include "engine/base/memory_plan.h"
 #include "engine/experts/slotted_experts.h"
 #include "engine/model/model.h"
@@ -43,6 +44,7 @@ struct ResidencyOptions {
   // Where the depth and size of reads that suit the disk are kept; empty: nowhere.
   std::filesystem::path read_shape = {};
   Timeline* timeline = nullptr;          // of the reads, for measurements
+  LoadProgress* progress = nullptr;      // of the dense weights; null: nobody looks
   std::unique_ptr<TransferQueue> queue;  // null: io_uring, or threads where the kernel has none for us
 };
 

@@ -11,6 +11,10 @@
 namespace sirocco {
 namespace {
 
+// So large that the disk is never idle between two of them, so small that a slow one shows progress each second.
+constexpr std::uint64_t kPartBytes = 16 * MiB;
+constexpr std::size_t kPartsUnderWay = 16;
+
 // Every matrix of the weights but those of the experts.
 template <class Weights, class Visit>
 void visit_dense(Weights& weights, Visit visit) {
@@ -63,43 +67,80 @@ std::uint64_t bytes_of(const std::vector<Run>& runs) {
   return runs.back().at + last.after_last_block() - last.first_block();
 }
 
-// 0, or the errno of one that failed.
-int read_all(std::span<const Transfer> transfers, TransferQueue& queue) {
-  queue.submit(transfers);
+// Takes the first `bytes` of a transfer off it.
+Transfer cut(Transfer& rest, std::uint64_t bytes) {
+  Transfer piece = rest;
+  piece.bytes = std::min(rest.bytes, bytes);
+  piece.wanted = std::min(rest.wanted, piece.bytes);
+  rest.offset += piece.bytes;
+  rest.to += piece.bytes;
+  rest.bytes -= piece.bytes;
+  rest.wanted -= piece.wanted;
+  return piece;
+}
+
+// In parts, a few of them under way, so that it can be seen how far it is, and stopped. 0, or the errno of one that
+// failed, ECANCELED after a stop; nothing is under way any more.
+int read_all(std::vector<Transfer> transfers, TransferQueue& queue, LoadProgress& progress) {
   std::vector<Arrival> arrivals;
-  while (arrivals.size() < transfers.size()) queue.collect(arrivals, true);
-  const auto failed = std::find_if(arrivals.begin(), arrivals.end(), [](const Arrival& a) { return a.error != 0; });
-  return failed == arrivals.end() ? 0 : failed->error;
+  std::vector<Transfer> parts;
+  std::size_t next = 0;  // that is not wholly submitted
+  std::size_t under_way = 0;
+  int error = 0;
+  for (;;) {
+    if (progress.stopped() && error == 0) error = ECANCELED;
+    parts.clear();
+    for (; error == 0 && next < transfers.size() && under_way + parts.size() < kPartsUnderWay;
+         next += transfers[next].bytes == 0 ? 1 : 0) {
+      parts.push_back(cut(transfers[next], kPartBytes));
+      parts.back().tag = parts.back().bytes;  // all that an arrival is to tell
+    }
+    if (!parts.empty()) queue.submit(parts);
+    under_way += parts.size();
+    if (under_way == 0) return error;
+    arrivals.clear();
+    queue.collect(arrivals, true);
+    under_way -= arrivals.size();
+    for (const Arrival& arrival : arrivals) {
+      if (arrival.error != 0 && error == 0) error = arrival.error;
+      progress.add(arrival.tag);
+    }
+  }
+}
+
+// What the trial measures: all of it at the same time.
+int read_trial(std::span<const Transfer> part, TransferQueue& queue, LoadProgress& progress) {
+  if (progress.stopped()) return ECANCELED;
+  queue.submit(part);
+  std::vector<Arrival> arrivals;
+  while (arrivals.size() < part.size()) queue.collect(arrivals, true);
+  for (const Arrival& arrival : arrivals)
+    if (arrival.error != 0) return arrival.error;
+  for (const Transfer& transfer : part) progress.add(transfer.bytes);
+  return 0;
 }
 
 // The parts of the trial one by one, then the rest as it suits the disk. Stops at one that fails.
-int read_in_parts(std::vector<Transfer> transfers, TransferQueue& queue, ShapeTrial& trial) {
+int read_in_parts(std::vector<Transfer> transfers, TransferQueue& queue, ShapeTrial& trial, LoadProgress& progress) {
   std::vector<Transfer> part;
   std::size_t first = 0;  // that is not read
   while (!trial.done()) {
     part.clear();
     for (std::uint64_t bytes = 0; bytes < trial.part_bytes();) {
-      Transfer& rest = transfers[first];
-      Transfer piece = rest;
-      piece.bytes = std::min(rest.bytes, trial.part_bytes() - bytes);
-      piece.wanted = std::min(rest.wanted, piece.bytes);
-      piece.background = true;  // as the shape says
-      part.push_back(piece);
-      bytes += piece.bytes;
-      rest.offset += piece.bytes;
-      rest.to += piece.bytes;
-      rest.bytes -= piece.bytes;
-      rest.wanted -= piece.wanted;
-      if (rest.bytes == 0) ++first;
+      part.push_back(cut(transfers[first], trial.part_bytes() - bytes));
+      part.back().background = true;  // as the shape says
+      bytes += part.back().bytes;
+      if (transfers[first].bytes == 0) ++first;
     }
     queue.set_shape(trial.next());
     const auto begin = std::chrono::steady_clock::now();
-    if (const int error = read_all(part, queue); error != 0) return error;
+    if (const int error = read_trial(part, queue, progress); error != 0) return error;
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     trial.add(trial.part_bytes(), took.count());
   }
   queue.set_shape(trial.chosen());
-  return read_all(std::span(transfers).subspan(first), queue);
+  transfers.erase(transfers.begin(), transfers.begin() + static_cast<std::ptrdiff_t>(first));
+  return read_all(std::move(transfers), queue, progress);
 }
 
 }  // namespace
@@ -109,7 +150,9 @@ std::uint64_t resident_weights_bytes(const Model& model, const ModelFiles& files
 }
 
 Result<ResidentWeights> make_weights_resident(const Model& model, const ModelFiles& files, TransferQueue& queue,
-                                              ShapeTrial* trial) {
+                                              ShapeTrial* trial, LoadProgress* progress) {
+  LoadProgress nobody;
+  if (progress == nullptr) progress = &nobody;
   const std::vector<Run> runs = runs_of(model, files);
   const std::uint64_t bytes = bytes_of(runs);
   void* const mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -126,7 +169,11 @@ Result<ResidentWeights> make_weights_resident(const Model& model, const ModelFil
   std::vector<Transfer> transfers;
   for (std::size_t i = 0; i < runs.size(); ++i)
     transfers.push_back(files.transfer(runs[i].place, memory.get() + runs[i].at, i));
-  const int error = trial != nullptr ? read_in_parts(std::move(transfers), queue, *trial) : read_all(transfers, queue);
+  progress->expect(bytes);
+  const int error = trial != nullptr ? read_in_parts(std::move(transfers), queue, *trial, *progress)
+                                     : read_all(std::move(transfers), queue, *progress);
+  if (error == ECANCELED)
+    return fail(ErrorCode::cancelled, "{}: not loaded: asked to stop", model.file().path().string());
   if (error != 0)
     return fail(ErrorCode::io, "{}: the dense weights could not be read: {}", model.file().path().string(),
                 errno_message(error));

@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "engine/base/load_progress.h"
 #include "engine/experts/model_files.h"
 #include "engine/experts/read_shape.h"
 #include "engine/model/model.h"
@@ -19,9 +20,9 @@ struct ResidentWeights {
 // What they will take.
 std::uint64_t resident_weights_bytes(const Model& model, const ModelFiles& files);
 
-// With `trial` they are read in its parts, and the queue keeps the shape that it chooses.
-// Error: memory that cannot be had, a read that failed.
+// With `trial` they are read in its parts, and the queue keeps the shape that it chooses. `progress` may be null.
+// Error: memory that cannot be had, a read that failed; CANCELLED, if progress was asked to stop.
 Result<ResidentWeights> make_weights_resident(const Model& model, const ModelFiles& files, TransferQueue& queue,
-                                              ShapeTrial* trial);
+                                              ShapeTrial* trial, LoadProgress* progress = nullptr);
 
 }  // namespace sirocco

@@ -61,8 +61,9 @@ void Forward::run(const Step& step, const KvMemory& kv, std::span<float> logits,
     if (weights.experts.empty()) {
       dense_part(layer, rows);
     } else {
-      expert_part(layer, rows, report);
+      expert_part(step, layer, report);
     }
+    step.beat();
   }
   if (!logits.empty()) output_part(step, logits);
 }

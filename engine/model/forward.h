@@ -68,7 +68,7 @@ class Forward {
   void write_keys(const Step& step, const KvMemory& kv, std::uint32_t layer);
   void attend(const Step& step, const KvMemory& kv, std::uint32_t layer);
   void dense_part(std::uint32_t layer, std::size_t rows);
-  void expert_part(std::uint32_t layer, std::size_t rows, StepReport& report);
+  void expert_part(const Step& step, std::uint32_t layer, StepReport& report);
   void spare_reads(std::uint32_t layer, std::size_t rows, StepReport& report);
   void foresee(std::uint32_t layer, std::size_t rows);
   void take_leases(std::uint32_t layer);

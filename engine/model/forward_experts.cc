@@ -172,8 +172,9 @@ void Forward::fail_rows(ExpertId expert, std::vector<SequenceFailure>& failures)
   }
 }
 
-void Forward::expert_part(std::uint32_t layer, std::size_t rows, StepReport& report) {
+void Forward::expert_part(const Step& step, std::uint32_t layer, StepReport& report) {
   Scratch& s = *scratch_;
+  const std::size_t rows = step.rows();
   const MoeSpec& moe = *spec_.moe;
   const std::size_t width = spec_.width;
   const LayerWeights& weights = model_->weights().layers[layer];
@@ -203,6 +204,7 @@ void Forward::expert_part(std::uint32_t layer, std::size_t rows, StepReport& rep
   for (std::size_t left = s.wanted.size(); left > 0;) {
     s.news.clear();
     experts_.wait(s.news);
+    step.beat();
     take_leases(layer);
     for (const ExpertNews& news : s.news) {
       if (news.what == ExpertNews::What::failed) fail_rows({.layer = layer, .index = news.index}, report.failures);

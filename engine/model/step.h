@@ -2,6 +2,7 @@
 // views of the caller's memory.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -36,7 +37,13 @@ struct StepReport {
 
 struct Step {
   std::span<const StepSequence> sequences;
+  // Counts the step's signs of life, for who wonders whether a long one goes on; null: nobody.
+  std::atomic<std::uint64_t>* pulse = nullptr;
 
+  // After each layer, and each arrival of experts.
+  void beat() const {
+    if (pulse != nullptr) pulse->fetch_add(1, std::memory_order_relaxed);
+  }
   std::size_t rows() const {
     std::size_t sum = 0;
     for (const StepSequence& s : sequences) sum += s.tokens.size();

@@ -187,12 +187,15 @@ tl::expected<ListeningSocket, std::string> ListeningSocket::bind(const ListenOpt
 }
 
 tl::expected<ListeningSocket, std::string> ListeningSocket::adopt(int descriptor) {
-  int listening = 0;
-  int domain = 0;
-  socklen_t size = sizeof(int);
-  if (::getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0 ||
-      ::getsockopt(descriptor, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0 || listening == 0 || domain != AF_UNIX) {
-    return fail("descriptor {}: is no listening Unix socket: check the socket unit (ListenStream=)", descriptor);
+  // Of the kind that bind() makes; 0 where it is no socket.
+  const auto option = [descriptor](int name) {
+    int value = 0;
+    socklen_t size = sizeof(value);
+    return ::getsockopt(descriptor, SOL_SOCKET, name, &value, &size) == 0 ? value : 0;
+  };
+  if (option(SO_DOMAIN) != AF_UNIX || option(SO_TYPE) != SOCK_STREAM || option(SO_ACCEPTCONN) == 0) {
+    return fail("descriptor {}: is no listening Unix stream socket: check the socket unit (ListenStream=, Accept=no)",
+                descriptor);
   }
   const int flags = ::fcntl(descriptor, F_GETFL);
   if (::fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) != 0 || ::fcntl(descriptor, F_SETFD, FD_CLOEXEC) != 0) {

@@ -42,6 +42,8 @@ class Server::Loop {
   void start();
   void send(RequestKey key, wire::Message message);
   std::size_t connections() const { return connection_count_.load(std::memory_order_relaxed); }
+  std::uint64_t pulse() const { return pulse_.load(std::memory_order_relaxed); }
+  void ask_for_pulse();
   void stop();
 
  private:
@@ -82,6 +84,7 @@ class Server::Loop {
   std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work_;
   std::thread thread_;
   std::atomic<std::size_t> connection_count_{0};
+  std::atomic<std::uint64_t> pulse_{0};
   std::mutex outbox_mutex_;
   std::vector<std::pair<RequestKey, wire::Message>> outbox_;
 };
@@ -122,7 +125,7 @@ void Server::Loop::start() {
   for (Door& door : doors_) accept(door);
   thread_ = std::thread([this] {
     block_signals();
-    ::pthread_setname_np(::pthread_self(), "sirocco-io");
+    ::pthread_setname_np(::pthread_self(), "io");
     context_.run();
   });
 }
@@ -236,6 +239,10 @@ void Server::Loop::shut_down() {
   if (table_.empty()) work_.reset();
 }
 
+void Server::Loop::ask_for_pulse() {
+  asio::post(context_, [this] { pulse_.fetch_add(1, std::memory_order_relaxed); });
+}
+
 void Server::Loop::stop() {
   if (!thread_.joinable()) return;
   asio::post(context_, [this] { shut_down(); });
@@ -260,6 +267,14 @@ void Server::send(RequestKey key, wire::Message message) {
 
 std::size_t Server::connections() const {
   return loop_->connections();
+}
+
+std::uint64_t Server::pulse() const {
+  return loop_->pulse();
+}
+
+void Server::ask_for_pulse() {
+  loop_->ask_for_pulse();
 }
 
 void Server::stop() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 
@@ -35,6 +36,10 @@ class Server {
 
   // Clients connected now, administrators included. From any thread.
   std::size_t connections() const;
+
+  // How often the I/O thread has shown that it lives: once for each time that it is asked. From any thread.
+  std::uint64_t pulse() const;
+  void ask_for_pulse();
 
   // Refuses new clients, ends every request in flight with SHUTTING_DOWN, gives slow clients flush_timeout to read it,
   // removes the socket file. Not from the I/O thread (a Handler's function). Calling it again does nothing.

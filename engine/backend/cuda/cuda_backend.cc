@@ -120,7 +120,7 @@ Result<void> CudaBackend::open() {
   SIROCCO_TRY(stream_, make_stream());
   {
     SIROCCO_TRY(ThreadPool pool, ThreadPool::create(options_.threads));
-    SIROCCO_CHECK(upload(arena_.weights.uploads, pool));
+    SIROCCO_CHECK(upload(arena_.weights.uploads, pool, options_.progress.get()));
     arena_.weights.uploads = {};
   }
   forward_.emplace(spec, arena_.weights.weights, arena_.forward, arena_.kv);

@@ -64,8 +64,9 @@ struct Buffer {
 
 // Copies what it is given, in turns of both buffers. The stream may still be at it when this returns.
 Result<void> copy_all(std::span<const Piece> pieces, std::span<Buffer> buffers, std::size_t buffer_bytes,
-                      ThreadPool& pool, cudaStream_t stream) {
+                      ThreadPool& pool, cudaStream_t stream, LoadProgress& progress) {
   for (std::size_t turn = 0; !pieces.empty(); ++turn) {
+    if (progress.stopped()) return fail(ErrorCode::cancelled, "the model was not loaded: asked to stop");
     Buffer& buffer = buffers[turn % buffers.size()];
     if (turn >= buffers.size())
       SIROCCO_CHECK(checked(cudaEventSynchronize(buffer.copied.get()), "cudaEventSynchronize"));
@@ -79,13 +80,16 @@ Result<void> copy_all(std::span<const Piece> pieces, std::span<Buffer> buffers, 
                           "cudaMemcpyAsync of weights"));
     SIROCCO_CHECK(checked(cudaEventRecord(buffer.copied.get(), stream), "cudaEventRecord"));
     pieces = pieces.subspan(now.size());
+    progress.add(bytes);
   }
   return {};
 }
 
 }  // namespace
 
-Result<void> upload(std::span<const Upload> uploads, ThreadPool& pool) {
+Result<void> upload(std::span<const Upload> uploads, ThreadPool& pool, LoadProgress* progress) {
+  LoadProgress nobody;
+  if (progress == nullptr) progress = &nobody;
   std::vector<Piece> pieces;
   for (const Upload& one : uploads) cut(one, pieces);
   if (pieces.empty()) return {};
@@ -99,7 +103,10 @@ Result<void> upload(std::span<const Upload> uploads, ThreadPool& pool) {
     SIROCCO_TRY(buffer.copied, make_event());
   }
   SIROCCO_TRY(const Stream stream, make_stream());
-  const auto copied = copy_all(pieces, buffers, buffer_bytes, pool, stream.get());
+  std::uint64_t expected = 0;
+  for (const Piece& piece : pieces) expected += piece.bytes;
+  progress->expect(expected);
+  const auto copied = copy_all(pieces, buffers, buffer_bytes, pool, stream.get(), *progress);
   // Also after a failure: the buffers must outlive the copies.
   const auto done = checked(cudaStreamSynchronize(stream.get()), "cudaStreamSynchronize");
   SIROCCO_CHECK(copied);

@@ -3,25 +3,31 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
+#include "daemon/check_config.h"
 #include "tests/support/source_dir.h"
+#include "tests/support/temporary_directory.h"
 
 namespace sirocco::daemon {
 namespace {
 
 constexpr std::array<std::string_view, 2> kBackends = {"ref", "cpu"};
 constexpr std::array<std::string_view, 2> kIsas = {"avx512_vnni", "avx2"};
+constexpr Choices kChoices = {.backends = kBackends, .isas = kIsas};
 
 Config parsed(std::string_view text) {
-  const Result<Config> config = parse_config(text, "c", {.backends = kBackends, .isas = kIsas});
+  const Result<Config> config =
+      parse_config(std::vector<ConfigText>{{.name = "c", .text = std::string(text)}}, kChoices);
   if (!config) ADD_FAILURE() << config.error().message();
   return config ? *config : Config{};
 }
 
 std::string errors(std::string_view text) {
-  const Result<Config> config = parse_config(text, "c", {.backends = kBackends, .isas = kIsas});
+  const Result<Config> config =
+      parse_config(std::vector<ConfigText>{{.name = "c", .text = std::string(text)}}, kChoices);
   if (config) return "none";
   EXPECT_EQ(config.error().code(), ErrorCode::invalid_argument);
   return config.error().message();
@@ -347,6 +353,113 @@ TEST(Config, FileThatCannotBeReadSaysWhy) {
   ASSERT_FALSE(directory);
   EXPECT_EQ(directory.error().message(),
             "/: cannot read the configuration: Is a directory; name another file with --config");
+}
+
+// --- several files
+
+class ConfigFolder : public testing::Test {
+ protected:
+  void write(const std::string& name, std::string_view text) const {
+    const auto path = folder_.path() / name;
+    std::filesystem::create_directories(path.parent_path());
+    std::ofstream(path) << text;
+  }
+  Result<Config> load() const { return load_config((folder_.path() / "siroccod.yaml").string(), kChoices); }
+  std::string path(const std::string& name) const { return (folder_.path() / name).string(); }
+
+ private:
+  test::TemporaryDirectory folder_;
+};
+
+TEST_F(ConfigFolder, FilesBesideItAreLaidOverItKeyByKeyInTheOrderOfTheirNames) {
+  write("siroccod.yaml", "model: {path: /a.gguf, context: 1024}\nlog: {level: debug}\n");
+  write("siroccod.d/20-b.yaml", "model: {path: /c.gguf}\n");
+  write("siroccod.d/10-a.yaml", "model: {path: /b.gguf}\nengine: {threads: 3}\n");
+  const Config config = load().value();
+  EXPECT_EQ(config.model.path, "/c.gguf");
+  EXPECT_EQ(config.model.context, 1024U);
+  EXPECT_EQ(config.engine.threads, 3U);
+  EXPECT_EQ(config.log.level, LogLevel::debug);
+}
+
+TEST_F(ConfigFolder, ThereNeedBeNoFolderAndOtherFilesInItAreNotRead) {
+  write("siroccod.yaml", "model: {path: /a.gguf}\n");
+  EXPECT_EQ(load().value().model.path, "/a.gguf");
+  for (const std::string name : {"x.yaml~", "x.yaml.dpkg-old", ".x.yaml", "README"})
+    write("siroccod.d/" + name, "nonsense: 1\n");
+  EXPECT_EQ(load().value().model.path, "/a.gguf");
+}
+
+TEST_F(ConfigFolder, EveryFileIsAsStrictAsTheFirstAndNamedInItsErrors) {
+  write("siroccod.yaml", "log: {level: loud}\n");
+  write("siroccod.d/a.yaml", "\nmodel: {paht: x}\n");
+  write("siroccod.d/b.yaml", "log: {level: info}\n");
+  EXPECT_EQ(load().error().message(),
+            path("siroccod.yaml") +
+                ":1:14: log.level: \"loud\" is not possible; allowed: trace, debug, info, warning, "
+                "error\n" +
+                path("siroccod.d/a.yaml") + ":2:9: model.paht: unknown key; allowed: path, context");
+}
+
+TEST_F(ConfigFolder, WhatDoesNotGoTogetherIsAnErrorOfTheLaterFile) {
+  write("siroccod.yaml", "engine: {max_running: 16}\n");
+  write("siroccod.d/a.yaml", "engine: {max_rows_per_step: 8}\n");
+  EXPECT_TRUE(load().error().message().starts_with(path("siroccod.d/a.yaml") + ":1:29: engine.max_running: 16"))
+      << load().error().message();
+}
+
+TEST_F(ConfigFolder, ARuleOfAnEarlierFileIsChangedAndNewOnesFollowIt) {
+  write("siroccod.yaml", "clients:\n  rules:\n    robots: {group: robots, weight: 4}\n    guests: {user: guest}\n");
+  write("siroccod.d/a.yaml",
+        "clients:\n  default: {max_queued: 7}\n  rules:\n    kiosk: {user: kiosk}\n    robots: {in_flight: 2}\n");
+  const Config config = load().value();
+  ASSERT_EQ(config.clients.rules.size(), 3U);
+  EXPECT_EQ(config.clients.rules[0].name, "robots");
+  EXPECT_EQ(config.clients.rules[0].group, "robots");
+  EXPECT_EQ(config.clients.rules[0].policy.weight, 4U);
+  EXPECT_EQ(config.clients.rules[0].policy.in_flight, 2U);
+  EXPECT_EQ(config.clients.rules[0].policy.max_queued, 7U);  // the default, wherever it stands
+  EXPECT_EQ(config.clients.rules[1].name, "guests");
+  EXPECT_EQ(config.clients.rules[2].name, "kiosk");
+  write("siroccod.d/b.yaml", "clients: {rules: {nobody: {weight: 2}}}\n");
+  EXPECT_TRUE(
+      load().error().message().starts_with(path("siroccod.d/b.yaml") + ":1:19: clients.rules.nobody: says nobody"))
+      << load().error().message();
+}
+
+TEST_F(ConfigFolder, AFileThatCannotBeReadIsAnErrorThatNamesIt) {
+  write("siroccod.yaml", "");
+  std::filesystem::create_directories(path("siroccod.d/a.yaml"));
+  EXPECT_EQ(
+      load().error().message(),
+      path("siroccod.d/a.yaml") + ": cannot read the configuration: Is a directory; make it readable, or move it away");
+}
+
+// --- what only the machine knows
+
+TEST_F(ConfigFolder, UsersGroupsAndPathsThatAreNotThereAreAllNamed) {
+  Config config;
+  EXPECT_TRUE(problems_of(config).empty());
+  config.model.path = path("none.gguf");
+  config.server.group = "no-such-group";
+  config.clients.rules = {{.name = "a", .user = "no-such-user", .group = "", .policy = {}},
+                          {.name = "b", .user = "", .group = "no-such-group", .policy = {}},
+                          {.name = "c", .user = "0", .group = "", .policy = {}}};
+  config.log.file = path("no-folder/log");
+  EXPECT_EQ(
+      problems_of(config),
+      (std::vector<std::string>{
+          "model.path: " + path("none.gguf") + ": No such file or directory",
+          "server.group: there is no group \"no-such-group\": create it (groupadd --system no-such-group)",
+          "clients.rules.a.user: there is no user \"no-such-user\": create it, or name another",
+          "clients.rules.b.group: there is no group \"no-such-group\": create it, or name another",
+          "log.file: " + path("no-folder/log") + ": its folder " + path("no-folder") + ": No such file or directory"}));
+  config = {};
+  config.model.path = path("");
+  EXPECT_EQ(problems_of(config), std::vector<std::string>{"model.path: " + path("") + ": is no file"});
+  write("m.gguf", "GGUF");
+  config.model.path = path("m.gguf");
+  EXPECT_TRUE(problems_of(config).empty());
 }
 
 }  // namespace

@@ -22,10 +22,11 @@ using test::receive;
 class ModelHostTest : public testing::Test {
  protected:
   ModelHostTest() {
-    EXPECT_TRUE(host.load(named("old", 64)));
     auto socket = ListeningSocket::bind({.path = path(), .mode = 0600, .group = ""});
     server.emplace(std::move(socket).value(), ServerLimits{}, service);
-    service.connect(host.engine(), &*server);
+    service.connect(nullptr, &*server);
+    EXPECT_TRUE(host.begin(named("old", 64)));
+    EXPECT_TRUE(ending());
     server->start();
   }
   ~ModelHostTest() override {
@@ -52,6 +53,7 @@ class ModelHostTest : public testing::Test {
   }
   Result<std::unique_ptr<Engine>> open(const PreparedModel& prepared) {
     opened.push_back(prepared.options.model.string());
+    state_then = service.report().state;
     if (!failures.empty()) {
       const bool fails = failures.front();
       failures.pop_front();
@@ -86,6 +88,16 @@ class ModelHostTest : public testing::Test {
     }
   }
 
+  // Goes on until the daemon is in this state, which is not the end.
+  void advance_to(wire::State state) {
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    while (service.report().state != state) {
+      ASSERT_FALSE(host.advance());
+      ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+      std::this_thread::sleep_for(1ms);
+    }
+  }
+
   std::string path() const { return (directory.path() / "socket").string(); }
   Client connect() const {
     return Client::connect(path(), {.timeout = kPatience, .answer_timeout = kPatience}).value();
@@ -108,11 +120,13 @@ class ModelHostTest : public testing::Test {
   test::Gate gate;  // that each step passes
   bool fits_beside = false;
   std::vector<std::string> opened;
-  std::deque<bool> failures;  // of the next openings
+  wire::State state_then = wire::State::failed;  // when the last was opened
+  std::deque<bool> failures;                     // of the next openings
   Service service;
   ModelHost host{service,
                  {.prepare = [this](const EngineOptions& options, std::uint64_t) { return prepare(options); },
-                  .open = [this](const PreparedModel& prepared) { return open(prepared); }}};
+                  .open = [this](const PreparedModel& prepared) { return open(prepared); }},
+                 [] {}};
   std::optional<Server> server;
 };
 
@@ -121,8 +135,8 @@ TEST_F(ModelHostTest, RequestsFinishOnTheOldModelAndThoseThatComeMeanwhileGetThe
   ASSERT_TRUE(client.send(1, raw("a", 5)));
   gate.wait_for_arrivals(1);
   receive<wire::Accepted>(client, 1);
-  ASSERT_TRUE(host.begin_replacement(named("new", 32)));
-  EXPECT_FALSE(host.advance());  // it waits for the request
+  ASSERT_TRUE(host.begin(named("new", 32)));
+  advance_to(wire::State::draining);  // it waits for the request
   Client other = connect();
   ASSERT_TRUE(other.send(1, raw(std::string(40, 'a'), 5)));  // would fit the old model
   ASSERT_TRUE(other.send(2, wire::Status{}));
@@ -130,12 +144,13 @@ TEST_F(ModelHostTest, RequestsFinishOnTheOldModelAndThoseThatComeMeanwhileGetThe
   EXPECT_EQ(status.state, wire::State::draining);
   EXPECT_EQ(status.requests_queued, 1U);
   EXPECT_EQ(status.model->context, 64U);
-  EXPECT_EQ(host.begin_replacement(named("third", 32)).error().code(), ErrorCode::busy);
+  EXPECT_EQ(host.begin(named("third", 32)).error().code(), ErrorCode::busy);
   EXPECT_EQ(opened, std::vector<std::string>{"old"});
   gate.open();
   EXPECT_TRUE(done(next_of(client, 1)));
   EXPECT_TRUE(ending());
   EXPECT_EQ(opened, (std::vector<std::string>{"old", "new"}));
+  EXPECT_EQ(state_then, wire::State::starting);
   EXPECT_EQ(std::get<wire::Error>(next_of(other, 1)).code, wire::ErrorCode::context_overflow);
   const auto after = client.status().value();
   EXPECT_EQ(after.state, wire::State::ready);
@@ -147,14 +162,16 @@ TEST_F(ModelHostTest, WithMemoryForBothItIsLoadedBeforeAnybodyWaits) {
   fits_beside = true;
   gate.open();
   failures = {true};
-  EXPECT_EQ(host.begin_replacement(named("new", 32)).error().code(), ErrorCode::out_of_memory);
-  EXPECT_FALSE(host.replacing());
+  ASSERT_TRUE(host.begin(named("new", 32)));
+  EXPECT_EQ(ending().error().code(), ErrorCode::out_of_memory);
+  EXPECT_FALSE(host.loading());
   Client client = connect();
   EXPECT_EQ(client.status().value().state, wire::State::ready);
   EXPECT_TRUE(client.generate(raw("a", 5), {}));
-  ASSERT_TRUE(host.begin_replacement(named("new", 32)));
-  EXPECT_EQ(opened, (std::vector<std::string>{"old", "new", "new"}));  // though nobody has looked yet
+  ASSERT_TRUE(host.begin(named("new", 32)));
   EXPECT_TRUE(ending());
+  EXPECT_EQ(opened, (std::vector<std::string>{"old", "new", "new"}));
+  EXPECT_EQ(state_then, wire::State::ready);
   EXPECT_EQ(client.status().value().model->context, 32U);
   EXPECT_TRUE(client.generate(raw("a", 5), {}));
   EXPECT_EQ(opened.size(), 3U);
@@ -162,8 +179,9 @@ TEST_F(ModelHostTest, WithMemoryForBothItIsLoadedBeforeAnybodyWaits) {
 
 TEST_F(ModelHostTest, AModelThatCannotBeServedChangesNothing) {
   gate.open();
-  EXPECT_EQ(host.begin_replacement(named("broken", 32)).error().code(), ErrorCode::corrupt);
-  EXPECT_FALSE(host.replacing());
+  ASSERT_TRUE(host.begin(named("broken", 32)));
+  EXPECT_EQ(ending().error().code(), ErrorCode::corrupt);
+  EXPECT_FALSE(host.loading());
   Client client = connect();
   EXPECT_EQ(client.status().value().state, wire::State::ready);
   EXPECT_TRUE(client.generate(raw("a", 5), {}));
@@ -174,7 +192,7 @@ TEST_F(ModelHostTest, WhereTheNewOneCannotBeLoadedTheOldOneIsPutBack) {
   failures = {true};
   Client client = connect();
   EXPECT_TRUE(client.generate(raw("a", 5), {}));
-  ASSERT_TRUE(host.begin_replacement(named("new", 32)));
+  ASSERT_TRUE(host.begin(named("new", 32)));
   const auto failed = ending();
   ASSERT_FALSE(failed);
   EXPECT_NE(failed.error().message().find("no memory for new"), std::string::npos);
@@ -188,15 +206,15 @@ TEST_F(ModelHostTest, WhereNeitherCanBeLoadedThereIsNoModelUntilOneCan) {
   gate.open();
   failures = {true, true};
   Client client = connect();
-  ASSERT_TRUE(host.begin_replacement(named("new", 32)));
+  ASSERT_TRUE(host.begin(named("new", 32)));
   EXPECT_FALSE(ending());
   const auto status = client.status().value();
-  EXPECT_EQ(status.state, wire::State::no_model);
+  EXPECT_EQ(status.state, wire::State::failed);
   ASSERT_EQ(status.reasons.size(), 1U);
   EXPECT_NE(status.reasons[0].find("no memory for new"), std::string::npos) << status.reasons[0];
   EXPECT_NE(status.reasons[0].find("no memory for old"), std::string::npos) << status.reasons[0];
   EXPECT_EQ(client.generate(raw("a", 5), {}).error().code, wire::ErrorCode::no_model);
-  ASSERT_TRUE(host.begin_replacement(named("third", 16)));
+  ASSERT_TRUE(host.begin(named("third", 16)));
   EXPECT_TRUE(ending());
   EXPECT_TRUE(client.generate(raw("a", 5), {}));
 }
@@ -209,11 +227,11 @@ TEST_F(ModelHostTest, SessionsAndWhatWasComputedOfThemGoOnWithTheNextEngine) {
   wire::Generate turn = raw("hello", 3);
   turn.session = "s";
   EXPECT_EQ(client.generate(turn, {}).value().cached_tokens, 0U);
-  ASSERT_TRUE(host.begin_replacement(named("new", 64)));
+  ASSERT_TRUE(host.begin(named("new", 64)));
   ASSERT_TRUE(ending());
   EXPECT_EQ(client.generate(turn, {}).value().cached_tokens, 7U);  // all but the last, which was not computed
   fits_beside = true;
-  ASSERT_TRUE(host.begin_replacement(named("newer", 64)));
+  ASSERT_TRUE(host.begin(named("newer", 64)));
   ASSERT_TRUE(ending());
   EXPECT_EQ(client.generate(turn, {}).value().cached_tokens, 15U);
   EXPECT_EQ(opened.size(), 3U);
@@ -223,7 +241,8 @@ TEST_F(ModelHostTest, WhoWaitsForTheNewModelCanCancelAndHangUp) {
   Client client = connect();
   ASSERT_TRUE(client.send(1, raw("a", 5)));
   gate.wait_for_arrivals(1);
-  ASSERT_TRUE(host.begin_replacement(named("new", 32)));
+  ASSERT_TRUE(host.begin(named("new", 32)));
+  advance_to(wire::State::draining);
   Client other = connect();
   ASSERT_TRUE(other.send(1, raw("a", 5)));
   ASSERT_TRUE(other.send(1, wire::Cancel{}));

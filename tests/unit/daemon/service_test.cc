@@ -396,7 +396,7 @@ TEST_F(ServiceTest, RequestsOfOneEngineAreNumberedAfterThoseOfTheOneBefore) {
   Client client = connect();
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(client.generate(raw("a", 1), {}));
   test::FakeEngine next({}, service.sink());
-  service.hold("another engine");
+  service.hold("another.gguf", std::make_shared<LoadProgress>());
   wait_until([&] { return service.held(); });
   service.use(next.engine.get());
   service.resume();

@@ -139,8 +139,9 @@ TEST_F(ListeningSocketTest, DescriptorThatDoesNotListenIsNotAdopted) {
   const int descriptor = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const auto socket = ListeningSocket::adopt(descriptor);
   ASSERT_FALSE(socket);
-  EXPECT_EQ(socket.error(), "descriptor " + std::to_string(descriptor) +
-                                ": is no listening Unix socket: check the socket unit (ListenStream=)");
+  EXPECT_EQ(socket.error(),
+            "descriptor " + std::to_string(descriptor) +
+                ": is no listening Unix stream socket: check the socket unit (ListenStream=, Accept=no)");
   ::close(descriptor);
   EXPECT_FALSE(ListeningSocket::adopt(-1));
 }
