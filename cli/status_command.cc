@@ -12,6 +12,7 @@
 #include "cli/output.h"
 #include "cli/request_options.h"
 #include "cli/status_text.h"
+#include "ipc/client/status_json.h"
 
 namespace sirocco {
 namespace {
