@@ -212,4 +212,4 @@ class Client:
         deadline = time.monotonic() + self._connection.answer_timeout
         while not self._connection.finish_abandoned():
             if not wait_readable(self._connection.fileno(), max(0.0, deadline - time.monotonic())):
-                self._connection.cancel()  # once more: the daemon is stuck, and the next look says so
+                self._connection.give_up()  # the daemon is stuck, and the next look says so

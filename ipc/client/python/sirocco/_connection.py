@@ -120,7 +120,12 @@ class Connection:
             return -1 if self._handle is None else int(self._library.sirocco_fd(self._handle))
 
     def cancel(self) -> None:
-        """From any thread."""
+        """Once for each answer: the library takes a second one for giving up. From any thread."""
+        if not self._cancelled:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Where the answer was cancelled already, and the daemon has said nothing: take() ends it, with GAVE_UP."""
         with self._freeing:
             self._cancelled = True
             if self._handle is not None:
@@ -128,8 +133,7 @@ class Connection:
 
     def cancel_and_abandon(self) -> None:
         """The part of abandon() that does not use the handle: the daemon is told when somebody does."""
-        if not self._cancelled:  # a second one would give the connection up
-            self.cancel()
+        self.cancel()
         self.abandoned = True
 
     def abandon(self) -> None:

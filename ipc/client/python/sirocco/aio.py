@@ -193,7 +193,7 @@ class Client:
                 if self._connection.finish_abandoned():
                     break
             if not await self._readable(max(0.0, deadline - time.monotonic())):
-                self._connection.cancel()  # once more: the daemon is stuck, and the next look says so
+                self._connection.give_up()  # the daemon is stuck, and the next look says so
         await self._in_thread(self._connection.start, asked)
 
     async def _next(self) -> Accepted | Text | Result:
