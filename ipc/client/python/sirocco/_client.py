@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def wait_readable(descriptor: int, seconds: float | None) -> bool:
-    """In Python, not in the library, so that Ctrl-C is noticed at once."""
+    """In Python, not in the library, so that Ctrl-C is noticed at once. True as well for one that was closed."""
+    if descriptor < 0:
+        return True
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(None if seconds is None else seconds * 1000))
