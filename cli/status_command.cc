@@ -13,6 +13,7 @@
 #include "cli/request_options.h"
 #include "cli/status_check.h"
 #include "cli/status_text.h"
+#include "ipc/client/status_json.h"
 
 namespace sirocco {
 namespace {

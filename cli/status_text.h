@@ -1,7 +1,6 @@
-// The daemon's status report, for people and for programs.
+// The daemon's status report, for people.
 #pragma once
 
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "ipc/client/client.h"
@@ -11,8 +10,5 @@ namespace sirocco {
 // Ends with a newline; one screen, and with `layers` the experts of each layer. Text that came from the model file has
 // its control characters replaced.
 std::string status_text(const wire::StatusReport& report, bool layers = false);
-
-// The report's fields under the names of the protocol; states as written there ("READY").
-nlohmann::ordered_json status_json(const wire::StatusReport& report);
 
 }  // namespace sirocco

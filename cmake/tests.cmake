@@ -70,6 +70,7 @@ sirocco_test(session_test tests/unit/session LINK sirocco_session)
 sirocco_test(engine_test tests/unit/engine LINK sirocco_engine nlohmann_json LABELS tsan)
 sirocco_test(wire_test tests/unit/wire LINK sirocco_wire rapidcheck)
 sirocco_test(server_test tests/unit/server LINK sirocco_server sirocco_client LABELS tsan)
+sirocco_test(client_test tests/unit/client LINK sirocco_server sirocco_client nlohmann_json LABELS tsan)
 sirocco_test(daemon_test tests/unit/daemon LINK sirocco_daemon sirocco_client LABELS tsan)
 sirocco_test(cli_test tests/unit/cli LINK sirocco_cli)
 

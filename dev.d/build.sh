@@ -6,12 +6,12 @@ configure() {
   cmake --preset "$1" >"build/configure-$1.log" 2>&1 || die_with_log "build/configure-$1.log" "cmake --preset $1 failed"
 }
 
-# The programs, and nothing of the tests.
+# The programs and the clients' library, and nothing of the tests.
 build_programs() {
   install_packages "${BUILD_PACKAGES[@]}"
   configure release
   say "building siroccod and sirocco (build/release)"
-  cmake --build build/release --target siroccod sirocco ||
+  cmake --build build/release --target siroccod sirocco sirocco_client_shared ||
     die "the programs could not be built; the compiler's messages are above"
 }
 

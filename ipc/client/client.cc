@@ -2,12 +2,14 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <deque>
 #include <system_error>
 #include <utility>
 
@@ -54,16 +56,24 @@ struct Client::State {
   std::string path;
   ClientOptions options;
   int socket = -1;
-  int wake = -1;  // eventfd that cancel() writes
+  int wake = -1;    // eventfd that cancel() writes
+  int either = -1;  // epoll of both
   wire::Welcome welcome;
   wire::FrameReader reader{wire::kMaxPayload};
   std::vector<std::byte> read_buffer = std::vector<std::byte>(kReadBytes);
   std::uint64_t next_id = 1;
+  std::uint64_t answer_id = 0;     // of start(); 0: no answer is under way
+  bool cancelled = false;          // and the daemon was told so
+  std::deque<wire::Message> kept;  // of the answer, that came while something else was asked
 
   ~State() {
-    if (socket >= 0) ::close(socket);
-    if (wake >= 0) ::close(wake);
+    for (const int descriptor : {either, wake, socket})
+      if (descriptor >= 0) ::close(descriptor);
   }
+
+  ClientResult<void> make_descriptors();
+  bool take_cancel();
+  ClientResult<std::optional<wire::Message>> next_of_answer();
 
   enum class Ready { readable, woken, timeout };
   ClientResult<Ready> wait(std::optional<Clock::time_point> deadline, bool wakeable);
@@ -82,6 +92,24 @@ ClientResult<Client::State::Ready> Client::State::wait(std::optional<Clock::time
     if (ready > 0) return Ready::readable;
     if (deadline && Clock::now() >= *deadline) return Ready::timeout;
   }
+}
+
+ClientResult<void> Client::State::make_descriptors() {
+  wake = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (wake < 0) return fail(Kind::system, "eventfd: " + reason(errno));
+  either = ::epoll_create1(EPOLL_CLOEXEC);
+  for (const int descriptor : {socket, wake}) {
+    epoll_event readable{.events = EPOLLIN, .data = {.fd = descriptor}};
+    if (either < 0 || ::epoll_ctl(either, EPOLL_CTL_ADD, descriptor, &readable) != 0)
+      return fail(Kind::system, "epoll: " + reason(errno));
+  }
+  return {};
+}
+
+// Whether cancel() has been called since this was asked last.
+bool Client::State::take_cancel() {
+  std::uint64_t calls = 0;
+  return ::read(wake, &calls, sizeof(calls)) == sizeof(calls);
 }
 
 ClientResult<std::optional<Client::Received>> Client::State::next_message() {
@@ -119,6 +147,14 @@ int Client::descriptor() const {
   return state_->socket;
 }
 
+int Client::poll_descriptor() const {
+  return state_->either;
+}
+
+bool Client::answering() const {
+  return state_->answer_id != 0;
+}
+
 ClientResult<Client> Client::connect(const std::string& path, ClientOptions options) {
   const Clock::time_point deadline = Clock::now() + options.timeout;
   auto state = std::make_unique<State>();
@@ -127,8 +163,7 @@ ClientResult<Client> Client::connect(const std::string& path, ClientOptions opti
   const auto socket = connect_socket(path, deadline);
   if (!socket) return tl::unexpected<ClientError>(socket.error());
   state->socket = *socket;
-  state->wake = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (state->wake < 0) return fail(Kind::system, "eventfd: " + reason(errno));
+  if (auto made = state->make_descriptors(); !made) return tl::unexpected<ClientError>(made.error());
 
   Client client(std::move(state));
   if (auto shaken = client.handshake(deadline); !shaken) return tl::unexpected<ClientError>(shaken.error());
@@ -192,45 +227,95 @@ ClientResult<std::optional<Client::Received>> Client::receive(milliseconds timeo
   }
 }
 
-ClientResult<wire::Done> Client::generate(const wire::Generate& request, const Callbacks& callbacks) {
-  std::uint64_t wakes = 0;
-  (void)::read(state_->wake, &wakes, sizeof(wakes));  // a cancel() of something that had ended already
+ClientResult<void> Client::start(const wire::Generate& request) {
+  if (answering())
+    return fail(Kind::invalid, "an answer is under way: take it to its end, or connect once more for another one");
+  (void)state_->take_cancel();  // of something that had ended already
+  state_->kept.clear();
   const std::uint64_t id = state_->next_id++;
-  if (auto sent = send(id, request); !sent && sent.error().kind != Kind::disconnected) {
-    return tl::unexpected<ClientError>(sent.error());
+  // Of a daemon that has closed the connection the reason may still be there to be read.
+  if (auto sent = send(id, request); !sent && sent.error().kind != Kind::disconnected) return sent;
+  state_->answer_id = id;
+  state_->cancelled = false;
+  return {};
+}
+
+ClientResult<void> Client::send_cancel() {
+  if (std::exchange(state_->cancelled, true)) return {};
+  auto sent = send(state_->answer_id, wire::Cancel{});
+  return !sent && sent.error().kind == Kind::disconnected ? ClientResult<void>{} : sent;
+}
+
+// The next message of the answer that has been read; nothing if there is none yet.
+ClientResult<std::optional<wire::Message>> Client::State::next_of_answer() {
+  if (!kept.empty()) {
+    wire::Message first = std::move(kept.front());
+    kept.pop_front();
+    return first;
   }
-  bool cancelled = false;
-  const auto cancel_once = [&]() -> ClientResult<void> {
-    return std::exchange(cancelled, true) ? ClientResult<void>{} : send(id, wire::Cancel{});
-  };
   for (;;) {
-    auto received = state_->next_message();
-    if (!received) return tl::unexpected<ClientError>(received.error());
-    if (!*received) {
-      const auto ready = state_->wait(std::nullopt, true);
-      if (!ready) return tl::unexpected<ClientError>(ready.error());
-      const bool woken = *ready == State::Ready::woken;
-      if (woken) (void)::read(state_->wake, &wakes, sizeof(wakes));
-      if (woken && cancelled) {
-        return fail(Kind::gave_up,
-                    fmt::format("{}: the daemon has not answered the cancel: is it stuck?", state_->path));
+    auto received = next_message();
+    if (!received) return tl::unexpected<ClientError>(std::move(received.error()));
+    if (!*received) return std::nullopt;
+    auto& [request_id, message] = **received;
+    const bool of_the_connection = request_id == 0 && std::holds_alternative<wire::Error>(message);
+    // Others are late answers to requests that were given up.
+    if (request_id == answer_id || of_the_connection) return std::move(message);
+  }
+}
+
+ClientResult<std::optional<Client::Event>> Client::next(milliseconds timeout) {
+  if (!answering()) {
+    (void)state_->take_cancel();
+    return fail(Kind::invalid, "no answer is under way: start one first");
+  }
+  const auto end = [this](ClientError error) {
+    state_->answer_id = 0;
+    return tl::unexpected<ClientError>(std::move(error));
+  };
+  const auto deadline = timeout.count() < 0 ? std::nullopt : std::optional(Clock::now() + timeout);
+  for (;;) {
+    if (state_->take_cancel()) {
+      if (state_->cancelled) {
+        return end({.kind = Kind::gave_up,
+                    .message = fmt::format("{}: the daemon has not answered the cancel: is it stuck?", state_->path)});
       }
-      const auto step = woken ? cancel_once() : state_->read_some();
-      if (!step) return tl::unexpected<ClientError>(step.error());
+      if (auto sent = send_cancel(); !sent) return end(std::move(sent.error()));
+    }
+    auto message = state_->next_of_answer();
+    if (!message) return end(std::move(message.error()));
+    if (!*message) {
+      const auto ready = state_->wait(deadline, true);
+      if (!ready) return end(ready.error());
+      if (*ready == State::Ready::timeout) return std::nullopt;
+      if (*ready == State::Ready::woken) continue;
+      if (auto read = state_->read_some(); !read) return end(std::move(read.error()));
       continue;
     }
-    const auto& [request_id, message] = **received;
-    if (const auto* error = std::get_if<wire::Error>(&message); error && (request_id == id || request_id == 0)) {
-      return refused(*error);
+    if (const auto* error = std::get_if<wire::Error>(&**message)) return end(refused(*error).value());
+    if (auto* accepted = std::get_if<wire::Accepted>(&**message)) return Event(*accepted);
+    if (auto* batch = std::get_if<wire::TokenBatch>(&**message)) return Event(std::move(*batch));
+    if (auto* done = std::get_if<wire::Done>(&**message)) {
+      state_->answer_id = 0;
+      return Event(std::move(*done));
     }
-    if (request_id != id) continue;  // the late answer to a request that was given up
-    if (const auto* done = std::get_if<wire::Done>(&message)) return *done;
-    if (const auto* accepted = std::get_if<wire::Accepted>(&message); accepted && callbacks.accepted) {
+  }
+}
+
+ClientResult<wire::Done> Client::generate(const wire::Generate& request, const Callbacks& callbacks) {
+  if (auto started = start(request); !started) return tl::unexpected<ClientError>(std::move(started.error()));
+  for (;;) {
+    auto event = next(milliseconds(-1));
+    if (!event) return tl::unexpected<ClientError>(std::move(event.error()));
+    if (!*event) continue;
+    if (auto* done = std::get_if<wire::Done>(&**event)) return std::move(*done);
+    if (const auto* accepted = std::get_if<wire::Accepted>(&**event); accepted && callbacks.accepted)
       callbacks.accepted(*accepted);
-    }
-    const auto* batch = std::get_if<wire::TokenBatch>(&message);
-    if (batch && !cancelled && callbacks.batch && !callbacks.batch(*batch)) {
-      if (auto sent = cancel_once(); !sent) return tl::unexpected<ClientError>(sent.error());
+    const auto* batch = std::get_if<wire::TokenBatch>(&**event);
+    if (batch == nullptr || state_->cancelled || !callbacks.batch || callbacks.batch(*batch)) continue;
+    if (auto sent = send_cancel(); !sent) {
+      state_->answer_id = 0;
+      return tl::unexpected<ClientError>(std::move(sent.error()));
     }
   }
 }
@@ -263,6 +348,7 @@ ClientResult<Answer> Client::ask(const Request& request, milliseconds timeout) {
     if (const auto* error = std::get_if<wire::Error>(&message); error && (request_id == id || request_id == 0)) {
       return refused(*error);
     }
+    if (request_id == state_->answer_id && answering()) state_->kept.push_back(std::move(message));
     if (request_id != id) continue;
     if (auto* answer = std::get_if<Answer>(&message)) return std::move(*answer);
   }

@@ -1,8 +1,9 @@
 // A client of the daemon, without Boost and without threads: calls wait for the answer. One thread uses a Client;
 // cancel() alone may come from another one, or from a signal handler.
 //
-// generate(), tokenize(), detokenize(), status() and session() keep one request in flight. A program that wants several
-// uses send() and receive(), and numbers its requests itself.
+// One answer at a time: generate() waits for all of it, start() and next() take it piece by piece. tokenize(),
+// detokenize(), status() and session() may be asked meanwhile. A program that wants several answers at once has several
+// Clients, or uses send() and receive() alone and numbers its requests itself.
 #pragma once
 
 #include <chrono>
@@ -11,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include <tl/expected.hpp>
@@ -64,7 +66,18 @@ class Client {
   // Waits as long as the answer takes. A cancelled answer ends with Done and the reason cancelled.
   ClientResult<wire::Done> generate(const wire::Generate& request, const Callbacks& callbacks);
 
-  // Ends the generate() under way; without one it has no effect. A second call, while the daemon has not answered the
+  // The same in steps, for a program that has something else to do meanwhile. Error (invalid): an answer is under way.
+  ClientResult<void> start(const wire::Generate& request);
+  using Event = std::variant<wire::Accepted, wire::TokenBatch, wire::Done>;
+  // What comes next of the answer, or nothing within `timeout` (negative: without end). Done is the last one, and so is
+  // any error.
+  ClientResult<std::optional<Event>> next(std::chrono::milliseconds timeout);
+  bool answering() const;  // start() was called, and next() has not returned the ending
+  // Readable when next() may have something to return or cancel() was called. next(0) is to be called until it returns
+  // nothing: it has read more than it returned. To be polled while answering(), and to nothing else.
+  int poll_descriptor() const;
+
+  // Ends the answer under way; without one it has no effect. A second call, while the daemon has not answered the
   // first, ends the waiting: a daemon that is stuck holds nobody. Async-signal-safe.
   void cancel() noexcept;
 
@@ -93,6 +106,7 @@ class Client {
   struct State;
   explicit Client(std::unique_ptr<State> state);
   ClientResult<void> handshake(std::chrono::steady_clock::time_point deadline);
+  ClientResult<void> send_cancel();
   // timeout: negative, without end.
   template <class Answer, class Request>
   ClientResult<Answer> ask(const Request& request, std::chrono::milliseconds timeout);

@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "ipc/client/status_json.h"
+
 namespace sirocco {
 namespace {
 
