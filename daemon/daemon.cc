@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "daemon/conversion.h"
+#include "daemon/heat.h"
 #include "daemon/log.h"
 #include "daemon/metrics.h"
 #include "daemon/model_host.h"
@@ -92,6 +93,7 @@ class Daemon {
   Result<Reload> begin_reload(const Service::ReloadRequest& wanted);
   void apply(const Config& config);
   void tell_reloaded(const std::optional<RequestKey>& key, const Result<wire::ReloadReport>& report);
+  void keep_pace();
   void tell_status();
   void write_metrics();
 
@@ -102,6 +104,7 @@ class Daemon {
   std::string model_;             // that an administrator has named; empty: the configuration's
   std::optional<Error> failure_;  // written by the engine thread, read after its end
   SlowSteps slow_steps_;
+  HeatWatch heat_;
   Service service_{[this] { supervisor_.wake(); }};
   ModelHost host_{service_, {.prepare = prepare_model, .open = [this](const PreparedModel& m) { return open(m); }}};
   std::optional<Server> server_;
@@ -121,7 +124,9 @@ Result<std::unique_ptr<Engine>> Daemon::open(const PreparedModel& prepared) {
     failure_ = error;
     supervisor_.fail(error.message());
   });
-  if (engine) log_plan(**engine);
+  if (!engine) return engine;
+  log_plan(**engine);
+  (*engine)->set_pace(heat_.pace(config_.power, std::chrono::steady_clock::now()));
   return engine;
 }
 
@@ -151,10 +156,15 @@ Result<void> Daemon::start() {
   return {};
 }
 
-// Between two looks. Nothing changes by itself but for a model with slots.
+// Between two looks. Nothing changes by itself but for a model with slots, and the temperature.
 std::chrono::milliseconds Daemon::interval() const {
-  const bool looks = metrics_ || (host_.engine() != nullptr && host_.engine()->parts().slotted != nullptr);
-  return looks ? kLookInterval : std::chrono::milliseconds(-1);
+  const bool serves = host_.engine() != nullptr;
+  if (metrics_ || (serves && host_.engine()->parts().slotted != nullptr)) return kLookInterval;
+  return serves && heat_.watches() ? HeatWatch::kInterval : std::chrono::milliseconds(-1);
+}
+
+void Daemon::keep_pace() {
+  if (host_.engine() != nullptr) host_.engine()->set_pace(heat_.pace(config_.power, std::chrono::steady_clock::now()));
 }
 
 // False: it is time to end.
@@ -170,6 +180,7 @@ bool Daemon::look() {
       return wire::ReloadReport{.model = service_.report().model, .loaded = true, .need_restart = done.need_restart};
     }));
   }
+  keep_pace();
   tell_status();
   write_metrics();
   return !service_.stop_wanted();
@@ -247,6 +258,7 @@ void Daemon::apply(const Config& config) {
   applied.log.file = config_.log.file;
   applied.metrics = config_.metrics;
   config_ = applied;
+  keep_pace();
 }
 
 // To the administrator who asked, to the log, and to systemd.
