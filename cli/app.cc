@@ -44,6 +44,8 @@ int parse_and_run(int argc, const char* const* argv) {
   add_generate_command(app, context);
   add_session_command(app, context);
   add_status_commands(app, context);
+  add_doctor_command(app, context);
+  add_setup_command(app, context);
   add_budget_command(app, context);
   add_admin_commands(app, context);
   add_model_commands(app, context);

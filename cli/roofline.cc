@@ -21,7 +21,6 @@ constexpr std::size_t kMostMemory = 1 * GiB;  // of a small machine's memory no 
 constexpr std::size_t kChunkWords = MiB / sizeof(std::uint64_t);
 constexpr std::size_t kPeakChunks = 4;  // of each thread
 constexpr std::size_t kPeakRounds = 1'000'000;
-constexpr std::uint64_t kDiskBytes = 512 * MiB;
 constexpr std::uint64_t kReadBytes = 8 * MiB;
 constexpr std::uint64_t kReadsAtOnce = 24;  // as for the experts of a layer; all to the same memory
 
@@ -64,12 +63,12 @@ std::optional<double> Roofline::multiply() {
   return static_cast<double>(sums.size() * kPeakRounds * kPeakMultiplies) / seconds;
 }
 
-std::optional<double> disk_bandwidth(const std::filesystem::path& file) {
+std::optional<double> disk_bandwidth(const std::filesystem::path& file, std::uint64_t most) {
   const int descriptor = open(file.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
   if (descriptor < 0) return {};
   const off_t end = lseek(descriptor, 0, SEEK_END);
   const std::uint64_t reads =
-      std::min<std::uint64_t>(end < 0 ? 0 : static_cast<std::uint64_t>(end) / kReadBytes, kDiskBytes / kReadBytes);
+      std::min<std::uint64_t>(end < 0 ? 0 : static_cast<std::uint64_t>(end) / kReadBytes, most / kReadBytes);
   const std::unique_ptr<std::byte, decltype(&std::free)> buffer(
       static_cast<std::byte*>(std::aligned_alloc(kDirectBlock, kReadBytes)), &std::free);
   auto queue = make_transfer_queue();

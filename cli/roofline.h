@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "engine/base/bytes.h"
 #include "engine/base/thread_pool.h"
 #include "kernels/kernels.h"
 
@@ -33,8 +34,8 @@ class Roofline {
   std::vector<std::uint64_t> memory_;  // all of them 1
 };
 
-// Bytes per second of reading up to 512 MiB, spread over the file, as experts are read: past the page cache (O_DIRECT),
-// several reads under way. Nothing where the file system does not know O_DIRECT.
-std::optional<double> disk_bandwidth(const std::filesystem::path& file);
+// Bytes per second of reading up to `most` bytes, spread over the file, as experts are read: past the page cache
+// (O_DIRECT), several reads under way. Nothing where the file system does not know O_DIRECT.
+std::optional<double> disk_bandwidth(const std::filesystem::path& file, std::uint64_t most = 512 * MiB);
 
 }  // namespace sirocco

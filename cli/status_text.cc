@@ -115,6 +115,16 @@ std::string requests_text(const wire::StatusReport& report) {
   return text;
 }
 
+// Nothing where nothing is to be said.
+std::string power_text(const wire::PowerReport& power) {
+  std::string text;
+  if (power.duty < 1) text += fmt::format("duty       steps take at most {:.0f} % of the time\n", 100 * power.duty);
+  if (power.zone.empty()) return text;
+  text += fmt::format("heat       {:.0f} °C ({}){}\n", power.celsius, plain(power.zone),
+                      power.limit_celsius > 0 ? fmt::format(", limit {:.0f} °C", power.limit_celsius) : "");
+  return text;
+}
+
 }  // namespace
 
 std::string status_text(const wire::StatusReport& report, bool layers) {
@@ -129,6 +139,7 @@ std::string status_text(const wire::StatusReport& report, bool layers) {
   text += fmt::format("tokens     {} read, {} generated\n", report.tokens_prefilled, report.tokens_generated);
   if (report.cache) text += cache_text(*report.cache);
   if (report.experts) text += experts_text(*report.experts);
+  if (report.power) text += power_text(*report.power);
   if (report.memory_released) text += "at rest    the memory of experts is given back until the next request\n";
   if (!report.memory.empty()) text += memory_text(report.memory);
   if (layers && report.experts) text += layers_text(*report.experts);

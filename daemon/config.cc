@@ -23,6 +23,7 @@ constexpr std::size_t kMaxErrors = 50;                                     // th
 constexpr std::size_t kMaxSocketPath = sizeof(sockaddr_un::sun_path) - 1;  // 107 bytes, and the final zero
 constexpr std::size_t kMaxPath = 4095;                                     // PATH_MAX without its zero
 constexpr std::size_t kMaxName = 31;                                       // of a user or a group, as useradd allows
+constexpr float kLeastDuty = 0.05F;                                        // or requests would seem to hang
 constexpr std::uint64_t kLeastFrame = 256 * KiB;                           // a StatusReport fits, whatever it lists
 
 struct Key {
@@ -50,6 +51,16 @@ Allowed budget(const YamlEntry& entry, std::optional<std::uint64_t>& out) {
   const Allowed allowed = byte_size(entry, 1 * MiB, 1024 * 1024 * GiB, bytes);
   if (allowed) return fmt::format("auto, or {}", *allowed);
   out = bytes;
+  return {};
+}
+
+Allowed hot_celsius(const YamlEntry& entry, std::optional<std::uint32_t>& out) {
+  out.reset();
+  if (entry.text == "auto") return {};
+  std::uint32_t celsius = 0;
+  const Allowed allowed = integer(entry, 30, 150, celsius);
+  if (allowed) return fmt::format("auto, or {}", *allowed);
+  out = celsius;
   return {};
 }
 
@@ -161,6 +172,9 @@ std::vector<Key> all_keys(const Choices& choices) {
       {"memory.kv_type", [](C& c, const E& e) { return kv_type(e, c.memory.kv_type); }},
       {"memory.kv_tokens", [](C& c, const E& e) { return integer(e, 0, 1ULL << 32, c.memory.kv_tokens); }},
       {"device.memory", [](C& c, const E& e) { return budget(e, c.device.memory); }},
+      {"power.max_duty", [](C& c, const E& e) { return number(e, kLeastDuty, 1, c.power.max_duty); }},
+      {"power.hot_duty", [](C& c, const E& e) { return number(e, kLeastDuty, 1, c.power.hot_duty); }},
+      {"power.hot_celsius", [](C& c, const E& e) { return hot_celsius(e, c.power.hot_celsius); }},
       {"lossy.skip_below", [](C& c, const E& e) { return number(e, 0, 1, c.lossy.skip_below); }},
       {"lossy.substitute", [](C& c, const E& e) { return boolean(e, c.lossy.substitute); }},
       {"cache.share",

@@ -72,6 +72,14 @@ struct SessionsConfig {
   bool operator==(const SessionsConfig&) const = default;
 };
 
+// How much of the time steps may take.
+struct PowerConfig {
+  float max_duty = 1;                        // share of it, above 0
+  float hot_duty = 0.5;                      // likewise, while the machine is hot
+  std::optional<std::uint32_t> hot_celsius;  // of any thermal zone; none: where the kernel slows something down
+  bool operator==(const PowerConfig&) const = default;
+};
+
 // Answers may differ from the model's; they say when they do.
 struct LossyConfig {
   float skip_below = 0;  // of a token's routing weight
@@ -121,6 +129,7 @@ struct Config {
   EngineConfig engine;
   MemoryConfig memory;
   DeviceConfig device;
+  PowerConfig power;
   LossyConfig lossy;
   CacheConfig cache;
   SessionsConfig sessions;

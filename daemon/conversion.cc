@@ -273,6 +273,10 @@ void fill_status(const EngineParts& parts, const EngineStatus& status, wire::Sta
                                    .hit_tokens = status.kv.hit_tokens,
                                    .evicted_blocks = status.kv.evicted_blocks,
                                    .sessions = static_cast<std::uint32_t>(status.sessions)};
+  report.power = wire::PowerReport{.duty = status.pace.duty,
+                                   .zone = status.pace.zone,
+                                   .celsius = status.pace.celsius,
+                                   .limit_celsius = status.pace.limit_celsius};
   const auto now = std::chrono::steady_clock::now();
   const auto milliseconds = [](auto duration) {
     return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());

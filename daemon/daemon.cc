@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <optional>
 
+#include "daemon/heat.h"
 #include "daemon/log.h"
 #include "daemon/log_event.h"
 #include "daemon/metrics.h"
@@ -69,6 +70,7 @@ class Daemon {
   bool finish_loading(const Result<void>& loaded);
   void serve();
   void tell_progress();
+  void keep_pace();
   void tell_status();
   void write_metrics();
   void log_failure() const;
@@ -83,6 +85,7 @@ class Daemon {
   std::optional<Error> failure_;       // of the engine: written by its thread, read after its end
   std::optional<Error> load_failure_;  // of the first model, which ends the daemon
   SlowSteps slow_steps_;
+  HeatWatch heat_;
   Service service_{[this] { supervisor_.wake(); }};
   ModelHost host_{service_,
                   {.prepare = prepare_model, .open = [this](const PreparedModel& m) { return open(m); }},
@@ -109,7 +112,9 @@ Result<std::unique_ptr<Engine>> Daemon::open(const PreparedModel& prepared) {
     failure_ = error;
     supervisor_.fail(error.message());
   });
-  if (engine) log_plan(**engine);
+  if (!engine) return engine;
+  log_plan(**engine);
+  (*engine)->set_pace(heat_.pace(config_.power, std::chrono::steady_clock::now()));
   return engine;
 }
 
@@ -155,13 +160,21 @@ void Daemon::serve() {
   notify_systemd("READY=1\nSTATUS=" + line_);
 }
 
-// Between two looks. Nothing changes by itself but for a model with slots, or one that is being loaded.
+// Between two looks. Nothing changes by itself but for a model with slots, one that is being loaded, and the
+// temperature.
 milliseconds Daemon::interval() const {
   const bool slots = host_.engine() != nullptr && host_.engine()->parts().slotted != nullptr;
-  const bool looks = metrics_ || slots || host_.loading();
-  if (!watchdog_) return looks ? kLookInterval : milliseconds(-1);
+  const bool heat = host_.engine() != nullptr && heat_.watches();
+  const milliseconds next = metrics_ || slots || host_.loading() ? kLookInterval
+                            : heat                               ? HeatWatch::kInterval
+                                                                 : milliseconds(-1);
+  if (!watchdog_) return next;
   const milliseconds due = watchdog_->until_due(steady_clock::now());
-  return looks ? std::min(kLookInterval, due) : due;
+  return next < milliseconds(0) ? due : std::min(next, due);
+}
+
+void Daemon::keep_pace() {
+  if (host_.engine() != nullptr) host_.engine()->set_pace(heat_.pace(config_.power, steady_clock::now()));
 }
 
 // False: it is time to end.
@@ -170,6 +183,7 @@ bool Daemon::look() {
   while (const auto wanted = service_.next_reload()) reload(*wanted, false);
   if (const auto loaded = host_.advance(); loaded && !finish_loading(*loaded)) return false;
   tell_progress();
+  keep_pace();
   tell_status();
   write_metrics();
   if (!service_.stop_wanted()) return true;
@@ -283,6 +297,7 @@ void Daemon::apply(const Config& config) {
   applied.log.file = config_.log.file;
   applied.metrics = config_.metrics;
   config_ = applied;
+  keep_pace();
 }
 
 // To the administrator who asked, to the log, and to systemd.

@@ -70,6 +70,16 @@ void add_cache(Families& families, const wire::CacheReport& cache) {
   families.gauge("sirocco_sessions", "Sessions in memory", cache.sessions);
 }
 
+void add_power(Families& families, const wire::PowerReport& power) {
+  families.gauge("sirocco_duty", "Share of the time that steps may take", power.duty);
+  if (power.zone.empty()) return;
+  families.gauge("sirocco_temperature_celsius", "Of the thermal zone that is closest to its limit",
+                 {.name = "zone", .value = power.zone}, power.celsius);
+  if (power.limit_celsius > 0)
+    families.gauge("sirocco_temperature_limit_celsius", "From which on the duty is power.hot_duty",
+                   {.name = "zone", .value = power.zone}, power.limit_celsius);
+}
+
 }  // namespace
 
 std::string metrics_text(const wire::StatusReport& report) {
@@ -99,6 +109,7 @@ std::string metrics_text(const wire::StatusReport& report) {
                  report.memory_released ? 1 : 0);
   if (report.experts) add_experts(families, *report.experts);
   if (report.cache) add_cache(families, *report.cache);
+  if (report.power) add_power(families, *report.power);
   return prometheus::TextSerializer().Serialize(families.all());
 }
 

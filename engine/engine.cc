@@ -47,11 +47,15 @@ struct Engine::State {
   std::chrono::milliseconds idle_after;
   bool released = false;                                                   // the memory of weights
   std::vector<std::function<void(const ReleasedMemory&)>> release_wanted;  // now
+  Pace pace;
+  bool hurry = false;  // somebody cannot wait until the engine has rested
 
   WeightMemory weights;
   StepMeter meter;
   RequestTable::Turn turn;
   EngineStatus counters;  // copied to `shown` after each step
+  double duty = 1;        // of this turn
+  Rest rest;
   RecentSpeed prefill_speed;
   RecentSpeed decode_speed;
   std::vector<StepSequence> sequences;
@@ -151,6 +155,7 @@ Result<Submitted> Engine::State::submit(std::unique_ptr<RunningRequest> entry, c
   if (closing) return sirocco::fail(ErrorCode::shutting_down, "the engine is shutting down");
   if (shown.failure) return sirocco::fail(*shown.failure);
   SIROCCO_TRY(const Submitted submitted, requests.add(std::move(entry), request));
+  hurry = hurry || request.request_class == RequestClass::realtime;
   if (announce) announce(submitted);
   wake.notify_one();
   return submitted;
@@ -162,6 +167,7 @@ Sessions& Engine::sessions() {
 
 void Engine::cancel(RequestId id) {
   const std::lock_guard lock(state_->mutex);
+  state_->hurry = state_->hurry || state_->requests.contains(id);
   state_->requests.ask_to_end(id, FinishReason::cancelled);
   state_->wake.notify_one();
 }
@@ -211,6 +217,14 @@ void Engine::ask_for_pulse() {
   state_->wake.notify_one();
 }
 
+void Engine::set_pace(Pace pace) {
+  const std::lock_guard lock(state_->mutex);
+  const bool faster = pace.duty > state_->pace.duty;
+  state_->hurry = state_->hurry || faster;
+  state_->pace = std::move(pace);
+  if (faster) state_->wake.notify_one();
+}
+
 void Engine::number_requests_from(RequestId first) {
   const std::lock_guard lock(state_->mutex);
   state_->requests.number_from(first);
@@ -245,6 +259,7 @@ EngineStatus Engine::status() const {
   if (state_->governor) status.planned_slots = state_->governor->planned();
   status.degraded = state_->degraded();
   status.memory_released = state_->released;
+  status.pace = state_->pace;
   return status;
 }
 
@@ -277,6 +292,7 @@ void Engine::State::loop() {
 // What does not work as well as it should at this moment. With the lock held.
 std::vector<std::string> Engine::State::degraded() const {
   std::vector<std::string> reasons = parts.degraded;
+  if (!pace.reason.empty()) reasons.push_back(pace.reason);
   if (governor == nullptr) return reasons;
   const std::size_t slots = parts.slotted->slots();
   if (const std::size_t planned = governor->planned(); slots < planned && !released)
@@ -290,7 +306,7 @@ std::vector<std::string> Engine::State::degraded() const {
 }
 
 // False when the engine is to stop. Gives the memory of weights back, if that is asked for or nobody has asked for
-// anything in a while.
+// anything in a while; and rests for as long as the pace says.
 bool Engine::State::wait_for_work() {
   const auto has_work = [this] { return closing || !requests.empty(); };
   const auto idle_since = Clock::now();
@@ -318,7 +334,11 @@ bool Engine::State::wait_for_work() {
       wake.wait(lock, woken);
     }
   }
-  return !closing;
+  for (;;) {
+    const auto until = std::min(rest.until(), requests.next_deadline());
+    if (closing || hurry || Clock::now() >= until) return !closing;
+    wake.wait_until(lock, until);
+  }
 }
 
 // With the lock held, but for the time that it takes.
@@ -346,6 +366,8 @@ void Engine::State::begin_turn() {
   {
     const std::lock_guard lock(mutex);
     requests.next(turn);
+    hurry = false;
+    duty = pace.duty;
   }
   for (RequestTable::Ending& ending : turn.endings) {
     if (ending.error) {
@@ -368,20 +390,23 @@ Result<void> Engine::State::take_step() {
   const auto began = Clock::now();
   SIROCCO_CHECK(parts.backend->step(step, std::span(logits).first(step.logit_rows() * vocabulary), report));
   if (lost_mapping()) return {};
-  const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
+  const auto ended = Clock::now();
+  const double seconds = std::chrono::duration<double>(ended - began).count();
+  rest.after_step(ended, seconds, duty);
+  const double paced = seconds / duty;  // what requests have to reckon with
   const std::uint32_t rows = turn.prompt_rows + turn.decode_rows;
   counters.prefill_tokens += turn.prompt_rows;
   counters.decode_tokens += turn.decode_rows;
-  prefill_speed.add(turn.prompt_rows, seconds * turn.prompt_rows / rows);
-  decode_speed.add(turn.decode_rows, seconds * turn.decode_rows / rows);
+  prefill_speed.add(turn.prompt_rows, paced * turn.prompt_rows / rows);
+  decode_speed.add(turn.decode_rows, paced * turn.decode_rows / rows);
   meter.end({.seconds = seconds,
-             .expected_seconds = turn.expected_seconds,
+             .expected_seconds = turn.expected_seconds * duty,
              .sequences = static_cast<std::uint32_t>(turn.rows.size()),
              .decode_rows = turn.decode_rows,
              .prompt_rows = turn.prompt_rows});
   {
     const std::lock_guard lock(mutex);
-    requests.observe(turn, seconds);
+    requests.observe(turn, paced);
   }
 
   std::size_t row = 0;

@@ -24,6 +24,7 @@
 #include "engine/experts/residency.h"
 #include "engine/kv/kv_cache.h"
 #include "engine/model/model.h"
+#include "engine/pace.h"
 #include "engine/sample/sampler.h"
 #include "engine/sched/sched_state.h"
 #include "engine/sessions.h"
@@ -169,7 +170,8 @@ struct EngineStatus {
   MemoryPlan plan;
   std::size_t planned_slots = 0;  // of experts, that the budget buys
   bool memory_released = false;   // until the next step
-  std::optional<Error> failure;   // the engine stopped: why
+  Pace pace;
+  std::optional<Error> failure;  // the engine stopped: why
 };
 
 // What another budget has led to.
@@ -253,6 +255,10 @@ class Engine {
 
   // EngineOptions::idle_after, from here on.
   void set_idle_after(std::chrono::milliseconds idle_after);
+
+  // How much of the time steps may take, from here on. A rest between two steps ends early for a cancel, a deadline, a
+  // realtime request and close().
+  void set_pace(Pace pace);
 
   // Requests get the numbers from here on: so that those of an engine that follows another are new.
   void number_requests_from(RequestId first);

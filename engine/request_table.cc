@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace sirocco {
 namespace {
@@ -82,6 +83,19 @@ Result<Submitted> RequestTable::add(std::unique_ptr<RunningRequest> request, con
 void RequestTable::ask_to_end(RequestId id, FinishReason reason) {
   if (!requests_.contains(id) || !asked_.emplace(id, reason).second) return;
   end_request(state_, id);  // its blocks are given back with its ending, which comes before the next step
+}
+
+Clock::time_point RequestTable::next_deadline() const {
+  double earliest = std::numeric_limits<double>::infinity();
+  for (const SchedRequest& r : state_.requests) {
+    if (r.deadline != 0) earliest = std::min(earliest, r.deadline);
+    if (r.max_queue_time != 0 && r.state == SchedRequestState::queued)
+      earliest = std::min(earliest, r.arrival + r.max_queue_time);
+  }
+  if (std::isinf(earliest)) return Clock::time_point::max();
+  // Just after it: at the very moment it has not passed.
+  return Clock::time_point(std::chrono::ceil<std::chrono::microseconds>(std::chrono::duration<double>(earliest))) +
+         std::chrono::microseconds(1);
 }
 
 void RequestTable::next(Turn& turn) {

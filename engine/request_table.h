@@ -49,6 +49,9 @@ class RequestTable {
   };
   void next(Turn& turn);
 
+  // When a request is to end, or to fail, if it is still there; the earliest. Never: the end of time.
+  Clock::time_point next_deadline() const;
+
   // How long the step of the last turn took.
   void observe(const Turn& turn, double seconds) { state_.cost.observe(turn.decode_rows, turn.prompt_rows, seconds); }
 

@@ -9,11 +9,7 @@
 namespace sirocco {
 namespace {
 
-// Written by main() alone, before there are threads.
-const BackendKind*& device_backend() {
-  static const BackendKind* kind = nullptr;
-  return kind;
-}
+const BackendKind* registered_device = nullptr;  // written by main() alone, before there are threads
 
 Result<const BackendKind*> named_backend(std::string_view name) {
   if (name == "auto") return &host_backend();
@@ -36,7 +32,11 @@ const BackendKind& host_backend() {
 }
 
 void register_device_backend(const BackendKind& kind) {
-  device_backend() = &kind;
+  registered_device = &kind;
+}
+
+const BackendKind* device_backend() {
+  return registered_device;
 }
 
 std::vector<std::string_view> backend_names() {

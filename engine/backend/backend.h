@@ -105,6 +105,7 @@ const BackendKind& host_backend();
 
 // The one for a device, where the program has it: main() registers it before anything else.
 void register_device_backend(const BackendKind& kind);
+const BackendKind* device_backend();  // null: the program has none
 
 // What a backend can be named in a configuration. Whether this build and this machine have it, choose_backend says.
 std::vector<std::string_view> backend_names();

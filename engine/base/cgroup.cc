@@ -47,8 +47,8 @@ struct Group {
   fs::path root;
   fs::path path;
 };
-std::optional<Group> group(std::string_view controller) {
-  std::ifstream in("/proc/self/cgroup");
+std::optional<Group> group(std::string_view controller, const CgroupView& view = {}) {
+  std::ifstream in(view.root / "proc" / view.process / "cgroup");
   for (std::string line; std::getline(in, line);) {
     // hierarchy-id:controllers:path
     const auto first = line.find(':');
@@ -59,7 +59,8 @@ std::optional<Group> group(std::string_view controller) {
     if (controller.empty() ? controllers != ",,"
                            : controllers.find("," + std::string(controller) + ",") == std::string::npos)
       continue;
-    fs::path root = controller.empty() ? fs::path("/sys/fs/cgroup") : fs::path("/sys/fs/cgroup") / controller;
+    fs::path root = view.root / "sys/fs/cgroup";
+    if (!controller.empty()) root /= controller;
     if (controller.empty() && !fs::exists(root / "cgroup.controllers") && fs::exists(root / "unified"))
       root /= "unified";
     std::error_code ignored;
@@ -95,16 +96,16 @@ struct TightestGroup {
   }
 };
 
-TightestGroup tightest_group() {
+TightestGroup tightest_group(const CgroupView& view = {}) {
   TightestGroup tightest;
-  if (const auto v2 = group("")) {
+  if (const auto v2 = group("", view)) {
     upwards(*v2, [&](const fs::path& at) {
       const auto used = number(first_line(at / "memory.current").value_or("")).value_or(0);
       const auto cache = field(at / "memory.stat", "file").value_or(0);
       tightest.consider(at, number(first_line(at / "memory.max").value_or("max")), used - std::min(used, cache));
     });
   }
-  if (const auto v1 = group("memory")) {
+  if (const auto v1 = group("memory", view)) {
     tightest.folder.clear();  // then v2 has no memory controller
     upwards(*v1, [&](const fs::path& at) {
       const auto used = number(first_line(at / "memory.usage_in_bytes").value_or("0")).value_or(0);
@@ -139,11 +140,19 @@ std::optional<double> cgroup_cpu_quota() {
   return quota;
 }
 
-MemoryStatus memory_status() {
-  MemoryStatus status = tightest_group().status;
-  status.total = field("/proc/meminfo", "MemTotal:").value_or(0) * 1024;
-  status.available = field("/proc/meminfo", "MemAvailable:").value_or(0) * 1024;
+MemoryStatus memory_status(const CgroupView& view) {
+  MemoryStatus status = tightest_group(view).status;
+  const fs::path meminfo = view.root / "proc/meminfo";
+  status.total = field(meminfo, "MemTotal:").value_or(0) * 1024;
+  status.available = field(meminfo, "MemAvailable:").value_or(0) * 1024;
   return status;
+}
+
+int memory_cgroup_version(const CgroupView& view) {
+  if (group("memory", view)) return 1;
+  std::error_code ignored;
+  const auto v2 = group("", view);
+  return v2 && fs::exists(v2->path / "memory.max", ignored) ? 2 : 0;
 }
 
 std::string memory_cgroup() {

@@ -3,10 +3,17 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 
 namespace sirocco {
+
+// Whose limits: this process's, unless told otherwise.
+struct CgroupView {
+  std::filesystem::path root = "/";  // where /proc and /sys are
+  std::string process = "self";      // a folder of /proc
+};
 
 // CPUs' worth of time per period, for example 1.5; nothing if unlimited.
 std::optional<double> cgroup_cpu_quota();
@@ -21,7 +28,10 @@ struct MemoryStatus {
   std::uint64_t free() const;
 };
 
-MemoryStatus memory_status();
+MemoryStatus memory_status(const CgroupView& view = {});
+
+// 2 where the memory of the process is limited by a v2 hierarchy, 1 by a v1 controller, 0: by none.
+int memory_cgroup_version(const CgroupView& view = {});
 
 // Folder of the cgroup with the tightest limit on memory, or of this process's own where there is none; empty without
 // cgroups.

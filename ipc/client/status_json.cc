@@ -41,6 +41,14 @@ nlohmann::ordered_json cache_json(const std::optional<wire::CacheReport>& cache)
           {"sessions", cache->sessions}};
 }
 
+nlohmann::ordered_json power_json(const std::optional<wire::PowerReport>& power) {
+  if (!power) return nullptr;
+  return {{"duty", power->duty},
+          {"zone", power->zone},
+          {"celsius", power->celsius},
+          {"limit_celsius", power->limit_celsius}};
+}
+
 }  // namespace
 
 nlohmann::ordered_json status_json(const wire::StatusReport& report) {
@@ -94,7 +102,8 @@ nlohmann::ordered_json status_json(const wire::StatusReport& report) {
           {"active", std::move(active)},
           {"experts", experts_json(report.experts)},
           {"memory_released", report.memory_released},
-          {"cache", cache_json(report.cache)}};
+          {"cache", cache_json(report.cache)},
+          {"power", power_json(report.power)}};
 }
 
 }  // namespace sirocco

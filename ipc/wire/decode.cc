@@ -239,6 +239,14 @@ std::optional<CacheReport> cache_report(const fbs::CacheReport* from) {
                      .sessions = from->sessions()};
 }
 
+std::optional<PowerReport> power_report(const fbs::PowerReport* from, Converter& c) {
+  if (from == nullptr) return std::nullopt;
+  return PowerReport{.duty = from->duty(),
+                     .zone = c.text(from->zone()),
+                     .celsius = from->celsius(),
+                     .limit_celsius = from->limit_celsius()};
+}
+
 StatusReport convert(const fbs::StatusReport& from, Converter& c) {
   const auto item = [&c](const fbs::MemoryItem* f) {
     return MemoryItem{c.text(f->name()), f->bytes(), c.text(f->note())};
@@ -275,7 +283,8 @@ StatusReport convert(const fbs::StatusReport& from, Converter& c) {
           .active = c.list(from.active(), request),
           .experts = expert_report(from.experts(), c),
           .memory_released = from.memory_released(),
-          .cache = cache_report(from.cache())};
+          .cache = cache_report(from.cache()),
+          .power = power_report(from.power(), c)};
 }
 
 SetBudget convert(const fbs::SetBudget& from, Converter&) {

@@ -152,6 +152,11 @@ Offset<fbs::CacheReport> build(Builder& b, const std::optional<CacheReport>& m) 
                                 m->evicted_blocks, m->sessions);
 }
 
+Offset<fbs::PowerReport> build(Builder& b, const std::optional<PowerReport>& m) {
+  if (!m) return 0;
+  return fbs::CreatePowerReport(b, m->duty, text(b, m->zone), m->celsius, m->limit_celsius);
+}
+
 Offset<fbs::StatusReport> build(Builder& b, const StatusReport& m) {
   const auto memory = list(b, m.memory, [&b](const MemoryItem& item) {
     return fbs::CreateMemoryItem(b, text(b, item.name), item.bytes, text(b, item.note));
@@ -160,11 +165,11 @@ Offset<fbs::StatusReport> build(Builder& b, const StatusReport& m) {
     return fbs::CreateActiveRequest(b, a.id, a.uid, a.pid, static_cast<fbs::RequestState>(a.state), a.prompt_tokens,
                                     a.generated, static_cast<fbs::Priority>(a.priority), a.age_ms, a.queued_ms);
   });
-  return fbs::CreateStatusReport(b, text(b, m.daemon_version), static_cast<fbs::State>(m.state), texts(b, m.reasons),
-                                 build(b, m.model), memory, m.requests_running, m.requests_queued, m.requests_done,
-                                 m.requests_failed, m.tokens_prefilled, m.tokens_generated, m.prefill_tokens_per_s,
-                                 m.decode_tokens_per_s, m.uptime_ms, text(b, m.backend), text(b, m.isa), m.threads,
-                                 m.connections, active, build(b, m.experts), m.memory_released, build(b, m.cache));
+  return fbs::CreateStatusReport(
+      b, text(b, m.daemon_version), static_cast<fbs::State>(m.state), texts(b, m.reasons), build(b, m.model), memory,
+      m.requests_running, m.requests_queued, m.requests_done, m.requests_failed, m.tokens_prefilled, m.tokens_generated,
+      m.prefill_tokens_per_s, m.decode_tokens_per_s, m.uptime_ms, text(b, m.backend), text(b, m.isa), m.threads,
+      m.connections, active, build(b, m.experts), m.memory_released, build(b, m.cache), build(b, m.power));
 }
 
 Offset<fbs::SetBudget> build(Builder& b, const SetBudget& m) {

@@ -330,6 +330,15 @@ struct CacheReport {
   bool operator==(const CacheReport&) const = default;
 };
 
+struct PowerReport {
+  double duty = 1;
+  std::string zone{};
+  double celsius = 0;
+  double limit_celsius = 0;
+
+  bool operator==(const PowerReport&) const = default;
+};
+
 struct StatusReport {
   std::string daemon_version{};
   State state = State::starting;
@@ -353,6 +362,7 @@ struct StatusReport {
   std::optional<ExpertReport> experts{};
   bool memory_released = false;
   std::optional<CacheReport> cache{};
+  std::optional<PowerReport> power{};
 
   bool operator==(const StatusReport&) const = default;
 };

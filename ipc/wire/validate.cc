@@ -267,6 +267,13 @@ Valid check(const StatusReport& report) {
     CHECK_FIELD(name("ExpertReport.reads", report.experts->reads));
     CHECK_FIELD(count("ExpertReport.layers", report.experts->layers.size(), kMaxLayers));
   }
+  if (report.power) {
+    constexpr double kMostCelsius = 1000;
+    CHECK_FIELD(number("PowerReport.duty", report.power->duty, 0, 1));
+    CHECK_FIELD(name("PowerReport.zone", report.power->zone));
+    CHECK_FIELD(number("PowerReport.celsius", report.power->celsius, -kMostCelsius, kMostCelsius));
+    CHECK_FIELD(number("PowerReport.limit_celsius", report.power->limit_celsius, 0, kMostCelsius));
+  }
   return {};
 }
 

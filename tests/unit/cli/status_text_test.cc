@@ -114,6 +114,19 @@ TEST(StatusText, MemoryThatIsGivenBackIsSaid) {
             std::string::npos);
 }
 
+TEST(StatusText, HeatIsSaidAndWhatItCosts) {
+  wire::StatusReport warm = report();
+  warm.power = wire::PowerReport{.duty = 1, .zone = "gpu\033-thermal", .celsius = 61.4, .limit_celsius = 0};
+  EXPECT_NE(status_text(warm).find("heat       61 °C (gpu -thermal)\n"), std::string::npos) << status_text(warm);
+  EXPECT_EQ(status_text(warm).find("duty "), std::string::npos);
+  warm.power = wire::PowerReport{.duty = 0.5, .zone = "cpu", .celsius = 91, .limit_celsius = 90};
+  EXPECT_NE(status_text(warm).find("duty       steps take at most 50 % of the time\n"
+                                   "heat       91 °C (cpu), limit 90 °C\n"),
+            std::string::npos);
+  EXPECT_EQ(status_json(warm).at("power").at("celsius"), 91);
+  EXPECT_TRUE(status_json(report()).at("power").is_null());
+}
+
 TEST(StatusText, EscapeSequencesInAModelsNameDoNotReachTheTerminal) {
   wire::StatusReport hostile = report();
   hostile.model->name = "x\033[2J\ny";
@@ -131,7 +144,7 @@ TEST(StatusJson, HasEveryFieldUnderTheProtocolsNames) {
   EXPECT_EQ(json.at("memory").at(1).at("bytes"), 90 << 20);
   EXPECT_EQ(json.at("active").at(0).at("state"), "DECODE");
   EXPECT_EQ(json.at("decode_tokens_per_s"), 12.34);
-  EXPECT_EQ(json.size(), 22U);
+  EXPECT_EQ(json.size(), 23U);
   EXPECT_EQ(json.at("memory_released"), false);
   EXPECT_TRUE(json.at("experts").is_null());
   wire::StatusReport with_cache = report();

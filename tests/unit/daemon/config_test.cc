@@ -50,6 +50,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       {"engine: {x: 1}", "\n  "},
       {"memory: {x: 1}", "\n  "},
       {"device: {x: 1}", "\n  "},
+      {"power: {x: 1}", "\n  "},
       {"lossy: {x: 1}", "\n  "},
       {"cache: {x: 1}", "\n  "},
       {"sessions: {x: 1}", "\n  "},
@@ -68,7 +69,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       EXPECT_NE(text.find(indent + name + ":"), std::string::npos) << name;
     }
   }
-  EXPECT_EQ(keys, 54U + 14U);  // and 14 maps
+  EXPECT_EQ(keys, 57U + 15U);  // and 15 maps
 }
 
 TEST(Config, EmptyFileIsTheDefaults) {
@@ -97,6 +98,7 @@ TEST(Config, EveryKeyReachesItsField) {
                      .kv_type = TensorType::q8_0,
                      .kv_tokens = 1ULL << 32};
   expected.device = {.memory = 20 * GiB};
+  expected.power = {.max_duty = 0.75F, .hot_duty = 0.25F, .hot_celsius = 85};
   expected.lossy = {.skip_below = 0.25F, .substitute = true};
   expected.cache = {.share = CacheShare::all};
   expected.sessions = {
@@ -131,6 +133,7 @@ engine: {backend: cpu, isa: avx2, threads: 3, pin_threads: true, max_rows_per_st
   max_step_ms: 90, idle_after: 10min}
 memory: {budget: 6GiB, headroom: 100MB, eviction: layer-lru, foresight: true, hot_set: /s/hot, kv_type: q8_0, kv_tokens: 4294967296}
 device: {memory: 20GiB}
+power: {max_duty: 0.75, hot_duty: 0.25, hot_celsius: 85}
 lossy: {skip_below: 0.25, substitute: true}
 cache: {share: all}
 sessions: {directory: /var/s, disk_bytes_per_user: 1GiB, max_per_user: 5, kept_tokens_per_user: 4096}
@@ -199,10 +202,11 @@ TEST(Config, UnknownKeyNamesItsPlaceAndTheAllowedOnes) {
   EXPECT_EQ(errors("log:\n  levle: info\n"),
             "c:2:3: log.levle: unknown key; allowed: level, file, prompts, "
             "slow_step_factor, slow_step_ms");
-  EXPECT_EQ(errors("modle: {path: x, deep: {er: 1}}"),
-            "c:1:1: modle: unknown key; allowed: model, engine, memory, device, lossy, cache, sessions, server, log, "
-            "metrics, "
-            "clients");
+  EXPECT_EQ(
+      errors("modle: {path: x, deep: {er: 1}}"),
+      "c:1:1: modle: unknown key; allowed: model, engine, memory, device, power, lossy, cache, sessions, server, log, "
+      "metrics, "
+      "clients");
   EXPECT_EQ(errors("engine.threads: 1"),
             "c:1:1: \"engine.threads\" is not a key; keys are lower-case words, in maps within each other");
 }

@@ -38,7 +38,7 @@ TEST(Metrics, HaveTheValuesOfTheReport) {
 
 TEST(Metrics, EachFamilyIsDeclaredOnceAndEveryLineIsWellFormed) {
   const std::string text = metrics_text(wire::test::example_report());
-  const std::regex sample(R"(sirocco_[a-z_]+(\{[a-z]+="[A-Za-z_]+"\})? [0-9.e+-]+)");
+  const std::regex sample(R"(sirocco_[a-z_]+(\{[a-z]+="[A-Za-z_-]+"\})? [0-9.e+-]+)");
   const std::regex help(R"(# HELP (sirocco_[a-z_]+) .+)");
   const std::regex type(R"(# TYPE (sirocco_[a-z_]+) (gauge|counter))");
   std::set<std::string> declared;

@@ -1,0 +1,97 @@
+#include "daemon/heat.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/fake_root.h"
+
+namespace sirocco::daemon {
+namespace {
+
+using namespace std::chrono_literals;
+
+std::vector<ThermalZone> zones(double cpu, double gpu) {
+  return {{.name = "board", .celsius = 80, .slows_at = {}},
+          {.name = "cpu", .celsius = cpu, .slows_at = 90},
+          {.name = "gpu", .celsius = gpu, .slows_at = 85}};
+}
+
+TEST(Heat, TheZoneThatIsClosestToItsLimitIsShown) {
+  EXPECT_EQ(judge_heat({}, zones(70, 60), {}).zone, "cpu");
+  EXPECT_EQ(judge_heat({}, zones(70, 66), {}).zone, "gpu");
+  EXPECT_EQ(judge_heat({}, zones(70, 66), {}).limit, 85);
+}
+
+TEST(Heat, WithoutAnyLimitTheWarmestIsShownAndNothingIsHot) {
+  const std::vector<ThermalZone> unlimited = {{.name = "a", .celsius = 40, .slows_at = {}},
+                                              {.name = "b", .celsius = 200, .slows_at = {}},
+                                              {.name = "c", .celsius = 50, .slows_at = {}}};
+  const Heat heat = judge_heat({}, unlimited, {});
+  EXPECT_EQ(heat.zone, "b");
+  EXPECT_FALSE(heat.hot);
+  EXPECT_FALSE(judge_heat({}, {}, {}).hot);
+}
+
+TEST(Heat, ItIsHotFromTheLimitUntilFiveDegreesBelow) {
+  Heat heat;
+  const auto hot_at = [&](double cpu) { return (heat = judge_heat(heat, zones(cpu, 20), {})).hot; };
+  EXPECT_FALSE(hot_at(89.9));
+  EXPECT_TRUE(hot_at(90));
+  EXPECT_TRUE(hot_at(88));
+  EXPECT_TRUE(hot_at(85));
+  EXPECT_FALSE(hot_at(84.9));
+  EXPECT_FALSE(hot_at(89));
+}
+
+TEST(Heat, AConfiguredLimitHoldsForEveryZone) {
+  const PowerConfig config = {.max_duty = 1, .hot_duty = 0.5, .hot_celsius = 75};
+  const Heat heat = judge_heat({}, zones(70, 60), config);
+  EXPECT_TRUE(heat.hot);
+  EXPECT_EQ(heat.zone, "board");
+}
+
+TEST(Heat, ItLimitsTheDutyAndSaysWhyInTheSameWordsUntilItIsOver) {
+  const PowerConfig config = {.max_duty = 0.9F, .hot_duty = 0.25F, .hot_celsius = {}};
+  EXPECT_EQ(pace_of(judge_heat({}, zones(50, 50), config), config).duty, 0.9F);
+  EXPECT_TRUE(pace_of(judge_heat({}, zones(50, 50), config), config).reason.empty());
+  const Heat first = judge_heat({}, zones(50, 86), config);
+  const Pace pace = pace_of(first, config);
+  EXPECT_EQ(pace.duty, 0.25F);
+  EXPECT_EQ(pace.reason,
+            "the machine is hot (gpu has reached 86 °C, its limit is 85 °C): steps take at most 25 % of the time "
+            "(power.hot_duty); cool it");
+  const Pace later = pace_of(judge_heat(first, zones(95, 83), config), config);
+  EXPECT_EQ(later.reason, pace.reason);
+  EXPECT_EQ(later.zone, "cpu");
+  EXPECT_EQ(later.celsius, 95);
+}
+
+TEST(Heat, AHotMachineNeverGetsMoreThanTheConfiguredShare) {
+  const PowerConfig config = {.max_duty = 0.3F, .hot_duty = 0.5F, .hot_celsius = {}};
+  EXPECT_EQ(pace_of(judge_heat({}, zones(99, 99), config), config).duty, 0.3F);
+}
+
+TEST(HeatWatch, LooksEveryTwoSecondsOnly) {
+  const test::FakeRoot sys;
+  const auto write = [&](const char* text) { sys.write("class/thermal/thermal_zone0/temp", text); };
+  write("40000");
+  HeatWatch watch(sys.path());
+  const std::chrono::steady_clock::time_point now(100s);
+  const PowerConfig config = {.max_duty = 1, .hot_duty = 0.5, .hot_celsius = 60};
+  EXPECT_EQ(watch.pace(config, now).celsius, 40);
+  EXPECT_TRUE(watch.watches());
+  write("70000");
+  EXPECT_EQ(watch.pace(config, now + 1999ms).duty, 1);
+  EXPECT_EQ(watch.pace(config, now + 2s).duty, 0.5);
+  write("50000");
+  EXPECT_EQ(watch.pace(config, now + 4s).duty, 1);
+}
+
+TEST(HeatWatch, AMachineWithoutZonesHasNothingToLookAt) {
+  const test::FakeRoot sys;
+  HeatWatch watch(sys.path());
+  EXPECT_EQ(watch.pace({}, {}).duty, 1);
+  EXPECT_FALSE(watch.watches());
+}
+
+}  // namespace
+}  // namespace sirocco::daemon
