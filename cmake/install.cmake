@@ -30,6 +30,16 @@ add_custom_target(sirocco_manual ALL DEPENDS ${yaml_page})
 install(FILES docs/man/siroccod.8 DESTINATION ${CMAKE_INSTALL_MANDIR}/man8 COMPONENT siroccod)
 install(FILES ${yaml_page} DESTINATION ${CMAKE_INSTALL_MANDIR}/man5 COMPONENT siroccod)
 
+# --- libsirocco0, libsirocco-dev, python3-sirocco: for programs that are clients
+if(TARGET sirocco_client_shared)
+  install(TARGETS sirocco_client_shared
+          LIBRARY COMPONENT libsirocco0 NAMELINK_COMPONENT libsirocco-dev)
+  install(FILES ipc/client/sirocco.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT libsirocco-dev)
+  install(FILES ${PROJECT_BINARY_DIR}/sirocco.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT libsirocco-dev)
+  install(DIRECTORY ipc/client/python/sirocco DESTINATION lib/python3/dist-packages COMPONENT python3-sirocco
+          FILES_MATCHING PATTERN "*.py" PATTERN py.typed PATTERN __pycache__ EXCLUDE)
+endif()
+
 # --- siroccod-cuda: besides programs, access to the GPU's nodes
 install(FILES systemd/sirocco.service.d/nvidia.conf DESTINATION ${SIROCCO_UNIT_DIR}/sirocco.service.d RENAME 50-nvidia.conf
         COMPONENT siroccod-cuda)

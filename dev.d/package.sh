@@ -75,6 +75,7 @@ run_package() {
     die "--cuda needs CUDA's toolkit 13 (nvcc) in \$CUDA_HOME or /usr/local/cuda"
   fi
 
+  [[ ! -e ipc/client/sirocco.h ]] || profiles+=(pkg.sirocco.client)
   local work=build/package/$arch out=build/packages profile_list
   [[ $arch == "$here" ]] || out+=/$arch
   profile_list=$(IFS=, && echo "${profiles[*]}")
