@@ -32,24 +32,6 @@ sirocco ($(package_version)) UNRELEASED; urgency=medium
 TEXT
 }
 
-# The host architecture's libraries beside this machine's, and a compiler for it.
-install_cross_packages() {
-  local arch=$1 tree=$2 as_root=()
-  [[ $EUID -eq 0 ]] || as_root=(sudo)
-  # shellcheck disable=SC2094
-  if (cd "$tree" && dpkg-checkbuilddeps -a "$arch" -B -P "$3" 2>/dev/null) && command -v aarch64-linux-gnu-g++ >/dev/null; then
-    return 0
-  fi
-  say "installing compilers and libraries for $arch with apt"
-  local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300)
-  {
-    "${as_root[@]}" dpkg --add-architecture "$arch" && "${apt[@]}" update &&
-      "${apt[@]}" install --no-install-recommends "crossbuild-essential-$arch" &&
-      # --no-remove: never at the cost of what this machine has.
-      "${apt[@]}" build-dep --no-install-recommends --no-remove --arch-only -a "$arch" -P "$3" "./$tree"
-  } >build/apt-cross.log 2>&1 || die_with_log build/apt-cross.log "the packages for $arch could not be installed"
-}
-
 run_package() {
   local arch here profiles=(nocheck)
   install_packages "${BUILD_PACKAGES[@]}" "${PACKAGE_TOOLS[@]}"
@@ -75,22 +57,26 @@ run_package() {
     die "--cuda needs CUDA's toolkit 13 (nvcc) in \$CUDA_HOME or /usr/local/cuda"
   fi
 
+  if [[ $arch != "$here" && " ${profiles[*]} " == *" pkg.sirocco.cuda "* ]]; then fetch_cross_cudart; fi
   [[ ! -e ipc/client/sirocco.h ]] || profiles+=(pkg.sirocco.client)
   local work=build/package/$arch out=build/packages profile_list
   [[ $arch == "$here" ]] || out+=/$arch
   profile_list=$(IFS=, && echo "${profiles[*]}")
   copy_tree "$work/tree"
-  [[ $arch == "$here" ]] || install_cross_packages "$arch" "$work/tree" "$profile_list"
 
   # debhelper gives the build another home: without this it would begin with an empty cache.
   CCACHE_DIR=$(ccache --get-config cache_dir)
   export CCACHE_DIR
+  local build=(dpkg-buildpackage --build=binary --unsigned-changes --unsigned-buildinfo --no-pre-clean
+    --host-arch "$arch" --build-profiles="$profile_list" --jobs="${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}")
+  if [[ $arch != "$here" ]]; then
+    source dev.d/cross_root.sh
+    make_cross_root "$arch" "$work" "$profile_list"
+    build=(in_cross_root "$work" "${build[@]}")
+  fi
   say "building packages for $arch (log: $work.log)"
   rm -f "$work"/*.{deb,ddeb,changes,buildinfo}
-  (cd "$work/tree" && dpkg-buildpackage --build=binary --unsigned-changes --unsigned-buildinfo --no-pre-clean \
-    --host-arch "$arch" --build-profiles="$profile_list" \
-    --jobs="${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}") >"$work.log" 2>&1 ||
-    die_with_log "$work.log" "the packages could not be built"
+  (cd "$work/tree" && "${build[@]}") >"$work.log" 2>&1 || die_with_log "$work.log" "the packages could not be built"
   say "lintian"
   lintian --allow-root --fail-on error --display-info "$work"/*.changes || die "lintian finds errors in the packages; see above"
   mkdir -p "$out"
