@@ -25,18 +25,23 @@ foreach(folder IN ITEMS $ENV{CUDA_HOME}/include /usr/local/cuda/include /usr/inc
   endif()
 endforeach()
 
-if(SIROCCO_CUDA_INCLUDE AND NOT SIROCCO_SANITIZE AND NOT CMAKE_CROSSCOMPILING)
+# For another processor only where it is asked for: the tests that qemu runs want no GPU.
+if(SIROCCO_CUDA_INCLUDE AND NOT SIROCCO_SANITIZE AND (SIROCCO_CUDA STREQUAL "ON" OR NOT CMAKE_CROSSCOMPILING))
   # Of the same toolkit, with its static runtime.
   get_filename_component(toolkit ${SIROCCO_CUDA_INCLUDE} DIRECTORY)
   find_program(nvcc nvcc PATHS ${toolkit}/bin NO_DEFAULT_PATH NO_CACHE)
-  file(GLOB cudart ${toolkit}/lib64/libcudart_static.a ${toolkit}/lib/*/libcudart_static.a ${toolkit}/targets/*/lib/libcudart_static.a)
+  if(CMAKE_CROSSCOMPILING)
+    file(GLOB cudart $ENV{SIROCCO_CROSS_CUDART} ${toolkit}/targets/sbsa-linux/lib/libcudart_static.a)
+  else()
+    file(GLOB cudart ${toolkit}/lib64/libcudart_static.a ${toolkit}/lib/*/libcudart_static.a ${toolkit}/targets/*/lib/libcudart_static.a)
+  endif()
   if(nvcc AND cudart)
     set(SIROCCO_NVCC ${nvcc})
     list(GET cudart 0 SIROCCO_CUDART)
   endif()
 endif()
 if(SIROCCO_CUDA STREQUAL "ON" AND NOT SIROCCO_NVCC)
-  message(FATAL_ERROR "SIROCCO_CUDA=ON, but no CUDA toolkit 13 (nvcc, headers, libcudart_static.a) is in $CUDA_HOME or /usr/local/cuda. "
+  message(FATAL_ERROR "SIROCCO_CUDA=ON, but no CUDA toolkit 13 (nvcc, headers, libcudart_static.a) is in $CUDA_HOME or /usr/local/cuda (libcudart_static.a for another processor: $SIROCCO_CROSS_CUDART). "
                       "Install it, or use SIROCCO_CUDA=AUTO.")
 endif()
 if(NOT SIROCCO_CUDA_INCLUDE)
@@ -56,6 +61,9 @@ set(SIROCCO_CUDA_ARCHITECTURES "87;90a;110" CACHE STRING
 set(SIROCCO_NVCC_FLAGS -std=c++20 -O3 -lineinfo --threads 2
     --fmad=false  # as -ffp-contract=off: a kernel that wants a fused multiply-add says so
     --Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror,-fPIC -I${PROJECT_SOURCE_DIR})
+if(CMAKE_CROSSCOMPILING)
+  list(APPEND SIROCCO_NVCC_FLAGS -ccbin ${CMAKE_CXX_COMPILER} -isystem ${SIROCCO_CUDA_INCLUDE})  # it looks in folders of the target
+endif()
 foreach(architecture IN LISTS SIROCCO_CUDA_ARCHITECTURES)
   list(APPEND SIROCCO_NVCC_FLAGS -gencode arch=compute_${architecture},code=sm_${architecture})
 endforeach()

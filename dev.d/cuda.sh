@@ -31,3 +31,18 @@ install_cuda_headers() {
 has_nvcc() {
   [[ -x ${CUDA_HOME:-/usr/local/cuda}/bin/nvcc || -x /usr/local/cuda/bin/nvcc || -x /usr/bin/nvcc ]]
 }
+
+# CUDA's static runtime for Arm, to link programs that are built for another machine: 4 MB, from PyPI.
+fetch_cross_cudart() {
+  export SIROCCO_CROSS_CUDART=$PWD/build/cuda/aarch64/libcudart_static.a
+  [[ ! -e $SIROCCO_CROSS_CUDART ]] || return 0
+  say "fetching CUDA's runtime for Arm"
+  python_venv build/cuda/venv
+  rm -rf build/cuda/wheels
+  build/cuda/venv/bin/pip --disable-pip-version-check install --quiet --no-deps --target build/cuda/wheels --only-binary=:all: \
+    --platform manylinux2014_aarch64 --platform manylinux_2_17_aarch64 "${CUDA_HEADERS[0]}" ||
+    die "CUDA's runtime for Arm could not be fetched (see pip's message above)"
+  mkdir -p build/cuda/aarch64
+  mv build/cuda/wheels/nvidia/cu13/lib/libcudart_static.a "$SIROCCO_CROSS_CUDART"
+  rm -rf build/cuda/wheels build/cuda/venv
+}
