@@ -62,7 +62,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       EXPECT_NE(text.find(indent + name + ":"), std::string::npos) << name;
     }
   }
-  EXPECT_EQ(keys, 54U + 14U);  // and 14 maps
+  EXPECT_EQ(keys, 56U + 14U);  // and 14 maps
 }
 
 TEST(Config, EmptyFileIsTheDefaults) {
@@ -89,7 +89,9 @@ TEST(Config, EveryKeyReachesItsField) {
                      .foresight = true,
                      .hot_set = "/s/hot",
                      .kv_type = TensorType::q8_0,
-                     .kv_tokens = 1ULL << 32};
+                     .kv_tokens = 1ULL << 32,
+                     .kv_swap_directory = "/k",
+                     .kv_swap_bytes = 3 * GiB};
   expected.device = {.memory = 20 * GiB};
   expected.lossy = {.skip_below = 0.25F, .substitute = true};
   expected.cache = {.share = CacheShare::all};
@@ -123,7 +125,8 @@ TEST(Config, EveryKeyReachesItsField) {
 model: {path: /m/a b.gguf, context: 8192}
 engine: {backend: cpu, isa: avx2, threads: 3, pin_threads: true, max_rows_per_step: 128, max_running: 20, max_queued: 5,
   max_step_ms: 90, idle_after: 10min}
-memory: {budget: 6GiB, headroom: 100MB, eviction: layer-lru, foresight: true, hot_set: /s/hot, kv_type: q8_0, kv_tokens: 4294967296}
+memory: {budget: 6GiB, headroom: 100MB, eviction: layer-lru, foresight: true, hot_set: /s/hot, kv_type: q8_0, kv_tokens: 4294967296,
+  kv_swap_directory: /k, kv_swap_bytes: 3GiB}
 device: {memory: 20GiB}
 lossy: {skip_below: 0.25, substitute: true}
 cache: {share: all}
