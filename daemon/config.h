@@ -47,9 +47,11 @@ struct MemoryConfig {
   std::uint64_t headroom = 512 * MiB;
   std::string eviction = "lfru";  // one of policy_names()
   bool foresight = false;
-  std::string hot_set = "auto";          // a file, "auto": in $STATE_DIRECTORY, "": none
-  TensorType kv_type = TensorType::f16;  // or f32 or q8_0
-  std::uint64_t kv_tokens = 0;           // of all sequences; 0: from the budget
+  std::string hot_set = "auto";            // a file, "auto": in $STATE_DIRECTORY, "": none
+  TensorType kv_type = TensorType::f16;    // or f32 or q8_0
+  std::uint64_t kv_tokens = 0;             // of all sequences; 0: from the budget
+  std::string kv_swap_directory = "auto";  // "auto": $STATE_DIRECTORY; "": none
+  std::uint64_t kv_swap_bytes = 4 * GiB;
   bool operator==(const MemoryConfig&) const = default;
 };
 

@@ -13,6 +13,11 @@ std::filesystem::path state_file(const char* name) {
 }
 
 // Empty: nowhere.
+std::filesystem::path kv_swap_folder(const MemoryConfig& config) {
+  return config.kv_swap_directory != "auto" ? std::filesystem::path(config.kv_swap_directory) : state_file("");
+}
+
+// Likewise.
 std::filesystem::path hot_set_file(const MemoryConfig& config) {
   return config.hot_set != "auto" ? std::filesystem::path(config.hot_set) : state_file("hot-set");
 }
@@ -39,6 +44,8 @@ EngineOptions engine_options(const Config& config) {
   options.max_step_seconds = config.engine.max_step_ms / 1000.0;
   options.kv_tokens = config.memory.kv_tokens;
   options.kv_type = config.memory.kv_type;
+  options.kv_swap = kv_swap_folder(config.memory);
+  options.kv_swap_bytes = config.memory.kv_swap_bytes;
   options.memory_budget = config.memory.budget.value_or(0);
   options.eviction = config.memory.eviction;
   options.foresight = config.memory.foresight;

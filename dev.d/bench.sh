@@ -133,7 +133,7 @@ bench_accuracy() {
 }
 
 # What daemon, socket and client add to an engine that computes nothing; the scheduler's decisions a second; a realtime
-# request among others; a session's second turn.
+# request among others; a session's second turn; 16 clients against one.
 bench_serving() {
   build_programs
   build_bench ipc_bench
@@ -143,6 +143,8 @@ bench_serving() {
   make_demo_model
   python3 tests/bench/realtime_bench.py --model "$DEMO_MODEL" --out build/bench/realtime.json
   python3 tests/bench/session_bench.py --model "$DEMO_MODEL" --out build/bench/session.json
+  make_large_model
+  python3 tests/bench/streams_bench.py --model "$LARGE_MODEL" --out build/bench/streams.json
 }
 
 # Clients of every kind, budgets and restarts against one daemon, with its answers compared. Options: --minutes N (60).

@@ -13,6 +13,7 @@
 #include "engine/experts/hot_set.h"
 #include "engine/experts/slot_governor.h"
 #include "engine/gguf/mapping_guard.h"
+#include "engine/kv_swap.h"
 #include "engine/prompt_encoder.h"
 #include "engine/recent_speed.h"
 #include "engine/request_table.h"
@@ -39,6 +40,7 @@ struct Engine::State {
   std::condition_variable wake;
   KvCache kv;
   Sessions sessions;
+  KvSwap swap;
   RequestTable requests;
   bool closing = false;
   EngineStatus shown;  // as of the last step
@@ -72,7 +74,8 @@ struct Engine::State {
         encoder(parts),
         kv(*parts.backend, parts.kv_blocks, parts.kv_block_tokens),
         sessions(mutex, kv, parts.cache_share, parts.sessions, parts.session_store.get()),
-        requests(parts, kv),
+        swap(*parts.backend, mutex, std::move(parts.swap_file)),
+        requests(parts, kv, swap),
         idle_after(parts.idle_after),
         weights(parts),
         meter(parts),
@@ -92,6 +95,7 @@ struct Engine::State {
   void release_memory(std::unique_lock<std::mutex>& lock);
   void take_memory_back();
   void begin_turn();
+  void move_in();
   Result<void> take_step();
   void share_prompt(RunningRequest& request);
   void after_row(RunningRequest& request, std::span<float> row);
@@ -255,6 +259,7 @@ EngineStatus Engine::status() const {
   status.requests = state_->requests.status();
   status.plan = state_->plan;
   status.kv = state_->kv.counters();
+  status.kv_swap = state_->swap.counters();
   status.sessions = state_->sessions.size();
   if (state_->governor) status.planned_slots = state_->governor->planned();
   status.degraded = state_->degraded();
@@ -293,6 +298,7 @@ void Engine::State::loop() {
 std::vector<std::string> Engine::State::degraded() const {
   std::vector<std::string> reasons = parts.degraded;
   if (!pace.reason.empty()) reasons.push_back(pace.reason);
+  if (const std::optional<Error>& trouble = swap.trouble()) reasons.push_back(trouble->message());
   if (governor == nullptr) return reasons;
   const std::size_t slots = parts.slotted->slots();
   if (const std::size_t planned = governor->planned(); slots < planned && !released)
@@ -360,14 +366,20 @@ void Engine::State::take_memory_back() {
   weights.take_back();
 }
 
-// Ends what is to end; what starts has its blocks. Whoever asks meanwhile finds each request in the table, or has
-// been told its ending.
+// Ends what is to end, moves KV out and in; what starts has its blocks. Whoever asks meanwhile finds each request in
+// the table, or has been told its ending.
 void Engine::State::begin_turn() {
   {
     const std::lock_guard lock(mutex);
     requests.next(turn);
     hurry = false;
     duty = pace.duty;
+    if (turn.moved_out.empty()) requests.take_blocks(turn);
+  }
+  if (!turn.moved_out.empty()) {
+    for (RunningRequest* const request : turn.moved_out) swap.move_out(*request, 0, kv.blocks_for(request->cached()));
+    const std::lock_guard lock(mutex);
+    requests.take_blocks(turn);
   }
   for (RequestTable::Ending& ending : turn.endings) {
     if (ending.error) {
@@ -379,6 +391,21 @@ void Engine::State::begin_turn() {
     tell_end(*ending.request, ending.request->done(*ending.reason, {}));
   }
   turn.endings.clear();
+  move_in();
+  swap.trim();
+}
+
+// What was moved out and goes on.
+void Engine::State::move_in() {
+  bool any = false;
+  for (RequestTable::Rows& rows : turn.rows) {
+    if (!rows.moves_in) continue;
+    rows.restored = swap.move_in(*rows.request, rows.restored);
+    any = true;
+  }
+  if (!any) return;
+  const std::lock_guard lock(mutex);
+  requests.go_on(turn);
 }
 
 Result<void> Engine::State::take_step() {

@@ -23,6 +23,7 @@
 #include "engine/base/result.h"
 #include "engine/experts/residency.h"
 #include "engine/kv/kv_cache.h"
+#include "engine/kv/swap_file.h"
 #include "engine/model/model.h"
 #include "engine/pace.h"
 #include "engine/sample/sampler.h"
@@ -68,7 +69,9 @@ struct EngineOptions {
   TensorType kv_type = TensorType::f16;  // or f32 or q8_0
   CacheShare cache_share = CacheShare::uid;
   SessionOptions sessions = {};
-  std::uint64_t memory_budget = 0;  // bytes; 0: what is free, less the headroom
+  std::filesystem::path kv_swap = {};     // the folder for KV that is moved out; empty: none is
+  std::uint64_t kv_swap_bytes = 4 * GiB;  // that it may take there
+  std::uint64_t memory_budget = 0;        // bytes; 0: what is free, less the headroom
   std::uint64_t memory_headroom = 512 * MiB;
   std::uint64_t device_memory = 0;     // bytes of a device's memory; 0: what is free there, less some headroom
   std::string eviction = "lfru";       // which expert leaves, where not all fit: one of policy_names()
@@ -148,6 +151,14 @@ struct Submitted {
   std::uint32_t queue_position = 0;  // requests in front of it
 };
 
+// KV of requests that made room for others.
+struct KvSwapCounters {
+  std::uint64_t requests_out = 0;  // that were moved out, since the start
+  std::uint64_t bytes_out = 0;     // likewise
+  std::uint64_t bytes_in = 0;
+  std::uint64_t bytes_now = 0;  // that are out
+};
+
 struct EngineStatus {
   struct Request {
     RequestId id = 0;
@@ -165,6 +176,7 @@ struct EngineStatus {
   double prefill_tokens_per_s = 0;  // recently; the time of a mixed step is shared by rows
   double decode_tokens_per_s = 0;
   KvCounters kv;
+  KvSwapCounters kv_swap;
   std::size_t sessions = 0;
   std::vector<std::string> degraded;  // what does not work as well as it should, and why
   MemoryPlan plan;
@@ -208,6 +220,7 @@ struct EngineParts {
   CacheShare cache_share = CacheShare::uid;
   SessionOptions sessions = {};
   std::unique_ptr<SessionStore> session_store;  // null: they are not saved
+  std::unique_ptr<SwapFile> swap_file;          // for KV that is moved out; null: none is
   std::uint32_t max_rows_per_step = 64;
   std::uint32_t max_running = 16;
   std::uint32_t max_queued = 64;

@@ -121,6 +121,10 @@ Result<std::unique_ptr<Engine>> Engine::open(const PreparedModel& prepared, Even
   parts.cache_share = options.cache_share;
   parts.sessions = options.sessions;
   SIROCCO_TRY(parts.session_store, open_session_store(*parts.model, *parts.backend, options, plan.backend));
+  if (!options.kv_swap.empty()) {
+    SIROCCO_TRY(parts.swap_file,
+                SwapFile::create(options.kv_swap, options.kv_swap_bytes, parts.backend->block_bytes()));
+  }
   parts.max_rows_per_step = plan.backend.limits.rows;
   parts.max_running = options.max_running;
   parts.max_queued = options.max_queued;

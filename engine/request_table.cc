@@ -30,7 +30,7 @@ Error late(const PlannedEnd& end) {
 
 }  // namespace
 
-RequestTable::RequestTable(const EngineParts& parts, KvCache& cache) : cache_(cache) {
+RequestTable::RequestTable(const EngineParts& parts, KvCache& cache, KvSwap& swap) : cache_(cache), swap_(swap) {
   state_.limits = {.max_running = parts.max_running,
                    .max_rows_per_step = parts.max_rows_per_step,
                    .step_time_bound = parts.max_step_seconds,
@@ -100,6 +100,7 @@ Clock::time_point RequestTable::next_deadline() const {
 
 void RequestTable::next(Turn& turn) {
   turn.endings.clear();
+  turn.moved_out.clear();
   turn.rows.clear();
   const auto end = [&](RequestId id, std::optional<FinishReason> reason, std::optional<Error> error) {
     const auto at = requests_.find(id);
@@ -111,6 +112,7 @@ void RequestTable::next(Turn& turn) {
   asked_.clear();
 
   refresh_prompts();
+  state_.limits.can_swap = can_move_out();
   plan_step(state_, seconds_of(Clock::now()), plan_);
   for (const PlannedEnd& planned : plan_.ended) {
     const bool partial =
@@ -121,16 +123,33 @@ void RequestTable::next(Turn& turn) {
       end(planned.id, {}, late(planned));
     }
   }
+  for (const std::uint32_t index : plan_.swapped_out)
+    turn.moved_out.push_back(requests_.at(state_.requests[index].id).get());
   for (const PlannedRows& planned : plan_.rows) {
     RunningRequest* const request = requests_.at(planned.id).get();
-    if (planned.takes_blocks) request->mark_started();
-    turn.rows.push_back({.request = request, .rows = planned.rows, .starts = planned.takes_blocks});
+    const bool moves_in = state_.requests[planned.request].state == SchedRequestState::swapped;
+    const bool starts = planned.takes_blocks && !moves_in;
+    if (starts) request->mark_started();
+    turn.rows.push_back({.request = request, .rows = planned.rows, .starts = starts, .moves_in = moves_in});
   }
   turn.decode_rows = plan_.decode_rows;
   turn.prompt_rows = plan_.prompt_rows;
   turn.expected_seconds = plan_.seconds;
   apply_plan(state_, plan_);
-  start_requests(turn);
+  hold_prefixes(turn);
+}
+
+// Of a request that needs blocks of others, the planner may choose any of the batch requests that hold some.
+bool RequestTable::can_move_out() const {
+  const bool wanted = std::any_of(state_.requests.begin(), state_.requests.end(), [&](const SchedRequest& r) {
+    return r.request_class == RequestClass::realtime && !r.holds_blocks() && r.blocks > state_.free_blocks;
+  });
+  if (!wanted) return false;
+  std::uint64_t blocks = 0;
+  for (const SchedRequest& r : state_.requests)
+    if (r.request_class == RequestClass::batch && r.holds_blocks())
+      blocks += cache_.blocks_for(requests_.at(r.id)->cached());
+  return swap_.has_room(blocks);
 }
 
 // What others computed meanwhile need not be computed by those that wait, and what was dropped must be.
@@ -144,19 +163,42 @@ void RequestTable::refresh_prompts() {
   }
 }
 
-void RequestTable::start_requests(const Turn& turn) {
-  for (const Rows& rows : turn.rows) {
-    if (!rows.starts) continue;
+void RequestTable::hold_prefixes(Turn& turn) {
+  for (Rows& rows : turn.rows) {
     RunningRequest& request = *rows.request;
-    request.begin_after(cache_.cached_tokens(request.cache_owner(), request.prompt()));  // as planned
-    cache_.hold_prefix(request.cache_owner(), request.prompt(), request.blocks());
+    if (rows.starts) {
+      request.begin_after(cache_.cached_tokens(request.cache_owner(), request.prompt()));  // as planned
+      cache_.hold_prefix(request.cache_owner(), request.prompt(), request.blocks());
+    } else if (rows.moves_in) {
+      // Where experts were done without, only its own copies are what it had.
+      const CacheOwner owner = request.computed().empty() ? kNobody : request.cache_owner();
+      cache_.hold_prefix(owner, request.until_next(), request.blocks());
+      rows.restored = static_cast<std::uint32_t>(request.blocks().size());
+    }
   }
+}
+
+void RequestTable::take_blocks(Turn& turn) {
+  for (RunningRequest* const request : turn.moved_out) give_blocks_back(*request);
   for (const Rows& rows : turn.rows) {
-    if (!rows.starts) continue;
     RunningRequest& request = *rows.request;
+    if (rows.moves_in) cache_.take_rest(request.longest(), request.blocks());
+    if (!rows.starts) continue;
     const std::uint32_t planned = request.hit_tokens();
-    request.begin_after(cache_.take(request.cache_owner(), request.prompt(), request.longest(), request.blocks()));
+    // No more than planned, though more may be there by now.
+    const std::span<const TokenId> beginning = request.prompt().first(planned + 1);
+    request.begin_after(cache_.take(request.cache_owner(), beginning, request.longest(), request.blocks()));
     return_prompt(state_, request.id, planned - request.hit_tokens());
+  }
+}
+
+void RequestTable::go_on(const Turn& turn) {
+  for (const Rows& rows : turn.rows) {
+    if (!rows.moves_in) continue;
+    RunningRequest& request = *rows.request;
+    const std::uint32_t there = std::min(request.cached(), rows.restored * cache_.block_tokens());
+    return_prompt(state_, request.id, request.cached() - there);
+    request.go_back_to(there);
   }
 }
 
@@ -167,6 +209,11 @@ void RequestTable::share_prompt(RunningRequest& request) {
 }
 
 void RequestTable::give_back(RunningRequest& request) {
+  swap_.forget(request);
+  give_blocks_back(request);
+}
+
+void RequestTable::give_blocks_back(RunningRequest& request) {
   if (request.blocks().empty()) return;  // it has not started, or this has been done
   cache_.insert(request.cache_owner(), request.computed(), request.blocks());
   cache_.release(std::exchange(request.blocks(), {}));
@@ -198,7 +245,7 @@ std::vector<EngineStatus::Request> RequestTable::status() const {
                    .state = r.state,
                    .request_class = r.request_class,
                    .prompt_tokens = request.prompt_tokens(),
-                   .prefilled_tokens = request.prompt_tokens() - r.prompt,
+                   .prefilled_tokens = request.prompt_tokens() - std::min(request.prompt_tokens(), r.prompt),
                    .generated_tokens = request.longest() - request.prompt_tokens() - r.generate,
                    .submitted = request.submitted(),
                    .started = request.started()});

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/kv/kv_cache.h"
+#include "engine/kv_swap.h"
 #include "engine/running_request.h"
 #include "engine/sched/step_plan.h"
 
@@ -15,7 +16,7 @@ namespace sirocco {
 
 class RequestTable {
  public:
-  RequestTable(const EngineParts& parts, KvCache& cache);
+  RequestTable(const EngineParts& parts, KvCache& cache, KvSwap& swap);
 
   // A request of the same user with the same key is asked to end. Errors: BUSY, or DEADLINE with the estimate; it is
   // not in the table then.
@@ -29,7 +30,7 @@ class RequestTable {
   bool empty() const { return requests_.empty(); }
   bool contains(RequestId id) const { return requests_.contains(id); }
 
-  // What is to be done next: first the endings, which are out of the table, then the step.
+  // What is to be done next: the endings, which are out of the table; KV that is moved out, and in; then the step.
   struct Ending {
     std::unique_ptr<RunningRequest> request;
     std::optional<FinishReason> reason;  // with what there is; or
@@ -38,16 +39,23 @@ class RequestTable {
   struct Rows {
     RunningRequest* request = nullptr;
     std::uint32_t rows = 0;
-    bool starts = false;  // and takes its blocks
+    bool starts = false;         // and takes its blocks
+    bool moves_in = false;       // likewise, and what lay in others is copied into them
+    std::uint32_t restored = 0;  // blocks that have its KV, of one that is moved in
   };
   struct Turn {
     std::vector<Ending> endings;
+    std::vector<RunningRequest*> moved_out;
     std::vector<Rows> rows;
     std::uint32_t decode_rows = 0;
     std::uint32_t prompt_rows = 0;
     double expected_seconds = 0;
   };
+  // In this order: next, KvSwap::move_out, take_blocks, KvSwap::move_in, go_on. Between them requests may be asked to
+  // end; those of the turn stay until the next one.
   void next(Turn& turn);
+  void take_blocks(Turn& turn);
+  void go_on(const Turn& turn);
 
   // When a request is to end, or to fail, if it is still there; the earliest. Never: the end of time.
   Clock::time_point next_deadline() const;
@@ -70,9 +78,12 @@ class RequestTable {
 
  private:
   void refresh_prompts();
-  void start_requests(const Turn& turn);
+  bool can_move_out() const;
+  void hold_prefixes(Turn& turn);
+  void give_blocks_back(RunningRequest& request);
 
   KvCache& cache_;
+  KvSwap& swap_;
   std::uint64_t cache_version_ = 0;  // that the prompts of queued requests agree with
   RequestId next_id_ = 1;
   SchedState state_;

@@ -9,6 +9,7 @@
 
 #include "engine/engine.h"
 #include "engine/kv/prefix_cache.h"
+#include "engine/kv/swap_file.h"
 #include "engine/sample/stop_strings.h"
 #include "engine/text/detokenizer.h"
 
@@ -33,7 +34,18 @@ class RunningRequest {
   CacheOwner cache_owner() const { return cache_owner_; }
   std::vector<BlockId>& blocks() { return blocks_; }
   std::span<const TokenId> prompt() const { return std::span(tokens_).first(prompt_tokens_); }
+  // What is computed, and the token that pends.
+  std::span<const TokenId> until_next() const { return std::span(tokens_).first(cached_ + 1); }
+  std::uint32_t cached() const { return cached_; }  // tokens whose keys and values are there
   void begin_after(std::uint32_t cached) { cached_ = hit_tokens_ = cached; }
+  // What is behind the first `cached` of them has been lost, and pends again.
+  void go_back_to(std::uint32_t cached) { cached_ = cached; }
+  // Copies of its blocks from `first` on, while it is moved out.
+  struct MovedOut {
+    std::uint32_t first = 0;
+    std::vector<SwapSlot> slots;
+  };
+  MovedOut& moved_out() { return moved_out_; }
   std::uint32_t hit_tokens() const { return hit_tokens_; }
   bool prefilled() const { return cached_ == prompt_tokens_; }
   // The tokens whose keys and values are what the model makes of them; none once a step has failed, or where experts
@@ -86,6 +98,7 @@ class RunningRequest {
   bool void_ = false;                // they may be wrong
   std::uint64_t lossy_experts_ = 0;  // that its rows did without
   std::vector<BlockId> blocks_;
+  MovedOut moved_out_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::vector<TokenId> end_tokens_;  // of the chat format
   Sampler sampler_;

@@ -24,21 +24,17 @@ void KvCache::hold_prefix(CacheOwner owner, std::span<const TokenId> prompt, std
 std::uint32_t KvCache::take(CacheOwner owner, std::span<const TokenId> prompt, std::uint32_t longest,
                             std::vector<BlockId>& blocks) {
   PrefixCache::Match match = prefixes_.find(owner, but_the_last(prompt));
-  assert(match.blocks == blocks);
-  const std::uint32_t missing = blocks_for(longest) - static_cast<std::uint32_t>(blocks.size());
+  if (match.blocks != blocks) match.partial_tokens = 0;  // a session was read meanwhile
   if (match.partial_tokens > 0) {
     // It may be the last that could be dropped: then it is, and its tokens are computed again.
     pool_.hold(match.partial_block);
-    if (!prefixes_.make_room(missing)) {
+    if (!prefixes_.make_room(blocks_for(longest) - static_cast<std::uint32_t>(blocks.size()))) {
       pool_.release(match.partial_block);
       match.partial_tokens = 0;
     }
   }
-  const bool enough = prefixes_.make_room(missing);
-  assert(enough);
-  (void)enough;
   const std::size_t held = blocks.size();
-  for (std::uint32_t i = 0; i < missing; ++i) blocks.push_back(*pool_.take());
+  take_rest(longest, blocks);
   if (match.partial_tokens > 0) {
     // What cannot be copied is computed.
     if (!backend_.copy_block(match.partial_block, blocks[held])) match.partial_tokens = 0;
@@ -47,6 +43,14 @@ std::uint32_t KvCache::take(CacheOwner owner, std::span<const TokenId> prompt, s
   const std::uint32_t cached = static_cast<std::uint32_t>(held) * block_tokens_ + match.partial_tokens;
   hit_tokens_ += cached;
   return cached;
+}
+
+void KvCache::take_rest(std::uint32_t longest, std::vector<BlockId>& blocks) {
+  const std::uint32_t missing = blocks_for(longest) - static_cast<std::uint32_t>(blocks.size());
+  const bool enough = prefixes_.make_room(missing);
+  assert(enough);
+  (void)enough;
+  for (std::uint32_t i = 0; i < missing; ++i) blocks.push_back(*pool_.take());
 }
 
 void KvCache::insert(CacheOwner owner, std::span<const TokenId> tokens, std::vector<BlockId>& blocks) {

@@ -46,11 +46,14 @@ class KvCache {
   std::uint64_t version() const { return prefixes_.version(); }  // of what cached_tokens says
 
   // A request starts, in two parts: all that start in a step hold what is there, whole blocks of it, before any of them
-  // takes what another may have lost by that. `blocks` becomes its block table.
+  // takes what another may have lost by that. `blocks` becomes its block table. Between the two others may come by.
   void hold_prefix(CacheOwner owner, std::span<const TokenId> prompt, std::vector<BlockId>& blocks);
   // Blocks for `longest` tokens, and how many tokens of the prompt are in them.
   std::uint32_t take(CacheOwner owner, std::span<const TokenId> prompt, std::uint32_t longest,
                      std::vector<BlockId>& blocks);
+
+  // The second part for a request that was moved out and goes on: free blocks behind those that it holds.
+  void take_rest(std::uint32_t longest, std::vector<BlockId>& blocks);
 
   // Lets `tokens`, whose keys and values are in `blocks`, be found. Blocks that are there already are given in their
   // place.

@@ -89,7 +89,7 @@ void set_prompt(SchedState& state, RequestId id, std::uint32_t rows) {
 
 void return_prompt(SchedState& state, RequestId id, std::uint32_t rows) {
   const auto at = find_request(state, id);
-  if (rows == 0) return;
+  if (rows == 0 || at == state.requests.end()) return;
   if (at->prompt == 0) ++at->generate;  // the step did not compute its last row after all
   at->prompt += rows;
 }

@@ -106,7 +106,7 @@ void submit_request(SchedState& state, SchedRequest request);
 bool end_request(SchedState& state, RequestId id);
 
 // Rows of a prompt, as the prefix cache changes: what is left of one that has not started; and after apply_plan, rows
-// that were thought to be cached and are not.
+// that were thought to be cached and are not, or that were computed and have been lost. Of an unknown request: ignored.
 void set_prompt(SchedState& state, RequestId id, std::uint32_t rows);
 void return_prompt(SchedState& state, RequestId id, std::uint32_t rows);
 

@@ -52,6 +52,7 @@ class Planner {
   bool held_back_ = false;           // blocks, because one that stands ahead lacks them
   bool held_back_realtime_ = false;  // from realtime too
   bool aged_ = false;                // the first of the plan's rows is there because its class has aged
+  bool realtime_prompt_ = false;     // one is in the step: prompts below yield to it
   std::uint32_t prompts_ = 0;        // chosen
 };
 
@@ -127,8 +128,10 @@ void Planner::choose_aged() {
 bool Planner::try_choose(std::uint32_t index) {
   if (plan_.marks[index] != Mark::none) return false;
   const SchedRequest& r = state_.requests[index];
+  const bool realtime = r.request_class == RequestClass::realtime;
+  if (realtime_prompt_ && !realtime && !r.decoding()) return false;
   const auto chosen = static_cast<std::uint32_t>(plan_.rows.size());
-  if (streams_ && !r.decoding() && r.request_class != RequestClass::realtime && prompts_ > 0 &&
+  if (streams_ && !r.decoding() && !realtime && prompts_ > 0 &&
       state_.cost.seconds(chosen - prompts_, prompts_ + 1) > state_.limits.step_time_bound)
     return false;
   const bool takes_blocks = !r.holds_blocks();
@@ -140,6 +143,7 @@ bool Planner::try_choose(std::uint32_t index) {
   plan_.rows.push_back(
       {.request = index, .id = r.id, .rows = 1, .decoding = r.decoding(), .takes_blocks = takes_blocks});
   prompts_ += r.decoding() ? 0 : 1;
+  realtime_prompt_ |= realtime && !r.decoding();
   return true;
 }
 
@@ -196,7 +200,9 @@ void Planner::give_rows() {
       if (aged_ && class_of(state_.requests[planned.request]) < class_of(state_.requests[plan_.rows[0].request]))
         give(planned, left);
     }
-    for (PlannedRows& planned : plan_.rows) give(planned, left);
+    for (PlannedRows& planned : plan_.rows)
+      if (!realtime_prompt_ || state_.requests[planned.request].request_class == RequestClass::realtime)
+        give(planned, left);
     plan_.prompt_rows = room - left;
   }
   plan_.seconds = state_.cost.seconds(plan_.decode_rows, plan_.prompt_rows);

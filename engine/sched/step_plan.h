@@ -6,7 +6,8 @@
 //   place. So a request is never paused for one of a lower class, except:
 // - Ageing: a class that had no row for age_steps steps, though it has requests, places one of them ahead of all
 //   others, one class a step. A prompt has a quarter of the prompt rows then.
-// - Rows: one for every sequence in the step. What is left goes to the prompts, in the same order.
+// - Rows: one for every sequence in the step. What is left goes to the prompts, in the same order; beside a realtime
+//   prompt no other one has rows, but for an aged one its quarter.
 // - Time: while an interactive or realtime stream has begun, prompts are cut so that the step is not expected to take
 //   longer than step_time_bound; no further prompt below realtime joins if even its one row would exceed it, but one
 //   always may (fairness yields to that). The promise: no longer than the bound, or than one row for each sequence if
@@ -18,8 +19,9 @@
 //   gives it enough.
 //
 // A realtime request thus has a row in the next step if fewer than max_running realtime requests are there and its
-// blocks are free (or can be made free) and not held back; and every class that can run has a row at least once in
-// age_steps + 2 steps.
+// blocks are free (or can be made free) and not held back, and from there to its first token its steps have no prompts
+// but those of its class (ageing excepted): it waits for the step under way and for its own prompt. And every class
+// that can run has a row at least once in age_steps + 2 steps.
 #pragma once
 
 #include <array>

@@ -69,7 +69,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       EXPECT_NE(text.find(indent + name + ":"), std::string::npos) << name;
     }
   }
-  EXPECT_EQ(keys, 57U + 15U);  // and 15 maps
+  EXPECT_EQ(keys, 59U + 15U);  // and 15 maps
 }
 
 TEST(Config, EmptyFileIsTheDefaults) {
@@ -96,7 +96,9 @@ TEST(Config, EveryKeyReachesItsField) {
                      .foresight = true,
                      .hot_set = "/s/hot",
                      .kv_type = TensorType::q8_0,
-                     .kv_tokens = 1ULL << 32};
+                     .kv_tokens = 1ULL << 32,
+                     .kv_swap_directory = "/k",
+                     .kv_swap_bytes = 3 * GiB};
   expected.device = {.memory = 20 * GiB};
   expected.power = {.max_duty = 0.75F, .hot_duty = 0.25F, .hot_celsius = 85};
   expected.lossy = {.skip_below = 0.25F, .substitute = true};
@@ -131,7 +133,8 @@ TEST(Config, EveryKeyReachesItsField) {
 model: {path: /m/a b.gguf, context: 8192}
 engine: {backend: cpu, isa: avx2, threads: 3, pin_threads: true, max_rows_per_step: 128, max_running: 20, max_queued: 5,
   max_step_ms: 90, idle_after: 10min}
-memory: {budget: 6GiB, headroom: 100MB, eviction: layer-lru, foresight: true, hot_set: /s/hot, kv_type: q8_0, kv_tokens: 4294967296}
+memory: {budget: 6GiB, headroom: 100MB, eviction: layer-lru, foresight: true, hot_set: /s/hot, kv_type: q8_0, kv_tokens: 4294967296,
+  kv_swap_directory: /k, kv_swap_bytes: 3GiB}
 device: {memory: 20GiB}
 power: {max_duty: 0.75, hot_duty: 0.25, hot_celsius: 85}
 lossy: {skip_below: 0.25, substitute: true}

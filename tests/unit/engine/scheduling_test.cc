@@ -72,10 +72,10 @@ TEST_F(Scheduling, ARealtimeRequestIsInTheNextStepWhateverElseIsThere) {
   let_through_and_wait(1);
   const RequestId realtime = submit(ask(3, 1, RequestClass::realtime));
   let_through_and_wait(1);
-  // Its whole prompt, and what is left for the long one; the batch request waits for its place.
-  EXPECT_EQ(last_step(), (std::vector<std::uint32_t>{3, 5}));
+  // Its prompt, beside which no other is read.
+  EXPECT_EQ(last_step(), (std::vector<std::uint32_t>{3}));
   EXPECT_EQ(state_of(batch), SchedRequestState::paused);
-  EXPECT_EQ(state_of(prompt), SchedRequestState::running);
+  EXPECT_EQ(state_of(prompt), SchedRequestState::paused);
   gate.open();
   EXPECT_EQ(fake->events.wait(realtime).done->generated_tokens, 1U);
   EXPECT_EQ(fake->events.wait(prompt).done->generated_tokens, 2U);

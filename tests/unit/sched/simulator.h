@@ -61,12 +61,14 @@ class Simulator {
   void check_left_out();
   void check_left_out(const SchedRequest& r, std::uint32_t free, bool streams);
   void check_realtime(std::uint32_t free);
+  void check_realtime_prompt();
   void check_time(bool streams);
   void check_ageing();
   void check_books();
   void check_fairness();
   bool aged(RequestClass request_class) const;
   bool planned(const SchedRequest& r) const;
+  bool realtime_prompt() const;  // is in the plan
 
   std::uint64_t seed_;
   std::mt19937_64 generator_;

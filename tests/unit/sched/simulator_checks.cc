@@ -29,6 +29,12 @@ bool Simulator::planned(const SchedRequest& r) const {
   return std::any_of(plan_.rows.begin(), plan_.rows.end(), [&](const auto& rows) { return rows.id == r.id; });
 }
 
+bool Simulator::realtime_prompt() const {
+  return std::any_of(plan_.rows.begin(), plan_.rows.end(), [&](const auto& rows) {
+    return !rows.decoding && state_.requests[rows.request].request_class == RequestClass::realtime;
+  });
+}
+
 void Simulator::check_admission(const SchedRequest& request, const Admission& admission) {
   std::uint32_t queued = 0;
   std::uint32_t of_uid = 0;
@@ -153,11 +159,16 @@ void Simulator::check_left_out() {
         !planned(state_.requests[i]))
       check_left_out(state_.requests[i], free, streams);
   check_time(streams);
+  check_realtime_prompt();
 }
 
 // Why a request is not in the step: the places are taken by requests of its class or above, it lacks blocks or must not
-// overtake one that does, or it would make the step too long. `free`: blocks that are left.
+// overtake one that does, it would make the step too long, or a realtime prompt is read first. `free`: blocks that are
+// left.
 void Simulator::check_left_out(const SchedRequest& r, std::uint32_t free, bool streams) {
+  // To a realtime prompt that is in the step.
+  const bool yields = realtime_prompt() && !r.decoding() && r.request_class != RequestClass::realtime;
+  if (yields) return;
   const bool needs_blocks = !r.holds_blocks();
   bool overtakes = false;
   for (std::uint32_t i = 0; i < state_.requests.size(); ++i) {
@@ -168,7 +179,7 @@ void Simulator::check_left_out(const SchedRequest& r, std::uint32_t free, bool s
   for (const PlannedRows& rows : plan_.rows) {
     const SchedRequest& other = state_.requests[rows.request];
     if (needs_blocks && rows.takes_blocks && other.request_class > r.request_class && !aged(other.request_class) &&
-        (r.request_class == RequestClass::realtime || !streams))
+        (r.request_class == RequestClass::realtime || !streams || !other.decoding()))
       fail("order", fmt::format("request {} lacks blocks and {} takes some", r.id, other.id));
   }
   // What is moved out for a realtime request may leave blocks over that others get in the next step.
@@ -198,24 +209,46 @@ void Simulator::check_realtime(std::uint32_t free) {
   std::uint64_t needs = 0;
   std::uint64_t available = free;
   bool held_back = false;
+  // One whose class has aged may stand before, with blocks of its own.
+  const SchedRequest* const first = plan_.rows.empty() ? nullptr : &state_.requests[plan_.rows[0].request];
+  if (first != nullptr && aged(first->request_class) && plan_.rows[0].takes_blocks) {
+    needs += first->blocks;
+    ++run_.seen["aged took blocks before realtime"];
+  }
   for (std::uint32_t i = 0; i < state_.requests.size(); ++i) {
     const SchedRequest& r = state_.requests[i];
     if (plan_.marks[i] == StepPlan::Mark::ended) continue;
-    held_back |= aged(r.request_class);
+    held_back |= r.request_class != RequestClass::realtime &&
+                 state_.steps_without[number(r.request_class)] >= 8 * state_.limits.age_steps;
     if (r.request_class == RequestClass::realtime) {
       ++requests;
       needs += r.holds_blocks() ? 0 : r.blocks;
-    } else if (r.request_class == RequestClass::batch && r.holds_blocks() && state_.limits.can_swap) {
+    } else if (r.request_class == RequestClass::batch && r.holds_blocks() && state_.limits.can_swap && &r != first) {
       available += r.blocks;
     }
   }
-  // An aged request may take blocks of its own before.
+  if (held_back) ++run_.seen["may be held back from realtime"];
   if (requests == 0 || requests >= state_.limits.max_running || (needs > 0 && (needs > available || held_back))) return;
   ++run_.seen["realtime at once"];
   for (std::uint32_t i = 0; i < state_.requests.size(); ++i) {
     const SchedRequest& r = state_.requests[i];
     if (r.request_class == RequestClass::realtime && plan_.marks[i] != StepPlan::Mark::ended && !planned(r))
       fail("realtime", fmt::format("request {} waits more than one step", r.id));
+  }
+}
+
+// From a realtime request's first row to its first token nobody else's prompt is read, but for the share of one that
+// has aged.
+void Simulator::check_realtime_prompt() {
+  if (!realtime_prompt()) return;
+  ++run_.seen["realtime prompt"];
+  std::uint32_t guests = 0;
+  for (const PlannedRows& rows : plan_.rows) {
+    const SchedRequest& r = state_.requests[rows.request];
+    if (rows.decoding || r.request_class == RequestClass::realtime) continue;
+    ++run_.seen["aged beside a realtime prompt"];
+    if (!aged(r.request_class) || ++guests > 1 || rows.rows > 1 + state_.limits.max_rows_per_step / 4)
+      fail("realtime", fmt::format("{} prompt rows of {} delay a realtime prompt", rows.rows, rows.id));
   }
 }
 
@@ -239,8 +272,10 @@ void Simulator::check_time(bool streams) {
   }
   const bool full = plan_.decode_rows + plan_.prompt_rows == state_.limits.max_rows_per_step ||
                     (streams && state_.cost.seconds(plan_.decode_rows, plan_.prompt_rows + 1) > bound - 1e-9);
+  const bool realtime = realtime_prompt();
   for (const PlannedRows& rows : plan_.rows)
-    if (!full && rows.rows < state_.requests[rows.request].pending())
+    if (!full && rows.rows < state_.requests[rows.request].pending() &&
+        (!realtime || state_.requests[rows.request].request_class == RequestClass::realtime))
       fail("idle", fmt::format("request {} could have more rows", rows.id));
   // Rows go by class: who has more than one in a lower class leaves none wanting above, but for the aged share.
   for (const PlannedRows& low : plan_.rows)

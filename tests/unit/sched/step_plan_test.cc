@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <limits>
 #include <random>
+#include <utility>
 
 #include "tests/unit/sched/simulator.h"
 
@@ -52,6 +53,80 @@ TEST(StepPlan, DecodeRowsComeFirstAndPromptsShareWhatTheBoundLeaves) {
   EXPECT_EQ(plan.rows[0].id, 3U);
   EXPECT_EQ(plan.rows[0].rows, 38U);  // 10 ms, 2 streams, 38 rows: 50 ms
   EXPECT_EQ(plan.decode_rows, 2U);
+}
+
+TEST(StepPlan, BesideARealtimePromptOnlyStreamsHaveRows) {
+  SchedState state;
+  state.limits = {.max_running = 4, .max_rows_per_step = 100, .age_steps = 3, .kv_blocks = 40};
+  state.cost = {.step = 0.001, .decode_row = 0.0001, .prompt_row = 0.0001};
+  state.free_blocks = 40;
+  StepPlan plan;
+  submit_request(state, {.id = 1, .request_class = RequestClass::batch, .prompt = 1, .generate = 50, .blocks = 4});
+  plan_step(state, 0, plan);
+  apply_plan(state, plan);
+  submit_request(state, {.id = 2, .prompt = 1000, .generate = 5, .blocks = 10});
+  plan_step(state, 0, plan);
+  EXPECT_EQ(plan.prompt_rows, 99U);
+  apply_plan(state, plan);
+  submit_request(state, {.id = 3, .request_class = RequestClass::realtime, .prompt = 600, .generate = 5, .blocks = 10});
+  for (int step = 0; step < 3; ++step) {
+    plan_step(state, 0, plan);
+    ASSERT_EQ(plan.rows.size(), 2U) << "step " << step;
+    EXPECT_EQ(plan.rows[0].id, 3U);
+    EXPECT_EQ(plan.rows[0].rows, 99U);
+    EXPECT_EQ(plan.rows[1].id, 1U);
+    apply_plan(state, plan);
+  }
+  plan_step(state, 0, plan);  // its class has aged: a quarter for the long prompt
+  ASSERT_EQ(plan.rows.size(), 3U);
+  EXPECT_EQ(plan.rows[0].id, 2U);
+  EXPECT_EQ(plan.rows[0].rows, 1U + 97U / 4);
+  EXPECT_EQ(plan.rows[1].rows, 99U - plan.rows[0].rows);
+}
+
+// What one large request waits for, small ones could take away again and again.
+TEST(StepPlan, ForAnAgedClassBlocksAreHeldBackFromRealtimeOnlyAfterEightTimesAsLong) {
+  SchedState state;
+  state.limits = {.max_running = 4, .max_rows_per_step = 100, .age_steps = 5, .kv_blocks = 10};
+  state.cost = {.step = 0.001, .decode_row = 0.0001, .prompt_row = 0.0001};
+  state.free_blocks = 10;
+  StepPlan plan;
+  RequestId next = 1;
+  const auto realtime = [&] {
+    submit_request(state,
+                   {.id = next++, .request_class = RequestClass::realtime, .prompt = 1, .generate = 100, .blocks = 4});
+  };
+  realtime();
+  plan_step(state, 0, plan);
+  apply_plan(state, plan);
+  const RequestId large = next++;
+  submit_request(state, {.id = large, .request_class = RequestClass::batch, .prompt = 1, .generate = 1, .blocks = 8});
+  RequestId newest = 1;
+  for (std::uint32_t step = 0; step < 8 * state.limits.age_steps; ++step) {  // there is always a realtime request
+    const RequestId older = std::exchange(newest, next);
+    realtime();
+    plan_step(state, 0, plan);
+    ASSERT_EQ(plan.rows.size(), 2U) << "step " << step;
+    EXPECT_EQ(plan.rows[1].id, newest) << "step " << step;
+    apply_plan(state, plan);
+    ASSERT_TRUE(end_request(state, older));
+  }
+  EXPECT_EQ(state.steps_without[2], 8 * state.limits.age_steps);
+  const RequestId held_back = next;
+  realtime();
+  plan_step(state, 0, plan);
+  ASSERT_EQ(plan.rows.size(), 1U);
+  EXPECT_EQ(plan.rows[0].id, newest);
+  apply_plan(state, plan);
+  ASSERT_TRUE(end_request(state, newest));
+  plan_step(state, 0, plan);
+  ASSERT_EQ(plan.rows.size(), 1U);
+  EXPECT_EQ(plan.rows[0].id, large);
+  apply_plan(state, plan);
+  ASSERT_TRUE(end_request(state, large));
+  plan_step(state, 0, plan);
+  ASSERT_EQ(plan.rows.size(), 1U);
+  EXPECT_EQ(plan.rows[0].id, held_back);
 }
 
 TEST(CostModel, FollowsTheMachineAndForgivesAStall) {
