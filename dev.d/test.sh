@@ -137,6 +137,7 @@ phase_fuzz() {
 phase_system() {
   [[ -x build/release/bin/siroccod ]] || build_targets release all
   say "system tests"
+  if [[ $EUID -eq 0 ]]; then install_packages "${BOOT_PACKAGES[@]}"; fi  # without root's rights no root can be booted
   ( make_demo_model ) || count_one "demo model" 1 "see above"
   local script
   for script in tests/system/*_test.{py,sh}; do
