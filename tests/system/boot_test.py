@@ -161,6 +161,15 @@ class Running(TestOfService):
         self.assertNotEqual((seen.returncode, seen.stdout), (0, ""))
         self.assertIn("ermission denied", seen.stderr)
 
+    def test_a_client_cannot_replace_the_model(self):
+        self.service.root.run("useradd", "--groups=sirocco", "member")
+        self.addCleanup(self.service.root.run, "userdel", "member")
+        for attempt in (("rm", "-f", self.model), ("cp", "/etc/hostname", self.model), ("cp", "/etc/hostname", f"{MODELS}/new")):
+            refused = self.service.root.run(*attempt, user="member", check=False)
+            self.assertNotEqual(refused.returncode, 0, attempt)
+            self.assertIn("ermission denied", refused.stderr)
+        self.service.answer(user="member")
+
 
 class Installing(TestOfService):
     """Each test has a root of its own."""
