@@ -7,6 +7,7 @@ processes are this machine's, too: a test may look at them, stop their threads a
     with BootedRoot(base_root(debs)) as root:
         root.run("systemctl", "is-system-running")
 """
+import atexit
 import hashlib
 import os
 import pathlib
@@ -131,6 +132,7 @@ class BootedRoot:
         self.log = self.folder / "boot.log"
         self.nspawn = None
         self.leader = None
+        atexit.register(self.close)  # an interrupted test leaves no system running
         try:
             self._lay_over(base)
             self._boot(memory)
@@ -195,6 +197,7 @@ class BootedRoot:
             except subprocess.TimeoutExpired:
                 self.nspawn.kill()
                 self.nspawn.wait()
+        atexit.unregister(self.close)
         subprocess.run(["umount", "--lazy", self.path], stderr=subprocess.DEVNULL)
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -9,7 +9,7 @@ import unittest
 
 from booted_service import (CONFIG, MODELS, SLOW, Service, TestOfService, as_version, freeze, open_things, packages,
                             within)
-from booted_root import Unavailable, base_root, check_tools
+from booted_root import BootedRoot, Unavailable, base_root, check_tools
 from memory_group import MemoryGroup
 from programs import DEMO_MODEL, PATIENCE_S, wait_until
 
@@ -252,8 +252,7 @@ def main():
     try:
         check_tools()
         DEBS.extend(packages())
-        base_root(DEBS)
-        Service(DEBS).close()
+        BootedRoot(base_root(DEBS)).close()
     except Unavailable as why:
         print(f"no root can be booted here: {why}")
         return 77

@@ -43,7 +43,7 @@ def as_version(debs, version, folder):
         control = tree / "DEBIAN/control"
         control.write_text(control.read_text().replace(field(deb, "Version"), version))
         made.append(pathlib.Path(folder) / f"{field(deb, 'Package')}_{version}.deb")
-        subprocess.run(["dpkg-deb", "--root-owner-group", "--build", tree, made[-1]], check=True, capture_output=True)
+        subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, made[-1]], check=True, capture_output=True)
     return made
 
 
