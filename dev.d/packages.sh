@@ -8,6 +8,7 @@ BUILD_PACKAGES=(
   librapidcheck-dev libgtest-dev libgmock-dev
 )
 CROSS_PACKAGES=(g++-aarch64-linux-gnu qemu-user)
+BOOT_PACKAGES=(debootstrap systemd-container)  # a root with systemd, for tests/support/booted_root.py
 TOOL_PACKAGES=(clang clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev)
 
 # Installs what is missing of the packages named; does nothing, without asking for any right, where all are there.

@@ -53,7 +53,8 @@ std::string sentencepiece_model(const Vocabulary& vocabulary, std::span<const fl
     const TokenKind kind =
         lost_its_kind(vocabulary.tokens[i], vocabulary.kinds[i]) ? TokenKind::user_defined : vocabulary.kinds[i];
     part.clear();
-    put_bytes(part, text, vocabulary.tokens[i]);
+    // The library looks a text's single characters up among control tokens, too, and then fails: it must find none.
+    put_bytes(part, text, (kind == TokenKind::control ? "control token " : "") + vocabulary.tokens[i]);
     put_float(part, score, scores[i]);
     put_number(part, type, static_cast<std::uint64_t>(kind));  // GGUF took over sentencepiece's numbers
     put_bytes(out, pieces, part);

@@ -56,6 +56,19 @@ TEST(Tokenizer, ControlTokensAreTextUnlessSpecial) {
   }
 }
 
+// Found by tokenizer_fuzz: the sentencepiece library failed where a text had such a character by itself.
+TEST(Tokenizer, AControlTokenOfOneCharacterIsTextUnlessSpecialToo) {
+  GgufMetadata metadata = test::vocabulary_metadata("mistral-v7");
+  auto tokens = metadata.strings("tokenizer.ggml.tokens").value();
+  ASSERT_EQ(metadata.integers("tokenizer.ggml.token_type").value()[3], static_cast<std::int64_t>(TokenKind::control));
+  tokens[3] = "\u2603";
+  metadata.set("tokenizer.ggml.tokens", GgufArray(tokens));
+  const auto tokenizer = Tokenizer::from_metadata(metadata);
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message();
+  EXPECT_EQ((*tokenizer)->encode("a\u2603"), test::vocabulary("mistral-v7")->encode("a\u2603"));
+  EXPECT_EQ((*tokenizer)->encode("\u2603", true), Ids{3});
+}
+
 // Merging by repeated search of the whole text would need 10^11 steps here.
 TEST(Tokenizer, AMegabyteOfOneLetterIsNotQuadratic) {
   for (const char* name : kVocabularies) {
