@@ -35,7 +35,8 @@ void ExpertProducts::request(const Layer& layer, std::span<const WantedExpert> w
   left_ = wanted.size();
 }
 
-void ExpertProducts::compute(const Layer& layer, const std::function<void(ExpertId)>& failed) {
+void ExpertProducts::compute(const Layer& layer, const std::function<void(ExpertId)>& failed,
+                             const std::function<void(ExpertId, const ExpertWeights&)>& computed) {
   while (left_ > 0) {
     news_.clear();
     source_.wait(news_);
@@ -47,7 +48,7 @@ void ExpertProducts::compute(const Layer& layer, const std::function<void(Expert
       std::fill_n(&layer.out[first * width_], (layer.first[news.index + 1] - first) * width_, 0.0F);
       failed({.layer = layer.index, .index = news.index});
     }
-    finish(layer);
+    finish(layer, computed);
   }
 }
 
@@ -90,7 +91,7 @@ void ExpertProducts::take_leases(const Layer& layer) {
 }
 
 // Down of the experts that are complete with `news_`.
-void ExpertProducts::finish(const Layer& layer) {
+void ExpertProducts::finish(const Layer& layer, const std::function<void(ExpertId, const ExpertWeights&)>& computed) {
   list_.clear();
   for (const ExpertNews& news : news_) {
     if (news.what != ExpertNews::What::down) continue;
@@ -104,8 +105,12 @@ void ExpertProducts::finish(const Layer& layer) {
     const Timeline::Span span(timeline_, listed(Timeline::Kind::down, layer.index));
     memory_.hidden->run(list_);
   }
-  for (const ExpertNews& news : news_)
-    if (news.what != ExpertNews::What::lease) leases_[news.index] = Lease();
+  for (const ExpertNews& news : news_) {
+    if (news.what == ExpertNews::What::lease) continue;
+    if (news.what == ExpertNews::What::down && computed)
+      computed({.layer = layer.index, .index = news.index}, leases_[news.index].weights());
+    leases_[news.index] = Lease();
+  }
 }
 
 }  // namespace sirocco

@@ -40,12 +40,14 @@ class ExpertProducts {
 
   // wanted: ascending; the caller keeps it until compute() has returned, which follows.
   void request(const Layer& layer, std::span<const WantedExpert> wanted);
-  // failed(expert): it cannot be had; its places of `out` are zeros.
-  void compute(const Layer& layer, const std::function<void(ExpertId)>& failed);
+  // failed(expert): it cannot be had; its places of `out` are zeros. computed(expert, weights), if there is one: before
+  // the lease is dropped.
+  void compute(const Layer& layer, const std::function<void(ExpertId)>& failed,
+               const std::function<void(ExpertId, const ExpertWeights&)>& computed = {});
 
  private:
   void take_leases(const Layer& layer);
-  void finish(const Layer& layer);
+  void finish(const Layer& layer, const std::function<void(ExpertId, const ExpertWeights&)>& computed);
   Timeline::Event listed(Timeline::Kind kind, std::uint32_t layer) const;
 
   std::size_t hidden_width_;

@@ -155,6 +155,13 @@ cudaError_t expert_gate_up(const ExpertArguments& arguments, cudaStream_t stream
 // y[place] = down x[place].
 cudaError_t expert_down(const ExpertArguments& arguments, cudaStream_t stream);
 
+// From the file's layout to tiles, as tiles.h's repack() does it on the host.
+struct RepackArguments {
+  Matrix matrix;               // of a type with tiles; its data on the device
+  std::byte* tiles = nullptr;  // [matrix_bytes()]
+};
+cudaError_t repack(const RepackArguments& arguments, cudaStream_t stream);
+
 // --- experts that are not in device memory
 
 // One that a layer wants of the host, with its places in ExpertLists.
