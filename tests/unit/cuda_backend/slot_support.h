@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/experts/mapped_experts.h"
+#include "engine/gguf/gguf_writer.h"
 #include "tests/support/golden_models.h"
 #include "tests/unit/cuda_backend/cuda_support.h"
 
@@ -40,6 +41,38 @@ inline BackendOptions with_slots(const Model& model, BackendOptions options, std
   for (options.device_memory = least; planned_slots(model, options) < slots; options.device_memory += 256)
     if (options.device_memory > least + (std::uint64_t{1} << 26)) throw std::runtime_error("no memory has such slots");
   return options;
+}
+
+// The mixture in Q4_0 and Q5_1 with three layers, whose experts are the same in another order. In `folder`.
+inline std::shared_ptr<const Model> deep_model(const std::filesystem::path& folder) {
+  const std::size_t layers = 3;
+  const auto input = GgufFile::open(golden_dir() / "model" / "quant-moe-q4_0-q5_1.gguf").value();
+  GgufMetadata metadata = input->metadata();
+  metadata.set("llama.block_count", static_cast<std::uint32_t>(layers));
+  std::vector<GgufWriter::TensorDeclaration> declarations;
+  std::vector<std::vector<std::byte>> data;
+  for (const GgufTensor& tensor : input->tensors()) {
+    const bool of_layer = tensor.name.starts_with("blk.0.");
+    for (std::size_t layer = 0; layer < (of_layer ? layers : 1); ++layer) {
+      GgufWriter::TensorDeclaration declaration = {
+          tensor.name, tensor.type, {tensor.shape.begin(), tensor.shape.begin() + tensor.dimensions}};
+      const Bytes bytes = input->data(tensor);
+      std::vector<std::byte> turned(bytes.begin(), bytes.end());
+      if (of_layer) declaration.name = fmt::format("blk.{}.{}", layer, tensor.name.substr(6));
+      if (tensor.name.find("_exps.") != std::string::npos) {
+        const std::size_t experts = tensor.shape[2];
+        std::rotate(turned.begin(), turned.begin() + static_cast<std::ptrdiff_t>(layer * turned.size() / experts),
+                    turned.end());
+      }
+      declarations.push_back(std::move(declaration));
+      data.push_back(std::move(turned));
+    }
+  }
+  auto writer = GgufWriter::create(folder / "deep.gguf", metadata, std::move(declarations)).value();
+  bool written = true;
+  for (const auto& bytes : data) written = writer.append(bytes) && written;
+  EXPECT_TRUE(writer.finish() && written);
+  return Model::open(folder / "deep.gguf").value();
 }
 
 // Mapped experts that count what is asked for, and fail where they are told to.
