@@ -67,7 +67,7 @@ Result<EnginePlan> plan_with_rows(const BackendKind& kind, const std::shared_ptr
   // One sequence cannot be longer than the cache.
   backend.limits.context = std::min(context, backend.kv_blocks * kBlockTokens);
   plan.memory.lines.push_back({.name = "program", .bytes = program_bytes(), .note = "code, tokenizer, connections"});
-  SIROCCO_CHECK(kind.plan(*model, backend, plan.memory));
+  SIROCCO_TRY(const bool complete, kind.plan(*model, backend, plan.memory));
   plan.memory.lines.push_back({.name = "logits",
                                .bytes = std::uint64_t{options.max_running} * spec.vocabulary * sizeof(float),
                                .note = fmt::format("{} sequences", options.max_running)});
@@ -77,7 +77,7 @@ Result<EnginePlan> plan_with_rows(const BackendKind& kind, const std::shared_ptr
                 "that, or lower "
                 "memory.kv_tokens, engine.max_rows_per_step or engine.max_running",
                 format_bytes(plan.memory.budget), format_bytes(plan.memory.charged()));
-  if (kind.holds_weights()) return plan;
+  if (complete) return plan;
   SIROCCO_TRY(plan.residency, plan_residency(model, plan.memory));
   return plan;
 }

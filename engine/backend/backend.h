@@ -75,7 +75,7 @@ class BackendKind {
   virtual Result<void> check(const Model& model, const BackendOptions& options) const = 0;
 
   virtual std::uint32_t rows_per_step() const = 0;  // that suit it, where nothing else is said
-  virtual bool holds_weights() const = 0;           // all of them, in memory of its own: experts need none on the host
+  virtual bool holds_weights() const = 0;           // in memory of its own, all of them or all but some experts
   // Bytes per second that weights can be read with, as a copy measures it; nothing: they are in the host's memory.
   virtual Result<std::optional<double>> memory_bandwidth() const { return std::nullopt; }
   // Keys and values of all layers, bytes.
@@ -83,8 +83,9 @@ class BackendKind {
   // What the KV cache may take where nothing else is said, bytes. `host_budget` is of the memory plan.
   virtual Result<std::uint64_t> kv_budget(const Model& model, const BackendOptions& options,
                                           std::uint64_t host_budget) const = 0;
-  // Adds what a backend of these options will allocate. Error: OUT_OF_MEMORY with the smallest device memory that does.
-  virtual Result<void> plan(const Model& model, const BackendOptions& options, MemoryPlan& plan) const = 0;
+  // Adds what a backend of these options will allocate; returns whether that is all, since it needs no weights on the
+  // host. Error: OUT_OF_MEMORY with the smallest device memory that does.
+  virtual Result<bool> plan(const Model& model, const BackendOptions& options, MemoryPlan& plan) const = 0;
   // After available() and check(). `experts` outlives the backend.
   virtual Result<std::unique_ptr<Backend>> make(std::shared_ptr<const Model> model, ExpertSource& experts,
                                                 const BackendOptions& options) const = 0;

@@ -25,7 +25,8 @@ KvView KvMemory::view(const Kernels& kernels, const ModelSpec& spec, std::uint32
 std::uint64_t Forward::scratch_bytes(const Model& model, const Kernels& kernels, const StepLimits& limits,
                                      std::size_t threads) {
   const ForwardFormats formats(model, kernels);
-  return ForwardSizes(model.spec(), limits, threads).bytes() +
+  const ForwardSizes sizes(model.spec(), limits, threads);
+  return sizes.bytes() + (model.spec().moe ? ExpertProducts::bytes(model.spec(), sizes.assignments) : 0) +
          Products::bytes(kernels, threads, product_uses(model.spec(), limits, formats)) +
          Products::bytes(kernels, threads, hidden_uses(model.spec(), limits, formats));
 }
@@ -40,8 +41,8 @@ Forward::Forward(std::shared_ptr<const Model> model, const Kernels& kernels, con
       experts_(experts),
       lossy_(lossy),
       instruments_(instruments),
-      scratch_(std::make_unique<Scratch>(*model_, kernels, ForwardSizes(spec_, limits, pool.threads()), limits, pool)) {
-}
+      scratch_(std::make_unique<Scratch>(*model_, kernels, ForwardSizes(spec_, limits, pool.threads()), limits, pool,
+                                         experts, instruments.timeline)) {}
 
 Forward::~Forward() = default;
 

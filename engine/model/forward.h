@@ -71,9 +71,6 @@ class Forward {
   void expert_part(const Step& step, std::uint32_t layer, StepReport& report);
   void spare_reads(std::uint32_t layer, std::size_t rows, StepReport& report);
   void foresee(std::uint32_t layer, std::size_t rows);
-  void take_leases(std::uint32_t layer);
-  Timeline::Event listed(Timeline::Kind kind, std::uint32_t layer) const;
-  void finish_experts(std::uint32_t layer);
   void fail_rows(ExpertId expert, std::vector<SequenceFailure>& failures);
   void route(const LayerWeights& weights, std::size_t rows);
   void replay_route(std::uint32_t layer, std::size_t rows);

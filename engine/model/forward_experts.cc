@@ -100,71 +100,10 @@ void Forward::foresee(std::uint32_t layer, std::size_t rows) {
   experts_.foresee(layer, s.foreseen);
 }
 
-// A run over `list`, for the timeline.
-Timeline::Event Forward::listed(Timeline::Kind kind, std::uint32_t layer) const {
-  Timeline::Event event = {.kind = kind, .layer = layer};
-  if (instruments_.timeline == nullptr) return event;
-  for (const Products::Product& product : scratch_->list) {
-    ++event.experts;
-    event.rows += static_cast<std::uint32_t>(product.rows.size());
-    for (const Matrix* matrix : {product.w, product.up})
-      if (matrix != nullptr) event.bytes += matrix->outputs * row_bytes(matrix->type, matrix->inputs);
-  }
-  return event;
-}
-
-// Gate and up of the experts that `news` brought.
-void Forward::take_leases(std::uint32_t layer) {
-  Scratch& s = *scratch_;
-  const std::uint32_t hidden = spec_.moe->width;
-  s.list.clear();
-  for (const ExpertNews& news : s.news) {
-    if (news.what != ExpertNews::What::lease) continue;
-    const std::uint32_t e = news.index;
-    s.leases[e] = experts_.lease({.layer = layer, .index = e});
-    const ExpertWeights& expert = s.leases[e].weights();
-    s.list.push_back({.w = &expert.gate,
-                      .up = &expert.up,
-                      .rows = std::span(s.row_of).subspan(s.first[e], s.first[e + 1] - s.first[e]),
-                      .y = &s.gate[std::size_t{s.first[e]} * hidden],
-                      .up_y = &s.up[std::size_t{s.first[e]} * hidden],
-                      .stride = hidden});
-  }
-  if (s.list.empty()) return;
-  const Timeline::Span span(instruments_.timeline, listed(Timeline::Kind::gate_up, layer));
-  s.products.run(s.list);
-  for (const Products::Product& done : s.list) {
-    const auto first = static_cast<std::size_t>(done.y - s.gate.data()) / hidden;
-    s.hidden_products.prepare_some(first, done.rows.size(), hidden, s.formats.hidden,
-                                   [&](std::size_t a) { return &s.gate[a * hidden]; });
-  }
-}
-
-// Down of the experts that are complete with `news`.
-void Forward::finish_experts(std::uint32_t layer) {
-  Scratch& s = *scratch_;
-  s.list.clear();
-  for (const ExpertNews& news : s.news) {
-    if (news.what != ExpertNews::What::down) continue;
-    const std::uint32_t e = news.index;
-    s.list.push_back({.w = &s.leases[e].weights().down,
-                      .rows = std::span(s.all_rows).subspan(s.first[e], s.first[e + 1] - s.first[e]),
-                      .y = &s.expert_out[s.first[e] * std::size_t{spec_.width}],
-                      .stride = spec_.width});
-  }
-  if (!s.list.empty()) {
-    const Timeline::Span span(instruments_.timeline, listed(Timeline::Kind::down, layer));
-    s.hidden_products.run(s.list);
-  }
-  for (const ExpertNews& news : s.news)
-    if (news.what != ExpertNews::What::lease) s.leases[news.index] = Lease();
-}
-
 // Rows that wanted it go on with zeros in its place, which no other row sees; their sequences have failed.
 void Forward::fail_rows(ExpertId expert, std::vector<SequenceFailure>& failures) {
-  Scratch& s = *scratch_;
+  const Scratch& s = *scratch_;
   for (std::size_t a = s.first[expert.index]; a < s.first[expert.index + 1]; ++a) {
-    std::fill_n(&s.expert_out[a * spec_.width], spec_.width, 0.0F);
     const std::size_t sequence = s.sequences[s.row_of[a]];
     const bool known =
         std::any_of(failures.begin(), failures.end(), [&](const SequenceFailure& f) { return f.sequence == sequence; });
@@ -192,26 +131,11 @@ void Forward::expert_part(const Step& step, std::uint32_t layer, StepReport& rep
   s.wanted.clear();
   for (std::uint32_t e = 0; e < moe.experts; ++e)
     if (s.first[e + 1] != s.first[e]) s.wanted.push_back({.index = e, .rows = s.first[e + 1] - s.first[e]});
-  {
-    const Timeline::Span span(timeline, {.kind = Timeline::Kind::request,
-                                         .layer = layer,
-                                         .experts = static_cast<std::uint32_t>(s.wanted.size()),
-                                         .rows = all_rows});
-    experts_.request(layer, s.wanted, all_rows);
-  }
+  const ExpertProducts::Layer experts = {
+      .index = layer, .rows = all_rows, .first = s.first, .row_of = s.row_of, .out = s.expert_out, .pulse = step.pulse};
+  s.expert_products->request(experts, s.wanted);
   if (experts_.foresees(rows > kForeseenRows)) foresee(layer + 1, rows);
-  // In the order in which they come; each writes to a place of its own.
-  for (std::size_t left = s.wanted.size(); left > 0;) {
-    s.news.clear();
-    experts_.wait(s.news);
-    step.beat();
-    take_leases(layer);
-    for (const ExpertNews& news : s.news) {
-      if (news.what == ExpertNews::What::failed) fail_rows({.layer = layer, .index = news.index}, report.failures);
-      if (news.what != ExpertNews::What::lease) --left;
-    }
-    finish_experts(layer);
-  }
+  s.expert_products->compute(experts, [&](ExpertId failed) { fail_rows(failed, report.failures); });
 
   const Timeline::Span span(timeline, {.kind = Timeline::Kind::sum, .layer = layer, .rows = all_rows});
   // Each row's outputs are added up in the order in which `route` listed its experts: ascending.

@@ -88,12 +88,11 @@ ForwardSizes::ForwardSizes(const ModelSpec& spec, const StepLimits& limits, std:
 std::uint64_t ForwardSizes::bytes() const {
   const std::size_t floats = 3 * x + 2 * q + 2 * kv + 2 * hidden + final + (2 * rows + 1) * pairs + 3 * rows + router +
                              4 * assignments + expert_out + attention_parts + threads * (attention_thread + experts);
-  return floats * sizeof(float) + attention_tasks * sizeof(AttentionTask) +
-         experts * (sizeof(Lease) + sizeof(WantedExpert) + 2 * sizeof(ExpertNews) + 2 * sizeof(Products::Product) + 1);
+  return floats * sizeof(float) + attention_tasks * sizeof(AttentionTask) + experts * (sizeof(WantedExpert) + 1);
 }
 
 Forward::Scratch::Scratch(const Model& model, const Kernels& kernels, const ForwardSizes& sizes,
-                          const StepLimits& limits, ThreadPool& pool)
+                          const StepLimits& limits, ThreadPool& pool, ExpertSource& experts, Timeline* timeline)
     : formats(model, kernels),
       products(kernels, pool, product_uses(model.spec(), limits, formats)),
       hidden_products(kernels, pool, hidden_uses(model.spec(), limits, formats)),
@@ -107,7 +106,7 @@ Forward::Scratch::Scratch(const Model& model, const Kernels& kernels, const Forw
       gate(sizes.hidden),
       up(sizes.hidden),
       final(sizes.final),
-      all_rows(std::max(sizes.rows, sizes.assignments)),
+      all_rows(sizes.rows),
       frequencies(sizes.pairs),
       cosines(sizes.rows * sizes.pairs),
       sines(sizes.rows * sizes.pairs),
@@ -123,14 +122,15 @@ Forward::Scratch::Scratch(const Model& model, const Kernels& kernels, const Forw
       place(sizes.assignments),
       row_of(sizes.assignments),
       expert_out(sizes.expert_out),
-      leases(sizes.experts),
       route_scratch(sizes.threads, std::vector<float>(sizes.experts)) {
   std::iota(all_rows.begin(), all_rows.end(), 0U);
   attention_tasks.reserve(sizes.attention_tasks);
   wanted.reserve(sizes.experts);
-  news.reserve(2 * sizes.experts);
   foreseen.reserve(kForeseenRows * kForeseenUses);
-  list.reserve(2 * sizes.experts);
+  if (model.spec().moe)
+    expert_products.emplace(
+        model.spec(), sizes.assignments, formats.hidden, experts, timeline,
+        ExpertProducts::Memory{.rows = &products, .hidden = &hidden_products, .gate = gate, .up = up});
   ref::rope_frequencies(model.spec().rope, model.weights().rope_factors, frequencies);
 }
 

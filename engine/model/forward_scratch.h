@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "engine/base/aligned.h"
+#include "engine/model/expert_products.h"
 #include "engine/model/forward.h"
 #include "engine/model/products.h"
 
@@ -71,7 +73,9 @@ inline constexpr std::size_t kForeseenAll = 4;
 // All memory of a step, sized for the limits. `assignments` are (row, expert) pairs: rows * used of them.
 struct Forward::Scratch {
   Scratch(const Model& model, const Kernels& kernels, const ForwardSizes& sizes, const StepLimits& limits,
-          ThreadPool& pool);
+          ThreadPool& pool, ExpertSource& experts, Timeline* timeline);
+  Scratch(const Scratch&) = delete;  // parts of it point to others
+  Scratch& operator=(const Scratch&) = delete;
 
   ForwardFormats formats;
   Products products;
@@ -108,9 +112,7 @@ struct Forward::Scratch {
   std::vector<float> expert_out;        // [assignments, width] outputs, by expert
   std::vector<WantedExpert> wanted;     // of the layer
   std::vector<std::uint32_t> foreseen;  // experts of the next layer
-  std::vector<ExpertNews> news;         // of one wait
-  std::vector<Lease> leases;            // [experts]
-  std::vector<Products::Product> list;  // of a run over experts
+  std::optional<ExpertProducts> expert_products;  // where there are experts
   std::vector<std::vector<float>> route_scratch;  // per thread: [experts]
 };
 

@@ -130,6 +130,8 @@ struct RouteArguments {
   bool normalise = true;
   float scale = 1;
   const float* logits = nullptr;  // [rows, experts]
+  // [experts]: there are tiles of those alone that are in device memory; null: all are
+  const DeviceExpert* experts_table = nullptr;
   ExpertLists lists;
 };
 cudaError_t route(const RouteArguments& arguments, cudaStream_t stream);
@@ -152,6 +154,60 @@ struct ExpertArguments {
 cudaError_t expert_gate_up(const ExpertArguments& arguments, cudaStream_t stream);
 // y[place] = down x[place].
 cudaError_t expert_down(const ExpertArguments& arguments, cudaStream_t stream);
+
+// From the file's layout to tiles, as tiles.h's repack() does it on the host.
+struct RepackArguments {
+  Matrix matrix;               // of a type with tiles; its data on the device
+  std::byte* tiles = nullptr;  // [matrix_bytes()]
+};
+cudaError_t repack(const RepackArguments& arguments, cudaStream_t stream);
+
+// --- experts that are not in device memory
+
+// One that a layer wants of the host, with its places in ExpertLists.
+struct MissingExpert {
+  std::uint32_t expert;
+  std::uint32_t first;
+  std::uint32_t count;
+};
+// Through which a step that runs asks the host, and is answered. One layer at a time: the host answers before the
+// stream goes on.
+struct Mailbox {
+  // In page-locked memory. From the device, complete when `posted` has risen by one:
+  std::uint32_t* posted = nullptr;   // posts since the beginning; a layer that misses nothing does not post
+  std::uint32_t* layer = nullptr;    // that asks
+  std::uint32_t* missing = nullptr;  // how many
+  MissingExpert* experts = nullptr;  // [experts] ascending
+  std::uint32_t* row_of = nullptr;   // [assignments] of the places of missing experts
+  float* rows = nullptr;             // [rows, width] of those that meet a missing expert, as the experts' input
+  // From the host, complete when `answered` is what `posted` was:
+  std::uint32_t* answered = nullptr;
+  float* out = nullptr;  // [assignments, width] the experts' outputs, at their places
+  // In device memory:
+  std::uint32_t* posts = nullptr;           // as *posted, from 0 on
+  std::uint32_t* missing_now = nullptr;     // of the layer that was posted last, or that missed nothing
+  std::uint32_t* blocks_done = nullptr;     // 0 between kernels
+  std::uint32_t* rows_of_expert = nullptr;  // [layers, experts] that met it in the step
+};
+// What the host stores in `answered` when nothing will come: the step ends, and its results are void.
+inline constexpr std::uint32_t kHostGaveUp = 0xFFFFFFFFU;
+
+struct MailArguments {
+  std::uint32_t rows = 0;
+  std::uint32_t used = 0;
+  std::uint32_t experts = 0;
+  std::uint32_t width = 0;
+  std::uint32_t layer = 0;
+  const DeviceExpert* experts_table = nullptr;  // [experts]
+  ExpertLists lists;
+  const float* x = nullptr;     // [rows, width] the experts' input
+  float* expert_out = nullptr;  // [assignments, width]
+  Mailbox mailbox;
+};
+// After route(): asks for what is missing.
+cudaError_t post_missing(const MailArguments& arguments, cudaStream_t stream);
+// After expert_down(): waits for the answer, if there was a question, and completes expert_out with it.
+cudaError_t collect_missing(const MailArguments& arguments, cudaStream_t stream);
 
 // --- the beginning of a step, and attention
 

@@ -134,37 +134,49 @@ __device__ Choice<kPerLane> route_row(const RouteArguments& a, unsigned row, flo
 
 // --- the lists
 
+// Whether the kernels compute it.
+__device__ bool on_device(const RouteArguments& a, unsigned expert) {
+  return a.experts_table == nullptr || a.experts_table[expert].gate != nullptr;
+}
+
 // Of one row: every assignment is a tile of its own, in order of experts.
 template <unsigned kPerLane>
 __device__ void list_one_row(const RouteArguments& a, const Choice<kPerLane>& choice) {
   const unsigned lane = threadIdx.x % 32;
+  unsigned tiles = 0;
 #pragma unroll
   for (unsigned j = 0; j < kPerLane; ++j) {
     const unsigned expert = 32 * j + lane;
+    const bool chosen = (choice.mine >> j & 1) != 0;
+    const bool computed = chosen && on_device(a, expert);
+    const std::uint32_t all_computed = __ballot_sync(kAllLanes, static_cast<int>(computed));
+    const unsigned tile = tiles + static_cast<unsigned>(__popc(all_computed & ((1U << lane) - 1)));
+    tiles += static_cast<unsigned>(__popc(all_computed));
     if (expert >= a.experts) continue;
     const unsigned place = choice.lower[j];
     a.lists.first[expert] = place;
-    if ((choice.mine >> j & 1) == 0) continue;
+    if (!chosen) continue;
     a.lists.place[place] = place;
     a.lists.row_of[place] = 0;
-    a.lists.tiles[place] = {expert, place, 1};
+    if (computed) a.lists.tiles[tile] = {expert, place, 1};
   }
   if (lane == 0) {
     a.lists.first[a.experts] = a.used;
-    *a.lists.tile_count = a.used;
+    *a.lists.tile_count = tiles;
   }
 }
 
 struct Counts {
   std::uint32_t all[kMaxExperts];               // assignments of an expert
+  std::uint32_t tiles[kMaxExperts];             // that it has
   std::uint32_t earlier[kMaxExperts];           // of rows before the block's
   std::uint32_t mask[kMaxExperts][kMaskWords];  // bit: the block's row has chosen it
   std::uint32_t first[kMaxExperts];
   std::uint32_t first_tile[kMaxExperts];
 };
 
-__device__ unsigned tiles_of(unsigned count, unsigned tile_rows) {
-  return (count + tile_rows - 1) / tile_rows;
+__device__ unsigned tiles_of(const RouteArguments& a, const Counts& counts, unsigned expert) {
+  return on_device(a, expert) ? (counts.all[expert] + a.tile_rows - 1) / a.tile_rows : 0;
 }
 
 // first, first_tile = how many stand before each expert; by the block's first warp.
@@ -177,7 +189,8 @@ __device__ void sum_up(const RouteArguments& a, Counts& counts) {
   std::uint32_t tiles = 0;
   for (unsigned expert = begin; expert < end; ++expert) {
     places += counts.all[expert];
-    tiles += tiles_of(counts.all[expert], a.tile_rows);
+    counts.tiles[expert] = tiles_of(a, counts, expert);
+    tiles += counts.tiles[expert];
   }
   std::uint32_t place = places;
   std::uint32_t tile = tiles;
@@ -194,7 +207,7 @@ __device__ void sum_up(const RouteArguments& a, Counts& counts) {
     counts.first[expert] = place;
     counts.first_tile[expert] = tile;
     place += counts.all[expert];
-    tile += tiles_of(counts.all[expert], a.tile_rows);
+    tile += counts.tiles[expert];
   }
   if (lane == 31 && blockIdx.x == 0) {
     a.lists.first[a.experts] = place;
@@ -205,9 +218,11 @@ __device__ void sum_up(const RouteArguments& a, Counts& counts) {
 __device__ void write_tiles(const RouteArguments& a, const Counts& counts) {
   for (unsigned expert = threadIdx.x; expert < a.experts; expert += kThreads) {
     a.lists.first[expert] = counts.first[expert];
-    ExpertTile* tile = a.lists.tiles + counts.first_tile[expert];
-    for (unsigned done = 0; done < counts.all[expert]; done += a.tile_rows)
-      *tile++ = {expert, counts.first[expert] + done, min(a.tile_rows, counts.all[expert] - done)};
+    ExpertTile* const tiles = a.lists.tiles + counts.first_tile[expert];
+    for (unsigned i = 0; i < counts.tiles[expert]; ++i) {
+      const unsigned done = i * a.tile_rows;
+      tiles[i] = {expert, counts.first[expert] + done, min(a.tile_rows, counts.all[expert] - done)};
+    }
   }
 }
 

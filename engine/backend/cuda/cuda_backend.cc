@@ -6,9 +6,10 @@
 #include <chrono>
 #include <cstring>
 
-#include "engine/backend/cuda/cuda_forward.h"
+#include "engine/backend/cuda/arena.h"
 #include "engine/backend/cuda/graph_cache.h"
 #include "engine/backend/cuda/kv_blocks.h"
+#include "engine/backend/cuda/missing_experts.h"
 #include "engine/backend/cuda/upload.h"
 
 namespace sirocco {
@@ -19,65 +20,25 @@ using namespace cuda;
 constexpr std::uint32_t kRowsPerStep = 512;          // enough for the tensor cores; a step of them takes some ten ms
 constexpr std::uint32_t kGraphRows = 16;             // of a step that is worth a graph: others are few, and long
 constexpr std::uint64_t kHeadroom = 256 * MiB;       // of the device, for the context, graphs and other users
+constexpr std::uint64_t kKvShare = 4;                // where the KV cache gets one of so many parts
 constexpr std::size_t kCopyBytes = 256 * MiB;        // of a measurement: more than any cache
 constexpr std::uint64_t kRuntimeMemory = 192 * MiB;  // of the host, that the CUDA runtime and driver take
-
-// What is in the arena, in this order. Without memory: how much there will be of each.
-struct Arena {
-  WeightsLayout weights;
-  ForwardMemory forward;
-  CudaKv kv;
-  std::size_t weight_bytes = 0;
-  std::size_t forward_bytes = 0;
-  std::size_t kv_bytes = 0;
-
-  std::size_t bytes() const { return weight_bytes + forward_bytes + kv_bytes; }
-
-  static Arena lay_out(const Model& model, const BackendOptions& options, Bump memory) {
-    Arena arena;
-    arena.weights = lay_out_weights(model, memory);
-    arena.weight_bytes = memory.used();
-    arena.forward = ForwardMemory::lay_out(model.spec(), options, memory);
-    arena.forward_bytes = memory.used() - arena.weight_bytes;
-    arena.kv = {
-        .base = nullptr, .blocks = options.kv_blocks, .block_tokens = options.kv_block_tokens, .type = options.kv_type};
-    arena.kv.base = memory.take<std::byte>(arena.kv.bytes(model.spec()));
-    arena.kv_bytes = memory.used() - arena.weight_bytes - arena.forward_bytes;
-    return arena;
-  }
-};
-
-// Page-locked memory of the steps: their inputs, and their logits.
-struct StepMemory {
-  StepInputs inputs;
-  float* logits = nullptr;  // [logit_rows, vocabulary]
-
-  static StepMemory lay_out(const ModelSpec& spec, const BackendOptions& options, Bump& memory) {
-    StepMemory step;
-    step.inputs = StepInputs::lay_out(options.limits, options.kv_block_tokens, memory);
-    step.logits = memory.take<float>(std::size_t{options.limits.logit_rows} * spec.vocabulary);
-    return step;
-  }
-  static std::size_t bytes(const ModelSpec& spec, const BackendOptions& options) {
-    Bump count;
-    lay_out(spec, options, count);
-    return count.used();
-  }
-};
 
 class CudaBackend final : public Backend {
  public:
   CudaBackend(std::shared_ptr<const Model> model, const BackendOptions& options, DeviceInfo device)
       : model_(std::move(model)), options_(options), device_(std::move(device)) {}
   ~CudaBackend() override {
+    if (missing_) missing_->give_up();
     if (stream_) cudaStreamSynchronize(stream_.get());  // it uses what goes now
   }
 
-  Result<void> open();
+  // slots: as Arena's. `experts`: those that have no slot.
+  Result<void> open(std::size_t slots, ExpertSource& experts);
 
   std::string_view name() const override { return "cuda"; }
   std::string_view isa() const override { return device_.isa; }
-  std::size_t threads() const override { return 1; }
+  std::size_t threads() const override { return missing_ ? missing_->threads() : 1; }
   std::string_view device() const override { return device_.name; }
   Result<void> step(const Step& step, std::span<float> logits, StepReport& report) override;
 
@@ -91,7 +52,10 @@ class CudaBackend final : public Backend {
   }
 
  private:
-  Result<void> compute(const Step& step, std::span<float> logits);
+  Result<void> open_experts(ExpertSource& experts, ThreadPool& pool);
+  Result<void> compute(const Step& step, std::span<float> logits, StepReport& report);
+  Result<void> launch(StepShape shape);
+  Result<void> answer_until_done(std::uint32_t rows, StepReport& report);
 
   std::shared_ptr<const Model> model_;
   BackendOptions options_;
@@ -101,6 +65,8 @@ class CudaBackend final : public Backend {
   Arena arena_;
   StepMemory host_;
   Stream stream_;
+  std::unique_ptr<DeviceExperts> device_experts_;  // where not all are in device memory
+  std::unique_ptr<MissingExperts> missing_;        // likewise
   std::optional<CudaForward> forward_;
   std::optional<KvBlocks> blocks_;
   GraphCache graphs_;
@@ -109,19 +75,21 @@ class CudaBackend final : public Backend {
 
 // Allocates everything, copies the weights, and takes a step of one token: that loads the kernels, and finds out now
 // whether they run on this device.
-Result<void> CudaBackend::open() {
+Result<void> CudaBackend::open(std::size_t slots, ExpertSource& experts) {
   const ModelSpec& spec = model_->spec();
-  const std::size_t bytes = Arena::lay_out(*model_, options_, Bump()).bytes();
+  const std::size_t bytes = Arena::lay_out(*model_, options_, slots, Bump()).bytes();
   SIROCCO_TRY(device_memory_, allocate_device(bytes));
-  arena_ = Arena::lay_out(*model_, options_, Bump(device_memory_.get()));
-  SIROCCO_TRY(host_memory_, allocate_pinned(StepMemory::bytes(spec, options_)));
+  arena_ = Arena::lay_out(*model_, options_, slots, Bump(device_memory_.get()));
+  SIROCCO_TRY(host_memory_, allocate_pinned(StepMemory::bytes(*model_, options_, slots != 0)));
   Bump host(host_memory_.get());
   host_ = StepMemory::lay_out(spec, options_, host);
+  if (slots != 0) StepMemory::lay_out_experts(*model_, options_, arena_, host);
   SIROCCO_TRY(stream_, make_stream());
   {
     SIROCCO_TRY(ThreadPool pool, ThreadPool::create(options_.threads));
     SIROCCO_CHECK(upload(arena_.weights.uploads, pool, options_.progress.get()));
     arena_.weights.uploads = {};
+    if (slots != 0) SIROCCO_CHECK(open_experts(experts, pool));
   }
   forward_.emplace(spec, arena_.weights.weights, arena_.forward, arena_.kv);
   SIROCCO_TRY(blocks_, KvBlocks::create(arena_.kv, spec));
@@ -129,7 +97,21 @@ Result<void> CudaBackend::open() {
   const BlockId block = 0;
   const StepSequence sequence = {.tokens = {&token, 1}, .position = 0, .block_table = {&block, 1}};
   std::vector<float> logits(spec.vocabulary);
-  return compute({.sequences = {&sequence, 1}}, logits);
+  StepReport report;  // an expert that cannot be read now may be readable later
+  return compute({.sequences = {&sequence, 1}}, logits, report);
+}
+
+Result<void> CudaBackend::open_experts(ExpertSource& experts, ThreadPool& pool) {
+  SIROCCO_TRY(device_experts_, DeviceExperts::create(model_, SlotLayout(*model_), arena_.experts));
+  SIROCCO_CHECK(device_experts_->fill(pool));
+  const Mailbox& mailbox = arena_.forward.mailbox;
+  const std::size_t counts = std::size_t{model_->spec().layers} * model_->spec().moe->experts;
+  for (std::uint32_t* word : {mailbox.posts, mailbox.missing_now, mailbox.blocks_done})
+    SIROCCO_CHECK(checked(cudaMemsetAsync(word, 0, sizeof *word, stream_.get()), "cudaMemsetAsync"));
+  SIROCCO_CHECK(checked(cudaMemsetAsync(mailbox.rows_of_expert, 0, counts * sizeof(std::uint32_t), stream_.get()),
+                        "cudaMemsetAsync"));
+  SIROCCO_TRY(missing_, MissingExperts::create(model_, experts, options_, mailbox));
+  return {};
 }
 
 Result<void> CudaBackend::step(const Step& step, std::span<float> logits, StepReport& report) {
@@ -138,7 +120,7 @@ Result<void> CudaBackend::step(const Step& step, std::span<float> logits, StepRe
   report.failures.clear();
   report.lossy_experts.assign(options_.lossy.on() ? step.sequences.size() : 0, 0);
   if (broken_) return fail(broken_->at("the GPU failed in an earlier step; restart the daemon"));
-  auto computed = compute(step, logits);
+  auto computed = compute(step, logits, report);
   if (!computed) {
     broken_ = computed.error();
     return fail(computed.error().at(device_.name));
@@ -146,33 +128,57 @@ Result<void> CudaBackend::step(const Step& step, std::span<float> logits, StepRe
   return {};
 }
 
-Result<void> CudaBackend::compute(const Step& step, std::span<float> logits) {
+Result<void> CudaBackend::compute(const Step& step, std::span<float> logits, StepReport& report) {
   assert(step.rows() > 0 && step.rows() <= options_.limits.rows && step.logit_rows() <= options_.limits.logit_rows);
   assert(logits.size() == step.logit_rows() * model_->spec().vocabulary);
   // The step before has been waited for: nothing reads the host's memory now.
-  const std::uint32_t window = model_->spec().window;
+  const ModelSpec& spec = model_->spec();
   std::size_t bytes = 0;
-  StepShape shape = write_inputs(step, options_.kv_block_tokens, window, host_.inputs, bytes);
+  const StepShape shape = write_inputs(step, options_.kv_block_tokens, spec.window, host_.inputs, bytes);
   SIROCCO_CHECK(checked(
       cudaMemcpyAsync(arena_.forward.inputs.tokens, host_.inputs.tokens, bytes, cudaMemcpyHostToDevice, stream_.get()),
       "cudaMemcpyAsync of a step's inputs"));
-  Result<void> launched;
-  if (shape.rows <= kGraphRows) {
-    shape.splits = std::min(std::bit_ceil(shape.splits), splits_of(options_.limits.context, window));
-    launched = graphs_.launch(*forward_, shape, stream_.get());
-  } else {
-    launched = forward_->enqueue(shape, stream_.get());
-  }
+  Result<void> launched = launch(shape);
   if (launched && !logits.empty())
     launched = checked(cudaMemcpyAsync(host_.logits, arena_.forward.logits, logits.size_bytes(), cudaMemcpyDeviceToHost,
                                        stream_.get()),
                        "cudaMemcpyAsync of logits");
+  if (launched && missing_) launched = answer_until_done(shape.rows, report);
+  if (!launched && missing_) missing_->give_up();
   // Also after a failure: what was enqueued reads the host's memory.
   const auto done = checked(cudaStreamSynchronize(stream_.get()), "a step");
   SIROCCO_CHECK(launched);
   SIROCCO_CHECK(done);
   std::copy_n(host_.logits, logits.size(), logits.data());
-  return {};
+  if (!device_experts_) return {};
+  // As CudaForward::enqueue has it: where no row wants logits, the last layer's experts are not computed.
+  return device_experts_->end_step(shape.rows, spec.layers - (shape.logit_rows == 0 ? 1 : 0));
+}
+
+Result<void> CudaBackend::launch(StepShape shape) {
+  const bool few = shape.rows <= kGraphRows;
+  if (device_experts_) {
+    device_experts_->accept_offers(few);
+    SIROCCO_CHECK(device_experts_->begin_step(stream_.get()));
+  }
+  if (few) {
+    const std::uint32_t window = model_->spec().window;
+    shape.splits = std::min(std::bit_ceil(shape.splits), splits_of(options_.limits.context, window));
+    SIROCCO_CHECK(graphs_.launch(*forward_, shape, stream_.get()));
+  } else {
+    SIROCCO_CHECK(forward_->enqueue(shape, stream_.get()));
+  }
+  if (!device_experts_) return {};
+  return device_experts_->fetch_uses(arena_.forward.mailbox.rows_of_expert, stream_.get());
+}
+
+// The host's part of a step: the experts that layers ask for. Also looks whether the step has ended, or failed.
+Result<void> CudaBackend::answer_until_done(std::uint32_t rows, StepReport& report) {
+  for (;;) {
+    if (missing_->answer({host_.inputs.sequences, rows}, report.failures, *device_experts_)) continue;
+    const cudaError_t status = cudaStreamQuery(stream_.get());
+    if (status != cudaErrorNotReady) return checked(status, "a step");
+  }
 }
 
 class CudaKind final : public BackendKind {
@@ -195,7 +201,7 @@ class CudaKind final : public BackendKind {
   }
   Result<std::uint64_t> kv_budget(const Model& model, const BackendOptions& options,
                                   std::uint64_t host_budget) const override;
-  Result<void> plan(const Model& model, const BackendOptions& options, MemoryPlan& plan) const override;
+  Result<bool> plan(const Model& model, const BackendOptions& options, MemoryPlan& plan) const override;
   Result<std::unique_ptr<Backend>> make(std::shared_ptr<const Model> model, ExpertSource& experts,
                                         const BackendOptions& options) const override;
 };
@@ -206,9 +212,12 @@ std::uint64_t budget_of(const DeviceInfo& device, const BackendOptions& options)
   return options.device_memory == 0 ? free : std::min(free, options.device_memory);
 }
 
-Result<void> check_fits(const DeviceInfo& device, const BackendOptions& options, std::uint64_t needed) {
+// How many slots there are for experts; 0: they are all in device memory.
+Result<std::size_t> find_slots(const Model& model, const DeviceInfo& device, const BackendOptions& options) {
   const std::uint64_t budget = budget_of(device, options);
-  if (needed <= budget) return {};
+  std::uint64_t needed = 0;
+  auto slots = slots_within(model, options, budget, needed);
+  if (slots) return slots;
   return fail(
       ErrorCode::out_of_memory,
       "{}: {} of its {} may be used, {} are free; the model with this KV cache needs {}: raise device.memory to "
@@ -233,27 +242,38 @@ Result<void> CudaKind::check(const Model& model, const BackendOptions& options) 
   return {};
 }
 
-// All that weights and scratch leave: nothing else wants it, but where it is the host's memory.
+// All that weights and scratch leave: nothing else wants it, but where it is the host's memory. Where not all experts
+// find room, a share: the rest is theirs.
 Result<std::uint64_t> CudaKind::kv_budget(const Model& model, const BackendOptions& options,
                                           std::uint64_t host_budget) const {
   SIROCCO_TRY(const DeviceInfo device, find_device());
-  const Arena arena = Arena::lay_out(model, options, Bump());
   const std::uint64_t budget = budget_of(device, options);
-  const std::uint64_t others = arena.weight_bytes + arena.forward_bytes;
-  const std::uint64_t room = budget - std::min(budget, others);
-  return device.integrated ? std::min(room, host_budget / 4) : room;
+  const auto room_beside = [&](std::size_t slots) {
+    const Arena arena = Arena::lay_out(model, options, slots, Bump());
+    return budget - std::min(budget, arena.bytes() - arena.kv_bytes);
+  };
+  std::uint64_t room = room_beside(0);
+  if (room == 0 && model.spec().moe) room = room_beside(kLeastDeviceSlots) / kKvShare;
+  return device.integrated ? std::min(room, host_budget / kKvShare) : room;
 }
 
-Result<void> CudaKind::plan(const Model& model, const BackendOptions& options, MemoryPlan& plan) const {
+Result<bool> CudaKind::plan(const Model& model, const BackendOptions& options, MemoryPlan& plan) const {
   SIROCCO_TRY(const DeviceInfo device, find_device());
-  const Arena arena = Arena::lay_out(model, options, Bump());
-  SIROCCO_CHECK(check_fits(device, options, arena.bytes()));
+  SIROCCO_TRY(const std::size_t slots, find_slots(model, device, options));
+  const Arena arena = Arena::lay_out(model, options, slots, Bump());
   // An integrated device's memory is what the budget is about; another's is its own.
   const auto add = [&](std::string name, std::uint64_t bytes, std::string note) {
     plan.lines.push_back(
         {.name = std::move(name), .bytes = bytes, .note = std::move(note), .charged = device.integrated});
   };
-  add("device weights", arena.weight_bytes, fmt::format("in the memory of {}", device.name));
+  add("device weights", arena.weight_bytes,
+      fmt::format("{}in the memory of {}", slots == 0 ? "" : "all but the experts, ", device.name));
+  if (slots != 0) {
+    const std::size_t experts = std::size_t{model.spec().layers} * model.spec().moe->experts;
+    add("device experts", arena.expert_bytes,
+        fmt::format("{} of {} ({} %), {} each; the others are computed on the host", slots, experts,
+                    100 * slots / experts, format_bytes(SlotLayout(model).slot_bytes())));
+  }
   add("device KV cache", arena.kv_bytes,
       fmt::format("{} tokens in blocks of {}, {}", options.kv_blocks * options.kv_block_tokens, options.kv_block_tokens,
                   tensor_type_info(options.kv_type)->name));
@@ -261,9 +281,13 @@ Result<void> CudaKind::plan(const Model& model, const BackendOptions& options, M
   plan.lines.push_back({.name = "CUDA", .bytes = kRuntimeMemory, .note = "runtime and driver"});
   plan.lines.push_back(
       {.name = "staging",
-       .bytes = kUploadMemory + StepMemory::bytes(model.spec(), options) + KvBlocks::bytes(arena.kv, model.spec()),
-       .note = "page-locked: weights on their way, steps' inputs and logits, a block of the KV cache"});
-  return {};
+       .bytes = kUploadMemory + StepMemory::bytes(model, options, slots != 0) + KvBlocks::bytes(arena.kv, model.spec()),
+       .note = "page-locked: weights on their way, what steps get and give, a block of the KV cache"});
+  if (slots == 0) return true;
+  SIROCCO_TRY(const std::uint64_t scratch, MissingExperts::bytes(model, options));
+  plan.lines.push_back(
+      {.name = "scratch", .bytes = scratch, .note = fmt::format("{} rows a step, of experts", options.limits.rows)});
+  return false;
 }
 
 Result<std::optional<double>> CudaKind::memory_bandwidth() const {
@@ -285,14 +309,14 @@ Result<std::optional<double>> CudaKind::memory_bandwidth() const {
   return best;
 }
 
-Result<std::unique_ptr<Backend>> CudaKind::make(std::shared_ptr<const Model> model, ExpertSource&,
+Result<std::unique_ptr<Backend>> CudaKind::make(std::shared_ptr<const Model> model, ExpertSource& experts,
                                                 const BackendOptions& options) const {
   SIROCCO_TRY(DeviceInfo device, find_device());
   // Others may have taken memory since the plan.
-  SIROCCO_CHECK(check_fits(device, options, Arena::lay_out(*model, options, Bump()).bytes()));
+  SIROCCO_TRY(const std::size_t slots, find_slots(*model, device, options));
   const std::string name = device.name;
   auto backend = std::make_unique<CudaBackend>(std::move(model), options, std::move(device));
-  if (const auto opened = backend->open(); !opened) return fail(opened.error().at(name));
+  if (const auto opened = backend->open(slots, experts); !opened) return fail(opened.error().at(name));
   return backend;
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/backend/cuda/missing_experts.h"
+
 namespace sirocco::cuda {
 namespace {
 
@@ -35,7 +37,7 @@ ExpertLists take_lists(std::uint32_t rows, const MoeSpec& moe, Bump& memory) {
 
 }  // namespace
 
-ForwardMemory ForwardMemory::lay_out(const ModelSpec& spec, const BackendOptions& options, Bump& memory) {
+ForwardMemory ForwardMemory::lay_out(const ModelSpec& spec, const BackendOptions& options, bool slots, Bump& memory) {
   const std::size_t rows = options.limits.rows;
   const std::size_t logit_rows = options.limits.logit_rows;
   const std::size_t hidden_rows = spec.moe ? rows * spec.moe->used : rows;
@@ -59,6 +61,7 @@ ForwardMemory ForwardMemory::lay_out(const ModelSpec& spec, const BackendOptions
     m.router = memory.take<float>(rows * spec.moe->experts);
     m.expert_out = memory.take<float>(hidden_rows * spec.width);
     m.lists = take_lists(options.limits.rows, *spec.moe, memory);
+    if (slots) take_device_part(spec, memory, m.mailbox);
   }
   const std::size_t elements =
       std::max({rows * padded(spec.width, kTileInputs), rows * padded(spec.q_width(), kTileInputs),
@@ -99,7 +102,7 @@ Result<void> CudaForward::enqueue(const StepShape& shape, cudaStream_t stream) c
       SIROCCO_CHECK(dense_part(shape, layer, stream));
       pending = Pending::branch;
     } else {
-      SIROCCO_CHECK(expert_part(shape, layer, stream));
+      SIROCCO_CHECK(expert_part(shape, i, stream));
       pending = Pending::experts;
     }
   }
@@ -202,7 +205,9 @@ Result<void> CudaForward::attention_part(const StepShape& shape, std::uint32_t i
   const DeviceLayer& layer = weights_.layers[index];
   SIROCCO_CHECK(checked(attend(attention_of(shape, index), stream), "attend"));
   SIROCCO_CHECK(multiply(layer.attention_output, shape.rows, rows_in(layer.mixed, m_.mixed), m_.branch, stream));
-  return checked(norm(norm_after(shape, Pending::branch, layer.ffn_norm, layer.ffn), stream), "norm");
+  NormArguments arguments = norm_after(shape, Pending::branch, layer.ffn_norm, layer.ffn);
+  if (layer.experts != nullptr && has_slots()) arguments.f32 = m_.normed;  // the host wants them so
+  return checked(norm(arguments, stream), "norm");
 }
 
 Result<void> CudaForward::dense_part(const StepShape& shape, const DeviceLayer& layer, cudaStream_t stream) const {
@@ -218,7 +223,21 @@ Result<void> CudaForward::dense_part(const StepShape& shape, const DeviceLayer& 
   return multiply(layer.down, shape.rows, hidden, m_.branch, stream);
 }
 
-Result<void> CudaForward::expert_part(const StepShape& shape, const DeviceLayer& layer, cudaStream_t stream) const {
+MailArguments CudaForward::mail_of(const StepShape& shape, std::uint32_t layer) const {
+  return {.rows = shape.rows,
+          .used = spec_.moe->used,
+          .experts = spec_.moe->experts,
+          .width = spec_.width,
+          .layer = layer,
+          .experts_table = weights_.layers[layer].experts,
+          .lists = m_.lists,
+          .x = m_.normed,
+          .expert_out = m_.expert_out,
+          .mailbox = m_.mailbox};
+}
+
+Result<void> CudaForward::expert_part(const StepShape& shape, std::uint32_t index, cudaStream_t stream) const {
+  const DeviceLayer& layer = weights_.layers[index];
   const MoeSpec& moe = *spec_.moe;
   const Rows normed = rows_in(layer.ffn, m_.normed);
   SIROCCO_CHECK(multiply(layer.router, shape.rows, normed, m_.router, stream));
@@ -231,9 +250,11 @@ Result<void> CudaForward::expert_part(const StepShape& shape, const DeviceLayer&
                                .normalise = moe.route.normalise,
                                .scale = moe.route.scale,
                                .logits = m_.router,
+                               .experts_table = has_slots() ? layer.experts : nullptr,
                                .lists = m_.lists},
                               stream),
                         "route"));
+  if (has_slots()) SIROCCO_CHECK(checked(post_missing(mail_of(shape, index), stream), "post_missing"));
   ExpertArguments experts = {.rows = shape.rows,
                              .used = moe.used,
                              .experts = moe.experts,
@@ -256,7 +277,9 @@ Result<void> CudaForward::expert_part(const StepShape& shape, const DeviceLayer&
   experts.outputs = spec_.width;
   experts.x = hidden;
   experts.y = m_.expert_out;
-  return checked(expert_down(experts, stream), "expert_down");
+  SIROCCO_CHECK(checked(expert_down(experts, stream), "expert_down"));
+  if (!has_slots()) return {};
+  return checked(collect_missing(mail_of(shape, index), stream), "collect_missing");
 }
 
 Result<void> CudaForward::output_part(const StepShape& shape, Pending pending, cudaStream_t stream) const {

@@ -26,10 +26,11 @@ struct ForwardMemory {
   float* expert_out = nullptr;  // [assignments, width]
   float* logits = nullptr;      // [logit_rows, vocabulary]
   ExpertLists lists;
+  Mailbox mailbox;    // its device part, where experts are in slots
   Activations q8_32;  // of whatever is multiplied next: one after another use them
   Activations q8_256;
 
-  static ForwardMemory lay_out(const ModelSpec& spec, const BackendOptions& options, Bump& memory);
+  static ForwardMemory lay_out(const ModelSpec& spec, const BackendOptions& options, bool slots, Bump& memory);
 };
 
 // The KV cache on the device: for each layer all keys, then all values.
@@ -46,7 +47,8 @@ struct CudaKv {
 
 class CudaForward {
  public:
-  // What it is given belongs to the backend, which keeps it.
+  // What it is given belongs to the backend, which keeps it. With a mailbox (memory.mailbox.posted is not null) experts
+  // are in slots, and the host is asked for those that are not.
   CudaForward(const ModelSpec& spec, const DeviceWeights& weights, const ForwardMemory& memory, const CudaKv& kv)
       : spec_(spec), weights_(weights), m_(memory), kv_(kv) {}
 
@@ -57,6 +59,7 @@ class CudaForward {
   // What the last part of a layer left to be added to x.
   enum class Pending : std::uint8_t { nothing, branch, experts };
 
+  bool has_slots() const { return m_.mailbox.posted != nullptr; }
   NormArguments norm_after(const StepShape& shape, Pending pending, const float* weight,
                            const FormatSet& formats) const;
   Rows rows_in(const FormatSet& formats, const float* f32) const;
@@ -66,7 +69,8 @@ class CudaForward {
   Result<void> store_keys(const StepShape& shape, std::uint32_t layer, Pending pending, cudaStream_t stream) const;
   Result<void> attention_part(const StepShape& shape, std::uint32_t layer, cudaStream_t stream) const;
   Result<void> dense_part(const StepShape& shape, const DeviceLayer& layer, cudaStream_t stream) const;
-  Result<void> expert_part(const StepShape& shape, const DeviceLayer& layer, cudaStream_t stream) const;
+  MailArguments mail_of(const StepShape& shape, std::uint32_t layer) const;
+  Result<void> expert_part(const StepShape& shape, std::uint32_t layer, cudaStream_t stream) const;
   Result<void> output_part(const StepShape& shape, Pending pending, cudaStream_t stream) const;
 
   const ModelSpec& spec_;

@@ -54,7 +54,7 @@ Result<void> check_experts(const LayerWeights& layer, std::uint32_t index) {
 
 class Layout {
  public:
-  Layout(const Model& model, Bump& arena) : model_(model), arena_(arena) {}
+  Layout(const Model& model, bool slots, Bump& arena) : model_(model), slots_(slots), arena_(arena) {}
 
   WeightsLayout make() {
     const ModelWeights& weights = model_.weights();
@@ -68,8 +68,9 @@ class Layout {
     ref::rope_frequencies(spec.rope, weights.rope_factors, made_.frequencies);
     device.frequencies = floats(made_.frequencies);
     made_.expert_tables.resize(weights.layers.size());
-    for (std::size_t i = 0; i < weights.layers.size(); ++i)
-      device.layers.push_back(layer(weights.layers[i], made_.expert_tables[i]));
+    if (slots_) made_.expert_table = arena_.take<DeviceExpert>(std::size_t{spec.layers} * spec.moe->experts);
+    for (std::uint32_t i = 0; i < weights.layers.size(); ++i)
+      device.layers.push_back(layer(weights.layers[i], i, made_.expert_tables[i]));
     device.output_norm = floats(weights.output_norm);
     device.output_formats.add(cpu::activation_format(weights.output.type));
     if (weights.output.data == embedding.data && stays_as_in_file(embedding.type)) {
@@ -110,7 +111,16 @@ class Layout {
     return device;
   }
 
-  DeviceLayer layer(const LayerWeights& weights, std::vector<DeviceExpert>& table) {
+  const DeviceExpert* experts(const LayerWeights& weights, std::uint32_t index, std::vector<DeviceExpert>& table) {
+    if (slots_ && made_.expert_table == nullptr) return nullptr;  // of a layout without memory
+    if (slots_) return made_.expert_table + std::size_t{index} * model_.spec().moe->experts;
+    for (const ExpertWeights& expert : weights.experts)
+      table.push_back(
+          {.gate = matrix(expert.gate).data, .up = matrix(expert.up).data, .down = matrix(expert.down).data});
+    return reinterpret_cast<const DeviceExpert*>(bytes(std::as_bytes(std::span(table))));
+  }
+
+  DeviceLayer layer(const LayerWeights& weights, std::uint32_t index, std::vector<DeviceExpert>& table) {
     DeviceLayer device;
     device.attention_norm = floats(weights.attention_norm);
     device.q = matrix(weights.q);
@@ -128,10 +138,7 @@ class Layout {
       device.gate = shape(weights.experts.front().gate);
       device.up = shape(weights.experts.front().up);
       device.down = shape(weights.experts.front().down);
-      for (const ExpertWeights& expert : weights.experts)
-        table.push_back(
-            {.gate = matrix(expert.gate).data, .up = matrix(expert.up).data, .down = matrix(expert.down).data});
-      device.experts = reinterpret_cast<const DeviceExpert*>(bytes(std::as_bytes(std::span(table))));
+      device.experts = experts(weights, index, table);
     }
     const auto add = [](FormatSet& set, const DeviceMatrix& m) {
       if (m.outputs != 0) set.add(cpu::activation_format(m.type));
@@ -144,6 +151,7 @@ class Layout {
   }
 
   const Model& model_;
+  bool slots_;
   Bump& arena_;
   WeightsLayout made_;
 };
@@ -174,8 +182,8 @@ Result<void> check_model(const Model& model) {
   return {};
 }
 
-WeightsLayout lay_out_weights(const Model& model, Bump& arena) {
-  return Layout(model, arena).make();
+WeightsLayout lay_out_weights(const Model& model, bool slots, Bump& arena) {
+  return Layout(model, slots, arena).make();
 }
 
 }  // namespace sirocco::cuda

@@ -55,7 +55,8 @@ struct Upload {
 // A layout, with what it owns: tables that are not in the file.
 struct WeightsLayout {
   DeviceWeights weights;
-  std::vector<Upload> uploads;  // ascending targets
+  DeviceExpert* expert_table = nullptr;  // [layers, experts] on the device, where experts are in slots
+  std::vector<Upload> uploads;           // ascending targets
   std::vector<float> frequencies;
   std::vector<std::vector<DeviceExpert>> expert_tables;  // of layers
 };
@@ -64,6 +65,7 @@ struct WeightsLayout {
 Result<void> check_model(const Model& model);
 
 // After check_model(). The uploads point into the model and into the layout.
-WeightsLayout lay_out_weights(const Model& model, Bump& arena);
+//   slots  experts are elsewhere, in slots: there is memory for a table that says where, and nothing fills it
+WeightsLayout lay_out_weights(const Model& model, bool slots, Bump& arena);
 
 }  // namespace sirocco::cuda

@@ -51,7 +51,8 @@ struct Lists {
   test::DeviceBuffer<std::uint32_t> tile_count;
 };
 
-void run(const RouteCase& c, const std::vector<float>& logits, const Lists& lists) {
+void run(const RouteCase& c, const std::vector<float>& logits, const Lists& lists,
+         const DeviceExpert* experts_table = nullptr) {
   const test::Stream stream;
   const test::DeviceBuffer<float> device_logits(logits);
   const RouteArguments arguments{.rows = c.rows,
@@ -62,6 +63,7 @@ void run(const RouteCase& c, const std::vector<float>& logits, const Lists& list
                                  .normalise = c.normalise,
                                  .scale = c.scale,
                                  .logits = device_logits.data(),
+                                 .experts_table = experts_table,
                                  .lists = lists.lists()};
   ASSERT_EQ(route(arguments, stream), cudaSuccess);
   stream.wait();
@@ -97,8 +99,9 @@ class Route : public testing::TestWithParam<RouteCase> {
     }
   }
 
-  // A stable sort of the assignments by expert.
-  void expect_lists(const Lists& lists) const {
+  // A stable sort of the assignments by expert, with tiles of the experts for which on_device(expert).
+  template <class OnDevice>
+  void expect_lists(const Lists& lists, OnDevice on_device) const {
     const RouteCase c = GetParam();
     const std::vector<std::uint32_t> chosen = lists.chosen.download();
     std::vector<std::vector<std::uint32_t>> assignments(c.experts);
@@ -112,7 +115,7 @@ class Route : public testing::TestWithParam<RouteCase> {
     for (std::uint32_t expert = 0; expert < c.experts; ++expert) {
       ASSERT_EQ(first[expert], next);
       const std::uint32_t end = next + static_cast<std::uint32_t>(assignments[expert].size());
-      for (std::uint32_t begin = next; begin < end; begin += c.tile_rows, ++tile) {
+      for (std::uint32_t begin = next; on_device(expert) && begin < end; begin += c.tile_rows, ++tile) {
         ASSERT_EQ(tiles[tile].expert, expert);
         ASSERT_EQ(tiles[tile].first, begin);
         ASSERT_EQ(tiles[tile].count, std::min(c.tile_rows, end - begin));
@@ -134,7 +137,23 @@ TEST_P(Route, ChoiceIsTheReferencesAndListsAreAStableSort) {
   const Lists lists(c);
   run(c, logits, lists);
   expect_choice(logits, lists);
-  expect_lists(lists);
+  expect_lists(lists, [](std::uint32_t) { return true; });
+}
+
+TEST_P(Route, ExpertsThatAreNotOnTheDeviceHavePlacesButNoTiles) {
+  SIROCCO_NEEDS_DEVICE();
+  const RouteCase c = GetParam();
+  const auto on_device = [](std::uint32_t expert) { return expert * 7 % 3 == 0; };
+  const std::byte weights{};
+  std::vector<DeviceExpert> table(c.experts);
+  for (std::uint32_t expert = 0; expert < c.experts; ++expert)
+    if (on_device(expert)) table[expert] = {&weights, &weights, &weights};
+  const test::DeviceBuffer<DeviceExpert> device_table(table);
+  const std::vector<float> logits = logits_with_ties(std::size_t{c.rows} * c.experts, c.rows);
+  const Lists lists(c);
+  run(c, logits, lists, device_table.data());
+  expect_choice(logits, lists);
+  expect_lists(lists, on_device);
 }
 
 constexpr RouteCase kCases[] = {

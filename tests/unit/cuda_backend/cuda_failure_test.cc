@@ -8,7 +8,7 @@
 #include "engine/experts/mapped_experts.h"
 #include "tests/support/golden_models.h"
 #include "tests/support/temporary_directory.h"
-#include "tests/unit/cuda_backend/cuda_support.h"
+#include "tests/unit/cuda_backend/slot_support.h"
 
 namespace sirocco {
 namespace {
@@ -19,13 +19,14 @@ constexpr std::uint32_t kPrompt = 20;  // rows: more than a graph has
 class Conversation {
  public:
   explicit Conversation(std::shared_ptr<const Model> model) : model_(std::move(model)), experts_(model_) {}
+  // With memory for so many experts.
+  Conversation(std::shared_ptr<const Model> model, std::size_t slots) : Conversation(std::move(model)) {
+    options_ = test::with_slots(*model_, options_, slots);
+  }
 
   Result<void> run() {
     logits_.clear();
-    SIROCCO_TRY(
-        const auto backend,
-        make_backend(model_, experts_,
-                     {.backend = "cuda", .limits = {.rows = 32, .logit_rows = 4, .context = 64}, .kv_blocks = 2}));
+    SIROCCO_TRY(const auto backend, make_backend(model_, experts_, options_));
     std::vector<TokenId> tokens(kPrompt + 3);
     for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<TokenId>(7 * i + 1);
     SIROCCO_CHECK(step(*backend, std::span(tokens).first(kPrompt), 0));
@@ -58,11 +59,11 @@ class Conversation {
 
   std::shared_ptr<const Model> model_;
   MappedExperts experts_;
+  BackendOptions options_ = {.backend = "cuda", .limits = {.rows = 32, .logit_rows = 4, .context = 64}, .kv_blocks = 2};
   std::vector<float> logits_;
 };
 
-TEST(CudaFailure, OfAnyCallIsAnErrorAndLeavesNothing) {
-  Conversation conversation(test::open_golden("quant-moe-q4_0-q5_1.gguf"));
+void expect_an_error_of_any_call(Conversation conversation) {
   const std::size_t before = cudaemu::live_objects();
   ASSERT_TRUE(conversation.run());
   const std::vector<float> expected = conversation.logits();
@@ -80,6 +81,14 @@ TEST(CudaFailure, OfAnyCallIsAnErrorAndLeavesNothing) {
   });
   EXPECT_GT(failed, 100);
   EXPECT_GT(refused, failed - 10);
+}
+
+TEST(CudaFailure, OfAnyCallIsAnErrorAndLeavesNothing) {
+  expect_an_error_of_any_call(Conversation(test::open_golden("quant-moe-q4_0-q5_1.gguf")));
+}
+
+TEST(CudaFailure, OfAnyCallWhileTheHostIsAskedIsAnErrorAndLeavesNothing) {
+  expect_an_error_of_any_call(Conversation(test::open_golden("quant-moe-q4_0-q5_1.gguf"), 2));
 }
 
 // In a process of its own: a lost file is lost for good.

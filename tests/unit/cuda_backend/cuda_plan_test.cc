@@ -36,20 +36,49 @@ TEST(CudaPlan, WeightsAndCacheAreOnTheDeviceAndNotCharged) {
   EXPECT_FALSE(line(plan, "device KV cache").charged);
 }
 
+// What the lines of a plan take on the device.
+std::uint64_t device_bytes(const EnginePlan& plan) {
+  std::uint64_t bytes = 0;
+  for (const MemoryPlan::Line& one : plan.memory.lines)
+    if (one.name.starts_with("device ")) bytes += one.bytes;
+  return bytes;
+}
+
 TEST(CudaPlan, WhatDoesNotFitIsRefusedWithTheMemoryThatWouldDo) {
+  for (const char* name : {kModel, "quant-q8_0.gguf"}) {
+    const auto model = test::open_golden(name);
+    EngineOptions options = {.backend = "cuda", .kv_tokens = 64, .device_memory = 1};
+    const std::string message = refusal(model, options);
+    EXPECT_THAT(message, HasSubstr("raise device.memory"));
+    std::uint64_t refused = 1;
+    std::uint64_t enough = device_bytes(plan_engine(model, {.backend = "cuda", .kv_tokens = 64}).value());
+    while (enough - refused > 1) {
+      options.device_memory = refused + (enough - refused) / 2;
+      (plan_engine(model, options) ? enough : refused) = options.device_memory;
+    }
+    options.device_memory = enough;
+    EXPECT_EQ(device_bytes(plan_engine(model, options).value()), enough) << name;
+    EXPECT_THAT(message, HasSubstr(format_bytes(enough))) << name;
+  }
+}
+
+TEST(CudaPlan, WhatIsLeftBuysSlotsForExperts) {
   const auto model = test::open_golden(kModel);
-  EngineOptions options = {.kv_tokens = 64, .device_memory = 1};
-  const std::string message = refusal(model, options);
-  EXPECT_THAT(message, HasSubstr("raise device.memory"));
-  const EnginePlan fits = plan_engine(model, {.backend = "cuda", .kv_tokens = 64}).value();
-  const std::uint64_t needed =
-      line(fits, "device weights").bytes + line(fits, "device KV cache").bytes + line(fits, "device scratch").bytes;
-  EXPECT_THAT(message, HasSubstr(format_bytes(needed)));
-  options.backend = "cuda";
-  options.device_memory = needed;
-  EXPECT_TRUE(plan_engine(model, options));
-  options.device_memory = needed - 1;
-  EXPECT_FALSE(plan_engine(model, options));
+  EngineOptions options = {.backend = "cuda", .kv_tokens = 64};
+  const EnginePlan all = plan_engine(model, options).value();
+  options.device_memory = device_bytes(all);
+  EXPECT_EQ(device_bytes(plan_engine(model, options).value()), options.device_memory);
+  --options.device_memory;
+  const EnginePlan some = plan_engine(model, options).value();
+  EXPECT_LE(device_bytes(some), options.device_memory);
+  EXPECT_LT(line(some, "device weights").bytes, line(all, "device weights").bytes);
+  const std::string note = line(some, "device experts").note;
+  const std::size_t experts = std::size_t{model->spec().layers} * model->spec().moe->experts;
+  EXPECT_THAT(note, HasSubstr(fmt::format("of {} (", experts)));
+  EXPECT_GE(std::stoul(note), 2U);
+  EXPECT_LT(std::stoul(note), experts);
+  // The others are computed with on the host, from its memory.
+  EXPECT_EQ(line(some, "experts").bytes, model->sizes().expert_bytes);
 }
 
 TEST(CudaPlan, AutoComputesOnTheCpuWhatTheDeviceCannotAndSaysWhy) {

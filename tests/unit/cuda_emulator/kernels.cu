@@ -202,6 +202,10 @@ dim3 blocks(int n, int unit) {
   return dim3(static_cast<unsigned>((n + unit - 1) / unit));
 }
 
+__global__ void wait_kernel(const std::uint32_t* word, std::uint32_t* out) {
+  if (threadIdx.x == 0 && cuda::await_host(word, 1, 1)) *out = 1;
+}
+
 }  // namespace
 
 cudaError_t row_sums(Bug bug, const float* x, float* out, int rows, int n, cudaStream_t stream) {
@@ -246,6 +250,10 @@ cudaError_t transpose(const __half* x, __half* transposed, cudaStream_t stream) 
 cudaError_t grid_sum(Bug bug, const float* x, float* parts, float* out, int n, cudaStream_t stream) {
   auto* kernel = bug == Bug::grid_race ? grid_sum_kernel<Bug::grid_race> : grid_sum_kernel<Bug::none>;
   return launch({.grid = dim3(8), .block = dim3(256), .cooperative = true}, stream, kernel, x, parts, out, n);
+}
+
+cudaError_t wait_for_one(const std::uint32_t* word, std::uint32_t* out, cudaStream_t stream) {
+  return launch({dim3(1), dim3(32)}, stream, wait_kernel, word, out);
 }
 
 cudaError_t add_scaled(const float* x, float* y, float a, int n, cudaStream_t stream) {

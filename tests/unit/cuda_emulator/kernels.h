@@ -35,6 +35,8 @@ cudaError_t multiply_s8(const std::int8_t* a, const std::int8_t* b, int* c, int 
 cudaError_t transpose(const __half* x, __half* transposed, cudaStream_t stream);
 // *out = the sum of x[n]; parts [8]; a cooperative launch.
 cudaError_t grid_sum(Bug bug, const float* x, float* parts, float* out, int n, cudaStream_t stream);
+// *out = 1, when *word is 1.
+cudaError_t wait_for_one(const std::uint32_t* word, std::uint32_t* out, cudaStream_t stream);
 // y[n] += a * x[n].
 cudaError_t add_scaled(const float* x, float* y, float a, int n, cudaStream_t stream);
 

@@ -183,6 +183,23 @@ TEST_F(EmulatedMachine, TheChosenCallFails) {
   EXPECT_EQ(cudaFree(p), cudaSuccess);
 }
 
+TEST_F(EmulatedMachine, AKernelThatWaitsForTheHostGoesOnWhenItHasAnswered) {
+  DeviceBuffer<std::uint32_t> out(std::vector<std::uint32_t>(1));
+  std::uint32_t* word = nullptr;
+  must(cudaHostAlloc(reinterpret_cast<void**>(&word), sizeof *word, cudaHostAllocDefault), "cudaHostAlloc");
+  *word = 0;
+  {
+    const Stream stream;
+    must(wait_for_one(word, out.data(), stream), "wait_for_one");
+    for (int turn = 0; turn < 50; ++turn) ASSERT_EQ(cudaStreamQuery(stream), cudaErrorNotReady);
+    EXPECT_DEATH(stream.wait(), "the host waits for a stream that waits for the host");
+    *word = 1;
+    stream.wait();
+  }
+  EXPECT_EQ(out.download()[0], 1U);
+  must(cudaFreeHost(word), "cudaFreeHost");
+}
+
 }  // namespace
 
 }  // namespace sirocco::test

@@ -163,6 +163,18 @@ inline void wait_for_run(RunBarrier* barrier, unsigned parity) {
   while ((__atomic_load_n(barrier, __ATOMIC_ACQUIRE) & 1) == parity) cudaemu::yield();
 }
 
+inline void store_release_system(std::uint32_t* word, std::uint32_t value) {
+  __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+// Here the host and the device take turns: where the host has not answered, the launch ends, and comes again when the
+// host asks for its stream.
+inline bool await_host(const std::uint32_t* word, std::uint32_t value, std::uint32_t other) {
+  const std::uint32_t there = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+  if (there == value || there == other) return true;
+  cudaemu::ask_again();
+  return false;
+}
+
 inline void prefetch_l2(const void*) {}
 inline float exp2_approx(float x) {
   return std::exp2(x);

@@ -156,6 +156,17 @@ void fence() {
   order_release(&scheduler.fence_clock);
 }
 
+void ask_again() {
+  scheduler.ask_again = true;
+}
+
+bool asked_again() {
+  return scheduler.ask_again;
+}
+bool take_ask_again() {
+  return std::exchange(scheduler.ask_again, false);
+}
+
 // --- shared memory
 
 void* dynamic_shared() {

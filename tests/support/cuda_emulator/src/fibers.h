@@ -88,6 +88,7 @@ struct Scheduler {
   char grid_clocks[2]{};
   int grid_generation = 0;
   std::uint64_t idle_yields = 0;
+  bool ask_again = false;
 };
 extern Scheduler& scheduler;
 

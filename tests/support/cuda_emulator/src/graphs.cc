@@ -17,30 +17,37 @@ static bool all_joined(const CUgraph_st& graph, std::vector<std::size_t> last) {
   return std::all_of(reached.begin(), reached.end(), [](char r) { return r != 0; });
 }
 
+static std::size_t choose_node(const CUgraphExec_st& graph) {
+  std::vector<std::size_t> candidates;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const auto& after = graph.nodes[i].after;
+    const bool may_run = std::all_of(after.begin(), after.end(), [&](std::size_t j) { return graph.done[j] != 0; });
+    if (graph.done[i] == 0 && may_run) candidates.push_back(i);
+  }
+  return candidates[random().below(candidates.size())];
+}
+
+// To its end, or until a node waits for the host: then the operation comes again, and the replay goes on from there.
 static void replay(CUgraphExec_st& graph) {
-  const std::size_t count = graph.nodes.size();
-  std::vector<char> done(count);
-  char begin_clock = 0;
   void* stream = order_this_fiber();
-  order_release(&begin_clock);
-  for (std::size_t left = count; left > 0; --left) {
-    std::vector<std::size_t> candidates;
-    for (std::size_t i = 0; i < count; ++i) {
-      const auto& after = graph.nodes[i].after;
-      const bool may_run = std::all_of(after.begin(), after.end(), [&](std::size_t j) { return done[j] != 0; });
-      if (done[i] == 0 && may_run) candidates.push_back(i);
-    }
-    const std::size_t chosen = candidates[random().below(candidates.size())];
+  if (graph.done.empty()) {
+    graph.done.resize(graph.nodes.size());
+    order_release(&graph.begin_clock);
+  }
+  while (std::find(graph.done.begin(), graph.done.end(), 0) != graph.done.end()) {
+    const std::size_t chosen = choose_node(graph);
     Node& node = graph.nodes[chosen];
     order_switch(node.order);
-    order_acquire(&begin_clock);
+    order_acquire(&graph.begin_clock);
     for (const std::size_t i : node.after) order_acquire(&graph.nodes[i].clock);
     node.work();
     order_release(&node.clock);
     order_switch(stream);
-    done[chosen] = 1;
+    if (asked_again()) return;
+    graph.done[chosen] = 1;
   }
   for (Node& node : graph.nodes) order_acquire(&node.clock);
+  graph.done.clear();
 }
 
 }  // namespace cudaemu

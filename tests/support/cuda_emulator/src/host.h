@@ -52,12 +52,16 @@ struct CUgraph_st {
 struct CUgraphExec_st {
   std::vector<cudaemu::Node> nodes;
   int device = 0;
+  // of the replay that is under way:
+  std::vector<char> done = {};  // [nodes]; empty: none is
+  char begin_clock = 0;
 };
 struct CUstream_st {
   std::deque<cudaemu::Operation> queue;
   int device = 0;
   bool blocking = true;  // ordered with the device's null stream
   bool running = false;
+  bool waits_for_host = false;  // the first operation comes again when the host asks for this stream
   void* order = nullptr;
   char done_clock = 0;
   // while it is captured:

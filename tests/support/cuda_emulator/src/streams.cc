@@ -32,7 +32,8 @@ static bool ready(const CUstream_st* stream) {
   return first.kind != Operation::Kind::wait || first.event->done >= first.version;
 }
 
-static void run_first(CUstream_st* stream) {
+// False: the operation stays, since it waits for the host.
+static bool run_first(CUstream_st* stream) {
   Operation operation = std::move(stream->queue.front());
   stream->queue.pop_front();
   stream->running = true;
@@ -52,36 +53,48 @@ static void run_first(CUstream_st* stream) {
       operation.work();
     }
   }
-  operation.work = nullptr;  // destroyed in the stream's order
+  stream->waits_for_host = take_ask_again();
+  if (stream->waits_for_host) {
+    stream->queue.push_front(std::move(operation));
+  } else {
+    operation.work = nullptr;  // destroyed in the stream's order
+  }
   order_release(&stream->done_clock);
   order_switch(caller);
   stream->running = false;
+  return !stream->waits_for_host;
 }
 
 static bool run_any() {
   std::vector<CUstream_st*> candidates;
   for (CUstream_st* stream : host.streams) {
-    if (ready(stream)) candidates.push_back(stream);
+    if (ready(stream) && !stream->waits_for_host) candidates.push_back(stream);
   }
   if (candidates.empty()) return false;
   run_first(candidates[random().below(candidates.size())]);
   return true;
 }
 
-// Makes the stream go on by one operation; others only as needed.
-static void advance(CUstream_st* stream) {
-  if (config().schedule == Schedule::random && random().below(2) != 0 && run_any()) return;
+// Makes the stream go on by one operation; others only as needed. False: it, or one that it waits for, waits for the
+// host.
+static bool advance(CUstream_st* stream) {
+  if (config().schedule == Schedule::random && random().below(2) != 0 && run_any()) return true;
   for (int hops = 0; !ready(stream); ++hops) {
     if (stream->queue.empty() || hops > 100'000) {
       fail("stream-deadlock", "a stream waits for an event that never comes");
     }
     stream = stream->queue.front().event->stream;
   }
-  run_first(stream);
+  return run_first(stream);
+}
+
+// The same, by a host that does nothing else until there is an end to it.
+static void advance_alone(CUstream_st* stream) {
+  if (!advance(stream)) fail("host-deadlock", "the host waits for a stream that waits for the host");
 }
 
 void drain(CUstream_st* stream) {
-  while (!stream->queue.empty()) advance(stream);
+  while (!stream->queue.empty()) advance_alone(stream);
   order_acquire(&stream->done_clock);
 }
 
@@ -276,7 +289,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   CUDAEMU_API(cudaEventSynchronize);
-  while (event->done < event->recorded) advance(event->stream);
+  while (event->done < event->recorded) advance_alone(event->stream);
   order_acquire(&event->clock);
   return cudaSuccess;
 }

@@ -1,0 +1,252 @@
+#include "engine/backend/cuda/device_experts.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "engine/backend/cuda/upload.h"
+
+namespace sirocco::cuda {
+namespace {
+
+constexpr std::string_view kPolicy = "lfru";
+constexpr std::size_t kAlignment = 256;
+constexpr std::size_t kPieceBytes = 1 * MiB;  // that one thread copies at a time
+
+std::array<const Matrix*, 3> projections(const ExpertWeights& expert) {
+  return {&expert.gate, &expert.up, &expert.down};
+}
+
+std::size_t bytes_in_file(const Matrix& m) {
+  return m.outputs * row_bytes(m.type, m.inputs);
+}
+
+}  // namespace
+
+SlotLayout::SlotLayout(const Model& model) {
+  for (const LayerWeights& weights : model.weights().layers) {
+    Layer& layer = layers_.emplace_back();
+    if (weights.experts.empty()) continue;
+    std::size_t slot = 0;
+    std::size_t file = 0;
+    const auto parts = projections(weights.experts.front());
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      layer.in_slot.at(i) = slot;
+      layer.in_file_bytes.at(i) = file;
+      slot += padded(matrix_bytes(parts.at(i)->type, parts.at(i)->inputs, parts.at(i)->outputs), kAlignment);
+      file += padded(bytes_in_file(*parts.at(i)), kAlignment);
+    }
+    slot_bytes_ = std::max(slot_bytes_, slot);
+    file_bytes_ = std::max(file_bytes_, file);
+  }
+}
+
+DeviceExpert SlotLayout::in_slot(std::uint32_t layer, const std::byte* slot) const {
+  const auto& at = layers_[layer].in_slot;
+  return {.gate = slot + at[0], .up = slot + at[1], .down = slot + at[2]};
+}
+
+std::size_t SlotLayout::in_file_bytes(std::uint32_t layer, std::size_t projection) const {
+  return layers_[layer].in_file_bytes.at(projection);
+}
+
+void DeviceExpertMemory::take_device_part(const SlotLayout& layout, std::size_t count, Bump& device) {
+  slots = count;
+  for (std::byte*& bytes : arrived) bytes = device.take<std::byte>(layout.file_bytes());
+  slot = device.take<std::byte>(count * layout.slot_bytes());
+}
+
+void DeviceExpertMemory::take_pinned_part(const ModelSpec& spec, const SlotLayout& layout, Bump& pinned) {
+  const std::size_t all = std::size_t{spec.layers} * spec.moe->experts;
+  host_table = pinned.take<DeviceExpert>(all);
+  rows_of_expert = pinned.take<std::uint32_t>(all);
+  for (std::byte*& bytes : leaving) bytes = pinned.take<std::byte>(layout.file_bytes());
+}
+
+DeviceExperts::DeviceExperts(std::shared_ptr<const Model> model, const SlotLayout& layout,
+                             const DeviceExpertMemory& memory)
+    : model_(std::move(model)),
+      layout_(layout),
+      memory_(memory),
+      experts_(model_->spec().moe->experts),
+      in_slot_(memory.slots),
+      in_layer_(model_->spec().layers),
+      uses_(std::size_t{model_->spec().layers} * experts_) {
+  for (std::uint32_t layer = 0; layer < model_->spec().layers; ++layer)
+    for (std::uint32_t index = 0; index < experts_; ++index)
+      uses_[number({.layer = layer, .index = index})].expert = {.layer = layer, .index = index};
+  candidates_.reserve(memory.slots + 1);
+  candidate_slots_.reserve(memory.slots);
+}
+
+Result<std::unique_ptr<DeviceExperts>> DeviceExperts::create(std::shared_ptr<const Model> model,
+                                                             const SlotLayout& layout,
+                                                             const DeviceExpertMemory& memory) {
+  std::unique_ptr<DeviceExperts> made(new DeviceExperts(std::move(model), layout, memory));
+  SIROCCO_TRY(made->policy_, make_policy(kPolicy));
+  SIROCCO_TRY(made->stream_, make_stream());
+  for (Arrival& arrival : made->arrivals_) {
+    SIROCCO_TRY(arrival.done, make_event());
+  }
+  return made;
+}
+
+DeviceExperts::~DeviceExperts() {
+  if (stream_) cudaStreamSynchronize(stream_.get());  // it uses what goes now
+}
+
+void DeviceExperts::place(ExpertId expert, std::size_t slot) {
+  in_slot_[slot] = expert;
+  ++in_layer_[expert.layer];
+  memory_.host_table[number(expert)] = layout_.in_slot(expert.layer, slot_at(slot));
+  changed_ = true;
+}
+
+Result<void> DeviceExperts::fill(ThreadPool& pool) {
+  std::vector<Upload> uploads;
+  std::size_t slot = 0;
+  const auto& layers = model_->weights().layers;
+  for (std::uint32_t index = 0; index < experts_; ++index) {
+    for (std::uint32_t layer = 0; layer < layers.size() && slot < memory_.slots; ++layer) {
+      if (layers[layer].experts.empty()) continue;
+      const DeviceExpert at = layout_.in_slot(layer, slot_at(slot));
+      const std::array<const std::byte*, 3> targets = {at.gate, at.up, at.down};
+      const auto parts = projections(layers[layer].experts[index]);
+      for (std::size_t i = 0; i < parts.size(); ++i)
+        uploads.push_back({.target = const_cast<std::byte*>(targets.at(i)), .matrix = *parts.at(i), .bytes = {}});
+      place({.layer = layer, .index = index}, slot++);
+    }
+  }
+  assert(slot == memory_.slots);
+  return upload(uploads, pool);
+}
+
+Result<void> DeviceExperts::begin_step(cudaStream_t stream) {
+  for (Arrival& arrival : arrivals_) {
+    if (arrival.state != Arrival::State::under_way) continue;
+    const cudaError_t status = cudaEventQuery(arrival.done.get());
+    if (status == cudaErrorNotReady) continue;
+    SIROCCO_CHECK(checked(status, "an expert on its way"));
+    place(arrival.expert, arrival.slot);
+    arrival.state = Arrival::State::none;
+    arrivals_seen_.fetch_add(1, std::memory_order_relaxed);
+  }
+  if (!changed_) return {};
+  changed_ = false;
+  return checked(cudaMemcpyAsync(memory_.table, memory_.host_table, uses_.size() * sizeof(DeviceExpert),
+                                 cudaMemcpyHostToDevice, stream),
+                 "cudaMemcpyAsync of the experts' table");
+}
+
+Result<void> DeviceExperts::fetch_uses(const std::uint32_t* rows_of_expert, cudaStream_t stream) const {
+  return checked(cudaMemcpyAsync(memory_.rows_of_expert, rows_of_expert, uses_.size() * sizeof(std::uint32_t),
+                                 cudaMemcpyDeviceToHost, stream),
+                 "cudaMemcpyAsync of the experts' uses");
+}
+
+void DeviceExperts::offer(ExpertId expert, const ExpertWeights& weights, ThreadPool& pool) {
+  if (!accepts_ || expert.layer < next_layer_) return;
+  const auto known = [&](const Arrival& a) { return a.state != Arrival::State::none && a.expert == expert; };
+  if (std::any_of(arrivals_.begin(), arrivals_.end(), known)) return;
+  for (std::size_t i = 0; i < arrivals_.size(); ++i) {
+    Arrival& arrival = arrivals_.at(i);
+    if (arrival.state != Arrival::State::none) continue;
+    arrival.state = Arrival::State::offered;
+    arrival.expert = expert;
+    arrival.weights = weights;
+    const auto parts = projections(weights);
+    const std::array<Matrix*, 3> there = {&arrival.weights.gate, &arrival.weights.up, &arrival.weights.down};
+    for (std::size_t part = 0; part < parts.size(); ++part) {
+      const std::size_t at = layout_.in_file_bytes(expert.layer, part);
+      const std::size_t bytes = bytes_in_file(*parts.at(part));
+      pool.run((bytes + kPieceBytes - 1) / kPieceBytes, [&](std::size_t piece, std::size_t) {
+        const std::size_t from = piece * kPieceBytes;
+        std::memcpy(memory_.leaving.at(i) + at + from, parts.at(part)->data + from,
+                    std::min(kPieceBytes, bytes - from));
+      });
+      there.at(part)->data = memory_.arrived.at(i) + at;
+    }
+    next_layer_ = expert.layer + 1;
+    return;
+  }
+}
+
+// Of every expert that a row met: once more used, and there or not.
+void DeviceExperts::count(std::uint32_t rows, std::uint32_t layers) {
+  ++token_;
+  std::uint64_t hits = 0;
+  std::uint64_t misses = 0;
+  for (std::size_t i = 0; i < std::size_t{layers} * experts_; ++i) {
+    const std::uint32_t met = memory_.rows_of_expert[i];
+    if (met == 0) continue;
+    count_use(uses_[i], token_, rows == 1 ? 1 : static_cast<double>(met) / rows);
+    ++(memory_.host_table[i].gate != nullptr ? hits : misses);
+  }
+  hits_.fetch_add(hits, std::memory_order_relaxed);
+  misses_.fetch_add(misses, std::memory_order_relaxed);
+}
+
+// The slot that the newcomer shall have, empty; nothing, if what is there is worth more.
+std::optional<std::size_t> DeviceExperts::find_slot(ExpertId newcomer) {
+  candidates_.clear();
+  candidate_slots_.clear();
+  for (std::size_t slot = 0; slot < in_slot_.size(); ++slot) {
+    if (memory_.host_table[number(in_slot_[slot])].gate == nullptr) continue;  // one that arrives has it
+    candidates_.push_back(uses_[number(in_slot_[slot])]);
+    candidate_slots_.push_back(slot);
+  }
+  candidates_.push_back(uses_[number(newcomer)]);
+  const std::size_t leaves = policy_->choose(candidates_, {.token = token_,
+                                                           .layer = newcomer.layer,
+                                                           .layers = model_->spec().layers,
+                                                           .used = model_->spec().moe->used,
+                                                           .slots = memory_.slots,
+                                                           .in_layer = in_layer_});
+  if (leaves == candidate_slots_.size()) return std::nullopt;
+  const std::size_t slot = candidate_slots_[leaves];
+  memory_.host_table[number(in_slot_[slot])] = {};
+  --in_layer_[in_slot_[slot].layer];
+  in_slot_[slot] = newcomer;
+  changed_ = true;
+  return slot;
+}
+
+// No step is under way, and the next one's table is without the slot's last owner.
+Result<void> DeviceExperts::send(std::size_t index) {
+  Arrival& arrival = arrivals_.at(index);
+  SIROCCO_CHECK(checked(cudaMemcpyAsync(memory_.arrived.at(index), memory_.leaving.at(index), layout_.file_bytes(),
+                                        cudaMemcpyHostToDevice, stream_.get()),
+                        "cudaMemcpyAsync of an expert"));
+  const DeviceExpert to = layout_.in_slot(arrival.expert.layer, slot_at(arrival.slot));
+  const std::array<const std::byte*, 3> targets = {to.gate, to.up, to.down};
+  const auto parts = projections(arrival.weights);
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    SIROCCO_CHECK(checked(
+        repack({.matrix = *parts.at(i), .tiles = const_cast<std::byte*>(targets.at(i))}, stream_.get()), "repack"));
+  return checked(cudaEventRecord(arrival.done.get(), stream_.get()), "cudaEventRecord");
+}
+
+Result<void> DeviceExperts::end_step(std::uint32_t rows, std::uint32_t layers) {
+  count(rows, layers);
+  bool room = false;
+  for (std::size_t i = 0; i < arrivals_.size(); ++i) {
+    Arrival& arrival = arrivals_.at(i);
+    room = room || arrival.state == Arrival::State::none;
+    if (arrival.state != Arrival::State::offered) continue;
+    const std::optional<std::size_t> slot = find_slot(arrival.expert);
+    arrival.state = slot ? Arrival::State::under_way : Arrival::State::none;
+    if (!slot) continue;
+    arrival.slot = *slot;
+    SIROCCO_CHECK(send(i));
+  }
+  if (room) next_layer_ = 0;  // all layers above have been asked
+  return {};
+}
+
+DeviceExperts::Counters DeviceExperts::counters() const {
+  return {.hits = hits_.load(std::memory_order_relaxed),
+          .misses = misses_.load(std::memory_order_relaxed),
+          .arrivals = arrivals_seen_.load(std::memory_order_relaxed)};
+}
+
+}  // namespace sirocco::cuda

@@ -1,0 +1,132 @@
+// Which experts are in device memory: slots of one size, a table that tells the kernels which expert is where, and what
+// comes and leaves. What answers missed is offered while the host has it; between steps the policy says whether it is
+// worth more than what is there. Its bytes go over a stream of their own, and the kernels see it from the step on that
+// begins after they have arrived. Nothing of this changes an answer.
+//
+// Owned by the CUDA backend, called from the engine thread; counters() from any.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "engine/backend/backend.h"
+#include "engine/backend/cuda/cuda_api.h"
+#include "engine/base/thread_pool.h"
+#include "engine/experts/eviction_policy.h"
+#include "kernels/cuda/kernels.h"
+
+namespace sirocco::cuda {
+
+// How an expert lies in a slot: gate, up, down in the kernels' layout; and as the file has it, on its way there.
+class SlotLayout {
+ public:
+  explicit SlotLayout(const Model& model);
+
+  std::size_t slot_bytes() const { return slot_bytes_; }  // that the largest expert takes
+  std::size_t file_bytes() const { return file_bytes_; }
+  DeviceExpert in_slot(std::uint32_t layer, const std::byte* slot) const;
+  // Where a projection is in `file_bytes()`: gate 0, up 1, down 2.
+  std::size_t in_file_bytes(std::uint32_t layer, std::size_t projection) const;
+
+ private:
+  struct Layer {
+    std::array<std::size_t, 3> in_slot = {};
+    std::array<std::size_t, 3> in_file_bytes = {};
+  };
+  std::vector<Layer> layers_;
+  std::size_t slot_bytes_ = 0;
+  std::size_t file_bytes_ = 0;
+};
+
+inline constexpr std::size_t kLeastDeviceSlots = 2;
+inline constexpr std::size_t kArriving = 2;  // experts on their way at once
+
+// The memory of DeviceExperts. `slots` may be null: a layout.
+struct DeviceExpertMemory {
+  std::size_t slots = 0;
+  std::byte* slot = nullptr;                       // [slots, slot_bytes]
+  std::array<std::byte*, kArriving> arrived = {};  // [file_bytes] each
+  DeviceExpert* table = nullptr;                   // [layers, experts]; the weights' layout has it
+  // Page-locked:
+  DeviceExpert* host_table = nullptr;              // the same
+  std::array<std::byte*, kArriving> leaving = {};  // [file_bytes]
+  std::uint32_t* rows_of_expert = nullptr;         // [layers, experts] of the step: Mailbox's
+
+  void take_device_part(const SlotLayout& layout, std::size_t slots, Bump& device);
+  void take_pinned_part(const ModelSpec& spec, const SlotLayout& layout, Bump& pinned);
+};
+
+class DeviceExperts {
+ public:
+  struct Counters {
+    std::uint64_t hits = 0;  // experts wanted by a layer and in device memory
+    std::uint64_t misses = 0;
+    std::uint64_t arrivals = 0;  // experts that came after the start
+  };
+
+  static Result<std::unique_ptr<DeviceExperts>> create(std::shared_ptr<const Model> model, const SlotLayout& layout,
+                                                       const DeviceExpertMemory& memory);
+  ~DeviceExperts();
+  DeviceExperts(const DeviceExperts&) = delete;
+  DeviceExperts& operator=(const DeviceExperts&) = delete;
+
+  // At the start: the first experts of every layer.
+  Result<void> fill(ThreadPool& pool);
+  // What has arrived can be seen by what is enqueued on the stream from here on. The step before has been waited for.
+  Result<void> begin_step(cudaStream_t stream);
+  // Enqueues how many rows each expert met; end_step() reads it.
+  Result<void> fetch_uses(const std::uint32_t* rows_of_expert, cudaStream_t stream) const;
+  // An expert that a step of few rows misses, in memory while this is called: its bytes are kept if it may come.
+  void offer(ExpertId expert, const ExpertWeights& weights, ThreadPool& pool);
+  // The step has been waited for. rows: that it had; layers: whose experts it computed with, the first ones.
+  Result<void> end_step(std::uint32_t rows, std::uint32_t layers);
+
+  void accept_offers(bool accept) { accepts_ = accept; }
+  std::size_t slots() const { return memory_.slots; }
+  std::size_t experts() const { return uses_.size(); }
+  Counters counters() const;
+
+ private:
+  // On its way to the device: from an offer, until it is in its slot.
+  struct Arrival {
+    enum class State : std::uint8_t { none, offered, under_way } state = State::none;
+    ExpertId expert;
+    ExpertWeights weights;  // their data is on the device
+    std::size_t slot = 0;
+    Event done;
+  };
+
+  DeviceExperts(std::shared_ptr<const Model> model, const SlotLayout& layout, const DeviceExpertMemory& memory);
+  std::size_t number(ExpertId expert) const { return std::size_t{expert.layer} * experts_ + expert.index; }
+  std::byte* slot_at(std::size_t slot) const { return memory_.slot + slot * layout_.slot_bytes(); }
+  void place(ExpertId expert, std::size_t slot);
+  void count(std::uint32_t rows, std::uint32_t layers);
+  std::optional<std::size_t> find_slot(ExpertId newcomer);
+  Result<void> send(std::size_t arrival);
+
+  std::shared_ptr<const Model> model_;
+  SlotLayout layout_;
+  DeviceExpertMemory memory_;
+  std::uint32_t experts_;  // of a layer
+  std::unique_ptr<EvictionPolicy> policy_;
+  Stream stream_;
+  std::array<Arrival, kArriving> arrivals_;
+  std::vector<ExpertId> in_slot_;        // [slots]
+  std::vector<std::uint32_t> in_layer_;  // slots that each layer has
+  std::vector<ExpertUse> uses_;          // [layers, experts]
+  std::vector<ExpertUse> candidates_;
+  std::vector<std::size_t> candidate_slots_;
+  std::uint64_t token_ = 0;
+  std::uint32_t next_layer_ = 0;  // offers are taken from here on, so that each layer has its turn
+  bool accepts_ = true;
+  bool changed_ = false;  // the host's table
+  std::atomic<std::uint64_t> hits_ = 0;
+  std::atomic<std::uint64_t> misses_ = 0;
+  std::atomic<std::uint64_t> arrivals_seen_ = 0;
+};
+
+}  // namespace sirocco::cuda

@@ -1,0 +1,141 @@
+#include "engine/backend/cuda/missing_experts.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+
+namespace sirocco::cuda {
+namespace {
+
+constexpr std::size_t kCacheLine = 128;  // words that different sides write lie apart
+
+std::size_t assignments_of(const ModelSpec& spec, const BackendOptions& options) {
+  return std::size_t{options.limits.rows} * spec.moe->used;
+}
+
+// Of all experts' gate and up, or of their down.
+FormatSet formats_of(const Model& model, const Kernels& kernels, bool down) {
+  FormatSet formats;
+  for (const LayerWeights& layer : model.weights().layers) {
+    if (layer.experts.empty()) continue;
+    const ExpertWeights& expert = layer.experts.front();  // all of a layer are alike
+    formats.add(kernels.activation_format(down ? expert.down.type : expert.gate.type));
+  }
+  return formats;
+}
+
+Products::Use use_of(const Model& model, const Kernels& kernels, const BackendOptions& options, bool down) {
+  const ModelSpec& spec = model.spec();
+  const std::size_t assignments = assignments_of(spec, options);
+  return {.rows = down ? assignments : options.limits.rows,
+          .inputs = down ? spec.moe->width : spec.width,
+          .formats = formats_of(model, kernels, down),
+          .products = down ? 1U : 2U,
+          .met = assignments,
+          .groups = std::min<std::size_t>(spec.moe->experts, assignments)};
+}
+
+}  // namespace
+
+void take_device_part(const ModelSpec& spec, Bump& device, Mailbox& mailbox) {
+  mailbox.posts = device.take<std::uint32_t>(1);
+  mailbox.missing_now = device.take<std::uint32_t>(1);
+  mailbox.blocks_done = device.take<std::uint32_t>(1);
+  mailbox.rows_of_expert = device.take<std::uint32_t>(std::size_t{spec.layers} * spec.moe->experts);
+}
+
+void take_pinned_part(const ModelSpec& spec, const BackendOptions& options, Bump& pinned, Mailbox& mailbox) {
+  const std::size_t assignments = assignments_of(spec, options);
+  static_assert(kCacheLine <= 256);  // Bump's alignment
+  mailbox.posted = pinned.take<std::uint32_t>(1);
+  mailbox.layer = pinned.take<std::uint32_t>(1);
+  mailbox.missing = pinned.take<std::uint32_t>(1);
+  mailbox.answered = pinned.take<std::uint32_t>(1);
+  mailbox.experts = pinned.take<MissingExpert>(spec.moe->experts);
+  mailbox.row_of = pinned.take<std::uint32_t>(assignments);
+  mailbox.rows = pinned.take<float>(std::size_t{options.limits.rows} * spec.width);
+  mailbox.out = pinned.take<float>(assignments * spec.width);
+}
+
+Result<std::unique_ptr<MissingExperts>> MissingExperts::create(std::shared_ptr<const Model> model,
+                                                               ExpertSource& experts, const BackendOptions& options,
+                                                               const Mailbox& mailbox) {
+  SIROCCO_TRY(const Kernels* kernels, host_kernels(options));
+  SIROCCO_TRY(ThreadPool pool, ThreadPool::create(options.threads, options.pin_threads));
+  return std::unique_ptr<MissingExperts>(
+      new MissingExperts(std::move(model), *kernels, experts, options, mailbox, std::move(pool)));
+}
+
+Result<std::uint64_t> MissingExperts::bytes(const Model& model, const BackendOptions& options) {
+  SIROCCO_TRY(const Kernels* kernels, host_kernels(options));
+  const std::size_t threads = options.threads == 0 ? ThreadPool::default_threads() : options.threads;
+  const std::size_t assignments = assignments_of(model.spec(), options);
+  const Products::Use rows = use_of(model, *kernels, options, false);
+  const Products::Use hidden = use_of(model, *kernels, options, true);
+  return Products::bytes(*kernels, threads, {&rows, 1}) + Products::bytes(*kernels, threads, {&hidden, 1}) +
+         ExpertProducts::bytes(model.spec(), assignments) + 2 * assignments * model.spec().moe->width * sizeof(float);
+}
+
+MissingExperts::MissingExperts(std::shared_ptr<const Model> model, const Kernels& kernels, ExpertSource& experts,
+                               const BackendOptions& options, const Mailbox& mailbox, ThreadPool pool)
+    : model_(std::move(model)),
+      experts_(experts),
+      mailbox_(mailbox),
+      pool_(std::move(pool)),
+      assignments_(assignments_of(model_->spec(), options)),
+      formats_(formats_of(*model_, kernels, false)),
+      rows_(kernels, pool_, std::array{use_of(*model_, kernels, options, false)}),
+      hidden_(kernels, pool_, std::array{use_of(*model_, kernels, options, true)}),
+      gate_(assignments_ * model_->spec().moe->width),
+      up_(gate_.size()),
+      products_(model_->spec(), assignments_, formats_of(*model_, kernels, true), experts, options.instruments.timeline,
+                {.rows = &rows_, .hidden = &hidden_, .gate = gate_, .up = up_}),
+      first_(model_->spec().moe->experts + 1) {
+  wanted_.reserve(model_->spec().moe->experts);
+}
+
+void MissingExperts::list_wanted() {
+  wanted_.clear();
+  for (std::uint32_t i = 0; i < *mailbox_.missing; ++i) {
+    const MissingExpert& expert = mailbox_.experts[i];
+    wanted_.push_back({.index = expert.expert, .rows = expert.count});
+    // Places are sorted by expert, so that the next one's beginning is this one's end.
+    first_[expert.expert] = expert.first;
+    first_[expert.expert + 1] = expert.first + expert.count;
+  }
+}
+
+bool MissingExperts::answer(std::span<const std::uint32_t> sequences, std::vector<SequenceFailure>& failures,
+                            DeviceExperts& device) {
+  if (std::atomic_ref(*mailbox_.posted).load(std::memory_order_acquire) == answered_) return false;
+  const std::size_t width = model_->spec().width;
+  list_wanted();
+  rows_.prepare(sequences.size(), width, formats_, [&](std::size_t row) { return mailbox_.rows + row * width; });
+  const ExpertProducts::Layer layer = {.index = *mailbox_.layer,
+                                       .rows = static_cast<std::uint32_t>(sequences.size()),
+                                       .first = first_,
+                                       .row_of = {mailbox_.row_of, assignments_},
+                                       .out = {mailbox_.out, assignments_ * width}};
+  products_.request(layer, wanted_);
+  products_.compute(
+      layer, [&](ExpertId expert) { fail_rows(expert, sequences, failures); },
+      [&](ExpertId expert, const ExpertWeights& weights) { device.offer(expert, weights, pool_); });
+  std::atomic_ref(*mailbox_.answered).store(++answered_, std::memory_order_release);
+  return true;
+}
+
+void MissingExperts::fail_rows(ExpertId expert, std::span<const std::uint32_t> sequences,
+                               std::vector<SequenceFailure>& failures) {
+  for (std::size_t place = first_[expert.index]; place < first_[expert.index + 1]; ++place) {
+    const std::size_t sequence = sequences[mailbox_.row_of[place]];
+    const bool known =
+        std::any_of(failures.begin(), failures.end(), [&](const SequenceFailure& f) { return f.sequence == sequence; });
+    if (!known) failures.push_back({.sequence = sequence, .error = experts_.failure(expert)});
+  }
+}
+
+void MissingExperts::give_up() {
+  std::atomic_ref(*mailbox_.answered).store(kHostGaveUp, std::memory_order_release);
+}
+
+}  // namespace sirocco::cuda
