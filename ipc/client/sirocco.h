@@ -75,7 +75,7 @@ typedef enum sirocco_code {
   SIROCCO_IO = 502
 } sirocco_code;
 
-// ---------------------------------------------------------------------------------------------------------- connection
+// --- connection
 
 typedef struct sirocco_client sirocco_client;
 
@@ -105,8 +105,7 @@ SIROCCO_API uint32_t sirocco_error_retry_after_ms(const sirocco_client* client);
 // "BUSY": the name of a sirocco_code; "" for a number that this library does not know.
 SIROCCO_API const char* sirocco_code_name(int code);
 
-// --------------------------------------------------------------------------------------------------------------
-// answers
+// --- answers
 
 typedef enum sirocco_role {
   SIROCCO_ROLE_SYSTEM = 1,
@@ -238,8 +237,7 @@ SIROCCO_API int sirocco_fd(const sirocco_client* client);
 // present, sirocco_next(). For any thread, and for signal handlers.
 SIROCCO_API void sirocco_cancel(sirocco_client* client);
 
-// ---------------------------------------------------------------------------------------------------------------
-// tokens
+// --- tokens
 
 #define SIROCCO_SPECIAL 1  // control tokens written in the text are control tokens
 #define SIROCCO_BOS 2      // the model's BOS token goes first
@@ -251,8 +249,7 @@ SIROCCO_API int sirocco_tokenize(sirocco_client* client, const char* text, size_
 SIROCCO_API int sirocco_detokenize(sirocco_client* client, const int32_t* ids, size_t count, const char** text,
                                    size_t* bytes);
 
-// -------------------------------------------------------------------------------------------------------------
-// sessions
+// --- sessions
 
 typedef enum sirocco_overflow { SIROCCO_OVERFLOW_FAIL = 1, SIROCCO_OVERFLOW_DROP_OLDEST } sirocco_overflow;
 
@@ -284,8 +281,7 @@ SIROCCO_API int sirocco_session_close(sirocco_client* client, const char* name, 
 // All of this user.
 SIROCCO_API int sirocco_session_list(sirocco_client* client, const sirocco_session* const** sessions, size_t* count);
 
-// ---------------------------------------------------------------------------------------------------------------
-// status
+// --- status
 
 typedef enum sirocco_state {
   SIROCCO_STATE_STARTING = 1,
