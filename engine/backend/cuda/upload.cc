@@ -80,7 +80,7 @@ Result<void> copy_all(std::span<const Piece> pieces, std::span<Buffer> buffers, 
                           "cudaMemcpyAsync of weights"));
     SIROCCO_CHECK(checked(cudaEventRecord(buffer.copied.get(), stream), "cudaEventRecord"));
     pieces = pieces.subspan(now.size());
-    progress.add(bytes);
+    for (const Piece& piece : now) progress.add(piece.bytes);
   }
   return {};
 }

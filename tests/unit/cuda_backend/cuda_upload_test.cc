@@ -38,8 +38,15 @@ TEST(CudaUpload, EveryPieceArrives) {
   const Upload uploads[] = {{.target = tiles_there, .matrix = matrix, .bytes = {}},
                             {.target = bytes_there, .matrix = {}, .bytes = bytes}};
   ThreadPool pool = ThreadPool::create(2).value();
-  const auto done = upload(uploads, pool);
+  LoadProgress progress;
+  const auto done = upload(uploads, pool, &progress);
   ASSERT_TRUE(done) << done.error().message();
+  EXPECT_GE(progress.expected(), tiles.size() + bytes.size());
+  EXPECT_EQ(progress.done(), progress.expected());
+
+  LoadProgress stopped;
+  stopped.stop();
+  EXPECT_EQ(upload(uploads, pool, &stopped).error().code(), ErrorCode::cancelled);
 
   std::vector<std::byte> arrived(bytes.size());
   ASSERT_EQ(cudaMemcpy(arrived.data(), bytes_there, bytes.size(), cudaMemcpyDeviceToHost), cudaSuccess);

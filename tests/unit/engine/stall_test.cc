@@ -82,6 +82,32 @@ TEST(Stall, RequestsWaitForTheDiskAndNobodyElseDoes) {
   EXPECT_EQ(slotted.waiting_for_disk().count(), 0);
 }
 
+// So that a watchdog can tell a long step from a stuck one.
+TEST(Stall, AStepShowsThatItLivesWithEachLayerAndArrivalAndNotWhileTheDiskIsSilent) {
+  test::Gate gate;
+  std::atomic<bool> stalled = false;
+  test::TestingQueue::Control control;
+  control.held = [&](const Transfer&) { return stalled.load(); };
+  control.silence = [&] {
+    gate.pass();
+    stalled = false;
+  };
+  test::Events events;
+  const auto engine = start_engine(4, std::make_unique<test::TestingQueue>(control), events.sink());
+  stalled = true;
+  GenerateRequest request = ask({1, 200, 92, 68});
+  request.max_tokens = 1;
+  const RequestId id = engine->submit(request).value().id;
+  gate.wait_for_arrivals(1);
+  const std::uint64_t silent = engine->pulse();
+  engine->ask_for_pulse();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(engine->pulse(), silent);
+  gate.open();
+  events.wait(id);
+  EXPECT_GE(engine->pulse(), silent + 2 * engine->parts().model->spec().layers);  // each layer wants experts, too
+}
+
 TEST(Stall, ClosingEndsTheRequestsWhenTheDiskAnswers) {
   test::Gate gate;
   std::atomic<bool> stalled = false;

@@ -109,6 +109,40 @@ TEST(ResidentWeights, ReadInTheTurnsOfATrialTheyAreTheSame) {
   }
 }
 
+TEST(ResidentWeights, TellHowFarTheyAreReadAndStopWhenAsked) {
+  const auto model = Model::open(test::golden_dir() / "model" / "tiny-qwen3moe.gguf").value();
+  const auto files = ModelFiles::open(model->shared_file()).value();
+  const std::uint64_t bytes = resident_weights_bytes(*model, *files);
+  test::TestingQueue::Control control;
+  for (const bool in_trial : {false, true}) {
+    ShapeTrial trial(bytes, kDirectBlock);
+    LoadProgress whole;
+    test::TestingQueue queue(control);
+    ASSERT_TRUE(make_weights_resident(*model, *files, queue, in_trial ? &trial : nullptr, &whole));
+    EXPECT_EQ(whole.expected(), bytes);
+    EXPECT_EQ(whole.done(), bytes);
+
+    LoadProgress stopped;
+    stopped.stop();
+    ShapeTrial again(bytes, kDirectBlock);
+    const std::size_t before = control.transfers;
+    const auto dense = make_weights_resident(*model, *files, queue, in_trial ? &again : nullptr, &stopped);
+    ASSERT_FALSE(dense);
+    EXPECT_EQ(dense.error().code(), ErrorCode::cancelled);
+    EXPECT_EQ(control.transfers, before);
+  }
+  LoadProgress progress;
+  control.error = [&](const Transfer&) {
+    progress.stop();  // when the first is read
+    return 0;
+  };
+  test::TestingQueue queue(control);
+  ShapeTrial trial(bytes, kDirectBlock);
+  EXPECT_EQ(make_weights_resident(*model, *files, queue, &trial, &progress).error().code(), ErrorCode::cancelled);
+  EXPECT_GT(progress.done(), 0U);
+  EXPECT_LT(progress.done(), bytes);
+}
+
 TEST(ResidentWeights, APartThatCannotBeReadIsAnError) {
   const auto model = Model::open(test::golden_dir() / "model" / "tiny-qwen3moe.gguf").value();
   const auto files = ModelFiles::open(model->shared_file()).value();
