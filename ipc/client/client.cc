@@ -348,9 +348,11 @@ ClientResult<Answer> Client::ask(const Request& request, milliseconds timeout) {
     if (const auto* error = std::get_if<wire::Error>(&message); error && (request_id == id || request_id == 0)) {
       return refused(*error);
     }
-    if (request_id == state_->answer_id && answering()) state_->kept.push_back(std::move(message));
-    if (request_id != id) continue;
-    if (auto* answer = std::get_if<Answer>(&message)) return std::move(*answer);
+    if (request_id == id) {
+      if (auto* answer = std::get_if<Answer>(&message)) return std::move(*answer);
+    } else if (answering() && request_id == state_->answer_id) {
+      state_->kept.push_back(std::move(message));
+    }
   }
 }
 
