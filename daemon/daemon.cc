@@ -112,9 +112,7 @@ Result<std::unique_ptr<Engine>> Daemon::open(const PreparedModel& prepared) {
     failure_ = error;
     supervisor_.fail(error.message());
   });
-  if (!engine) return engine;
-  log_plan(**engine);
-  (*engine)->set_pace(heat_.pace(config_.power, std::chrono::steady_clock::now()));
+  if (engine) log_plan(**engine);
   return engine;
 }
 
