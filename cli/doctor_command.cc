@@ -94,7 +94,11 @@ void look_at_machine(std::vector<Finding>& findings, const DaemonProcess& daemon
   findings.push_back(check_io_uring(set_up_io_uring()));
   findings.push_back(check_cgroup(view));
   findings.push_back(check_memory(view));
-  findings.push_back(check_locked_memory(fs::path("/proc") / daemon.folder() / "limits", whose));
+  if (daemon.pid == 0 && daemon.service) {
+    findings.push_back(finding_ok("locked memory", "as the unit says; look again when the daemon runs"));
+  } else {
+    findings.push_back(check_locked_memory(fs::path("/proc") / daemon.folder() / "limits", whose));
+  }
   findings.push_back(check_huge_pages());
   findings.push_back(check_heat(thermal_zones()));
   if (auto mode = check_power_mode()) findings.push_back(*std::move(mode));

@@ -14,6 +14,9 @@ constexpr int kMaxTrips = 32;
 // A sensor that is off reads as 0 K, or as a huge number.
 constexpr double kColdest = -60;
 constexpr double kHottest = 250;
+// A trip point that is lower belongs to a battery or a case that a hand holds, and says nothing about what computes; or
+// it is not set.
+constexpr double kLeastTrip = 60;
 
 // Millidegrees in a file. Reading fails where the sensor sleeps.
 std::optional<double> celsius_in(const fs::path& file) {
@@ -39,7 +42,7 @@ std::optional<double> slows_at(const fs::path& zone) {
     if (type.empty()) break;
     if (type != "passive" && type != "hot") continue;
     const auto at = celsius_in(zone / (trip + "_temp"));
-    if (!at || *at <= 0) continue;  // not set
+    if (!at || *at < kLeastTrip) continue;
     lowest = std::min(lowest.value_or(*at), *at);
   }
   return lowest;

@@ -11,8 +11,8 @@ namespace sirocco {
 struct ThermalZone {
   std::string name;  // the driver's: "x86_pkg_temp", "gpu-thermal"
   double celsius = 0;
-  // From here on the kernel slows something down to cool it: the zone's lowest trip point of the type passive or hot.
-  // Nothing: it has none that means something.
+  // From here on the kernel slows something down to cool it: the zone's lowest trip point of the type passive or hot,
+  // from 60 degrees on. Nothing: it has none.
   std::optional<double> slows_at;
 };
 

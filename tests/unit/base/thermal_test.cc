@@ -47,6 +47,14 @@ TEST_F(Thermal, ATripPointThatIsNotSetIsNone) {
   EXPECT_EQ(thermal_zones(sys_.path()).at(0).slows_at, std::nullopt);
 }
 
+TEST_F(Thermal, WhereABatteryOrACaseGetsWarmTheProcessorIsNotSlowed) {
+  write(0, "type", "TSKN");
+  write(0, "temp", "48000");
+  write(0, "trip_point_0_type", "passive");
+  write(0, "trip_point_0_temp", "45000");
+  EXPECT_EQ(thermal_zones(sys_.path()).at(0).slows_at, std::nullopt);
+}
+
 TEST_F(Thermal, SensorsThatAreOffAreLeftOutAndNumbersMayBeMissing) {
   write(0, "type", "gpu-thermal");
   write(0, "temp", "-256000");
