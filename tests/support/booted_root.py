@@ -109,17 +109,23 @@ def install_dependencies(bare, root, needs):
             shutil.copytree(ours, theirs, dirs_exist_ok=True)
         elif ours.exists():
             shutil.copy(ours, theirs)
-        else:
-            theirs.unlink(missing_ok=True) if not theirs.is_dir() else None
+        elif theirs.is_file():
+            theirs.unlink()
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
     certificates = pathlib.Path("/usr/local/share/ca-certificates")
     if certificates.is_dir():
         shutil.copytree(certificates, root / certificates.relative_to("/"), dirs_exist_ok=True)
     proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-    script = 'update-ca-certificates >/dev/null 2>&1; apt-get -qq update && apt-get -qq -y --no-install-recommends satisfy "$0"'
-    done = subprocess.run(["chroot", root, "sh", "-c", script, needs], capture_output=True, text=True,
-                          env={**ENVIRONMENT, **proxies})
-    require(done.returncode == 0, f"apt could not install {needs} in the root: {done.stderr.strip()[-500:]}")
+
+    def in_root(script):
+        return subprocess.run(["chroot", root, "sh", "-c", script, needs], capture_output=True, text=True,
+                              env={**ENVIRONMENT, **proxies})
+
+    lists = in_root("update-ca-certificates >/dev/null 2>&1; apt-get -qq update --error-on=any")
+    require(lists.returncode == 0, f"no package lists for a root: {lists.stderr.strip()[-500:]}")
+    installed = in_root('apt-get -qq -y --no-install-recommends satisfy "$0"')
+    if installed.returncode != 0:  # the packages' fault, not this machine's
+        raise AssertionError(f"what the packages depend on cannot be installed: {needs}: {installed.stderr.strip()[-500:]}")
 
 
 class BootedRoot:
@@ -201,21 +207,22 @@ class BootedRoot:
         subprocess.run(["umount", "--lazy", self.path], stderr=subprocess.DEVNULL)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _entering(self, command, user):
+    def entering(self, command, user=None):
+        """The command line that runs `command` in the root."""
         enter = ["nsenter", f"--target={self.leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
         become = [] if user is None else ["runuser", "-u", user, "--"]
         return [*enter, "--wdns=/", *become, *map(str, command)]
 
     def run(self, *command, user=None, check=True, stdin="", timeout=120):
         """A command in the root to its end. Output as text; a failure that was not expected shows it."""
-        done = subprocess.run(self._entering(command, user), input=stdin, capture_output=True, text=True, timeout=timeout,
+        done = subprocess.run(self.entering(command, user), input=stdin, capture_output=True, text=True, timeout=timeout,
                               env=ENVIRONMENT)
         if check and done.returncode != 0:
             raise AssertionError(f"{' '.join(map(str, command))}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
     def start(self, *command, user=None):
-        return subprocess.Popen(self._entering(command, user), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        return subprocess.Popen(self.entering(command, user), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
 
     def put(self, path, text, mode=0o644):
@@ -256,7 +263,7 @@ def main():
         inside = [root.copy(deb, "/root") for deb in debs]
         if inside:
             root.run("apt-get", "install", "--yes", *inside)
-        return subprocess.run(root._entering(command, None), env=ENVIRONMENT).returncode
+        return subprocess.run(root.entering(command), env=ENVIRONMENT).returncode
 
 
 if __name__ == "__main__":
