@@ -272,7 +272,9 @@ void fill_status(const EngineParts& parts, const EngineStatus& status, wire::Sta
                                    .cached = status.kv.cached,
                                    .hit_tokens = status.kv.hit_tokens,
                                    .evicted_blocks = status.kv.evicted_blocks,
-                                   .sessions = static_cast<std::uint32_t>(status.sessions)};
+                                   .sessions = static_cast<std::uint32_t>(status.sessions),
+                                   .moved_out = status.kv_swap.requests_out,
+                                   .moved_out_bytes = status.kv_swap.bytes_now};
   const auto now = std::chrono::steady_clock::now();
   const auto milliseconds = [](auto duration) {
     return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());

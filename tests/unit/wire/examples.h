@@ -80,7 +80,7 @@ inline StatusReport example_report() {
                                   39,
                                   40},
           .memory_released = true,
-          .cache = CacheReport{41, 42, 43, 44, 45, 46, 47}};
+          .cache = CacheReport{41, 42, 43, 44, 45, 46, 47, 48, 49}};
 }
 
 inline std::vector<Message> example_messages() {
