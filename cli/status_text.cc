@@ -71,10 +71,13 @@ std::string experts_text(const wire::ExpertReport& experts) {
 std::string cache_text(const wire::CacheReport& cache) {
   return fmt::format(
       "KV cache   {} of {} tokens free, {} of texts that prompts may begin with; {} sessions\n"
-      "           {} tokens of prompts were there, {} left for others\n",
+      "           {} tokens of prompts were there, {} left for others\n{}",
       std::uint64_t{cache.available} * cache.block_tokens, std::uint64_t{cache.blocks} * cache.block_tokens,
       std::uint64_t{cache.cached} * cache.block_tokens, cache.sessions, cache.hit_tokens,
-      cache.evicted_blocks * cache.block_tokens);
+      cache.evicted_blocks * cache.block_tokens,
+      cache.moved_out == 0 ? ""
+                           : fmt::format("           moved out for realtime requests: {} times, {} now\n",
+                                         cache.moved_out, format_bytes(cache.moved_out_bytes)));
 }
 
 std::string layers_text(const wire::ExpertReport& experts) {

@@ -272,7 +272,9 @@ void fill_status(const EngineParts& parts, const EngineStatus& status, wire::Sta
                                    .cached = status.kv.cached,
                                    .hit_tokens = status.kv.hit_tokens,
                                    .evicted_blocks = status.kv.evicted_blocks,
-                                   .sessions = static_cast<std::uint32_t>(status.sessions)};
+                                   .sessions = static_cast<std::uint32_t>(status.sessions),
+                                   .moved_out = status.kv_swap.requests_out,
+                                   .moved_out_bytes = status.kv_swap.bytes_now};
   report.power = wire::PowerReport{.duty = status.pace.duty,
                                    .zone = status.pace.zone,
                                    .celsius = status.pace.celsius,

@@ -68,6 +68,9 @@ void add_cache(Families& families, const wire::CacheReport& cache) {
   families.counter("sirocco_kv_evictions_total", "Blocks with a text that were dropped for others",
                    cache.evicted_blocks);
   families.gauge("sirocco_sessions", "Sessions in memory", cache.sessions);
+  families.counter("sirocco_kv_moved_out_total", "Requests whose KV made room for a realtime one", cache.moved_out);
+  families.gauge("sirocco_kv_moved_out_bytes", "Of their KV, that lies on disk",
+                 static_cast<double>(cache.moved_out_bytes));
 }
 
 void add_power(Families& families, const wire::PowerReport& power) {

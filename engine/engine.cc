@@ -72,7 +72,8 @@ struct Engine::State {
         sink(std::move(s)),
         on_failure(std::move(f)),
         encoder(parts),
-        kv(*parts.backend, parts.kv_blocks, parts.kv_block_tokens),
+        kv(*parts.backend, parts.kv_blocks, parts.kv_block_tokens,
+           {.tokens = parts.window, .rows = parts.max_rows_per_step}),
         sessions(mutex, kv, parts.cache_share, parts.sessions, parts.session_store.get()),
         swap(*parts.backend, mutex, std::move(parts.swap_file)),
         requests(parts, kv, swap),
@@ -80,7 +81,7 @@ struct Engine::State {
         weights(parts),
         meter(parts),
         logits(std::size_t{parts.max_running} * parts.tokenizer->vocabulary_size()) {
-    assert(parts.context <= std::uint64_t{parts.kv_blocks} * parts.kv_block_tokens);
+    assert(kv.most_blocks(parts.context) <= parts.kv_blocks);
     sequences.reserve(parts.max_running);
     plan = parts.plan;
     report.lossy_experts.reserve(parts.max_running);
@@ -377,7 +378,8 @@ void Engine::State::begin_turn() {
     if (turn.moved_out.empty()) requests.take_blocks(turn);
   }
   if (!turn.moved_out.empty()) {
-    for (RunningRequest* const request : turn.moved_out) swap.move_out(*request, 0, kv.blocks_for(request->cached()));
+    for (RunningRequest* const request : turn.moved_out)
+      swap.move_out(*request, kv.first_block(request->cached()), kv.blocks_for(request->cached()));
     const std::lock_guard lock(mutex);
     requests.take_blocks(turn);
   }

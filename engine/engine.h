@@ -217,6 +217,7 @@ struct EngineParts {
   std::uint32_t context = 0;  // at most what the blocks hold
   std::uint32_t kv_blocks = 0;
   std::uint32_t kv_block_tokens = 32;
+  std::uint32_t window = 0;  // of the model, in tokens; 0: none
   CacheShare cache_share = CacheShare::uid;
   SessionOptions sessions = {};
   std::unique_ptr<SessionStore> session_store;  // null: they are not saved

@@ -13,11 +13,11 @@ bool KvSwap::has_room(std::uint64_t blocks) const {
   return file_ && blocks <= file_->free() && (!trouble_ || Clock::now() >= retry_);
 }
 
-void KvSwap::move_out(RunningRequest& request, std::uint32_t first, std::uint32_t count) {
+void KvSwap::move_out(RunningRequest& request, std::uint32_t first, std::uint32_t end) {
   RunningRequest::MovedOut& moved = request.moved_out();
   moved.first = first;
   std::optional<Error> error;
-  for (std::uint32_t i = first; i < first + count && !error; ++i) {
+  for (std::uint32_t i = first; i < end && !error; ++i) {
     Result<void> exported;
     {
       const std::lock_guard lock(mutex_);

@@ -27,9 +27,9 @@ class KvSwap {
   // Whether so many blocks may be moved out. Not for a minute after the disk has failed.
   bool has_room(std::uint64_t blocks) const;
 
-  // Copies blocks [first, first + count) of its table out, in order, up to the first that fails. The request still
+  // Copies blocks [first, end) of its table out, in order, up to the first that fails. The request still
   // holds them.
-  void move_out(RunningRequest& request, std::uint32_t first, std::uint32_t count);
+  void move_out(RunningRequest& request, std::uint32_t first, std::uint32_t end);
   // Copies those from `first` on into the blocks that the request holds now, in order, up to the first that fails; the
   // file forgets them. Up to which block the request has its KV again: `first`, if nothing is there from there on.
   std::uint32_t move_in(RunningRequest& request, std::uint32_t first);

@@ -118,6 +118,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const PreparedModel& prepared, Even
   parts.context = plan.backend.limits.context;
   parts.kv_blocks = plan.backend.kv_blocks;
   parts.kv_block_tokens = plan.backend.kv_block_tokens;
+  parts.window = parts.model->spec().window;
   parts.cache_share = options.cache_share;
   parts.sessions = options.sessions;
   SIROCCO_TRY(parts.session_store, open_session_store(*parts.model, *parts.backend, options, plan.backend));

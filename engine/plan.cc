@@ -64,8 +64,10 @@ Result<EnginePlan> plan_with_rows(const BackendKind& kind, const std::shared_ptr
     const std::uint64_t wanted = std::uint64_t{context} * std::min(kContexts, options.max_running);
     backend.kv_blocks = std::max(blocks_for(std::min(wanted, affordable)), 1U);
   }
-  // One sequence cannot be longer than the cache.
-  backend.limits.context = std::min(context, backend.kv_blocks * kBlockTokens);
+  // One sequence cannot be longer than the cache, unless that holds all that it sees.
+  const KvWindow window = {.tokens = spec.window, .rows = backend.limits.rows};
+  if (most_kv_blocks(context, window, kBlockTokens) > backend.kv_blocks)
+    backend.limits.context = std::min(context, backend.kv_blocks * kBlockTokens);
   plan.memory.lines.push_back({.name = "program", .bytes = program_bytes(), .note = "code, tokenizer, connections"});
   SIROCCO_TRY(const bool complete, kind.plan(*model, backend, plan.memory));
   plan.memory.lines.push_back({.name = "logits",

@@ -56,7 +56,7 @@ Result<Submitted> RequestTable::add(std::unique_ptr<RunningRequest> request, con
                                .latest_wins = latest_wins(attributes),
                                .prompt = request->prompt_tokens() - cached,
                                .generate = request->longest() - request->prompt_tokens(),
-                               .blocks = cache_.blocks_for(request->longest())};
+                               .blocks = cache_.most_blocks(request->longest())};
   const Admission admission = admit_request(state_, wanted, now);
   if (admission.verdict == Admission::Verdict::deadline)
     return fail(ErrorCode::deadline, "the deadline cannot be met: the first token would take {:.2f} s at least",
@@ -148,7 +148,7 @@ bool RequestTable::can_move_out() const {
   std::uint64_t blocks = 0;
   for (const SchedRequest& r : state_.requests)
     if (r.request_class == RequestClass::batch && r.holds_blocks())
-      blocks += cache_.blocks_for(requests_.at(r.id)->cached());
+      blocks += std::min(r.blocks, cache_.blocks_for(requests_.at(r.id)->cached()));
   return swap_.has_room(blocks);
 }
 
@@ -170,9 +170,11 @@ void RequestTable::hold_prefixes(Turn& turn) {
       request.begin_after(cache_.cached_tokens(request.cache_owner(), request.prompt()));  // as planned
       cache_.hold_prefix(request.cache_owner(), request.prompt(), request.blocks());
     } else if (rows.moves_in) {
-      // Where experts were done without, only its own copies are what it had.
-      const CacheOwner owner = request.computed().empty() ? kNobody : request.cache_owner();
+      // Where experts were done without, only its own copies are what it had; behind a window there are no others.
+      const std::uint32_t first = request.moved_out().first;
+      const CacheOwner owner = request.computed().empty() || first > 0 ? kNobody : request.cache_owner();
       cache_.hold_prefix(owner, request.until_next(), request.blocks());
+      request.blocks().resize(std::max<std::size_t>(request.blocks().size(), first), kNoBlock);
       rows.restored = static_cast<std::uint32_t>(request.blocks().size());
     }
   }
@@ -182,13 +184,16 @@ void RequestTable::take_blocks(Turn& turn) {
   for (RunningRequest* const request : turn.moved_out) give_blocks_back(*request);
   for (const Rows& rows : turn.rows) {
     RunningRequest& request = *rows.request;
-    if (rows.moves_in) cache_.take_rest(request.longest(), request.blocks());
-    if (!rows.starts) continue;
-    const std::uint32_t planned = request.hit_tokens();
-    // No more than planned, though more may be there by now.
-    const std::span<const TokenId> beginning = request.prompt().first(planned + 1);
-    request.begin_after(cache_.take(request.cache_owner(), beginning, request.longest(), request.blocks()));
-    return_prompt(state_, request.id, planned - request.hit_tokens());
+    if (rows.moves_in) {
+      cache_.take_rest(request.moved_out().first, request.longest(), request.blocks());
+    } else if (rows.starts) {
+      const std::uint32_t planned = request.hit_tokens();
+      // No more than planned, though more may be there by now.
+      const std::span<const TokenId> beginning = request.prompt().first(planned + 1);
+      request.begin_after(cache_.take(request.cache_owner(), beginning, request.longest(), request.blocks()));
+      return_prompt(state_, request.id, planned - request.hit_tokens());
+    }
+    cache_.slide(request.cache_owner(), request.computed(), request.cached(), rows.rows, request.blocks());
   }
 }
 
@@ -196,7 +201,13 @@ void RequestTable::go_on(const Turn& turn) {
   for (const Rows& rows : turn.rows) {
     if (!rows.moves_in) continue;
     RunningRequest& request = *rows.request;
-    const std::uint32_t there = std::min(request.cached(), rows.restored * cache_.block_tokens());
+    std::uint32_t there = std::min(request.cached(), rows.restored * cache_.block_tokens());
+    if (there < request.cached() && cache_.first_block(request.cached()) > 0) {
+      // What is before it has been released long ago.
+      there = 0;
+      cache_.release(std::exchange(request.blocks(), {}));
+      cache_.take_rest(0, request.longest(), request.blocks());
+    }
     return_prompt(state_, request.id, request.cached() - there);
     request.go_back_to(there);
   }

@@ -11,6 +11,10 @@
 
 namespace sirocco {
 
+// In a block table: the tokens there lie behind the model's window, nobody reads them, and their block has been
+// released.
+inline constexpr BlockId kNoBlock = UINT32_MAX;
+
 class BlockPool {
  public:
   explicit BlockPool(std::uint32_t blocks) : states_(blocks), free_(blocks) {

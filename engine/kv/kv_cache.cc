@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
 namespace sirocco {
 namespace {
@@ -18,39 +19,63 @@ std::uint32_t KvCache::cached_tokens(CacheOwner owner, std::span<const TokenId> 
 
 void KvCache::hold_prefix(CacheOwner owner, std::span<const TokenId> prompt, std::vector<BlockId>& blocks) {
   blocks = prefixes_.use(owner, but_the_last(prompt)).blocks;
-  for (const BlockId block : blocks) pool_.hold(block);
+  const auto read = blocks.begin() + first_block(static_cast<std::uint32_t>(blocks.size()) * block_tokens_);
+  std::fill(blocks.begin(), read, kNoBlock);
+  std::for_each(read, blocks.end(), [this](BlockId block) { pool_.hold(block); });
 }
 
 std::uint32_t KvCache::take(CacheOwner owner, std::span<const TokenId> prompt, std::uint32_t longest,
                             std::vector<BlockId>& blocks) {
+  const auto held = static_cast<std::uint32_t>(blocks.size());
+  const std::uint32_t first = first_block(held * block_tokens_);
   PrefixCache::Match match = prefixes_.find(owner, but_the_last(prompt));
-  if (match.blocks != blocks) match.partial_tokens = 0;  // a session was read meanwhile
+  // A session may have been read meanwhile, or dropped.
+  if (match.blocks.size() != held || (held > 0 && match.blocks.back() != blocks.back())) match.partial_tokens = 0;
   if (match.partial_tokens > 0) {
     // It may be the last that could be dropped: then it is, and its tokens are computed again.
     pool_.hold(match.partial_block);
-    if (!prefixes_.make_room(blocks_for(longest) - static_cast<std::uint32_t>(blocks.size()))) {
+    if (!prefixes_.make_room(missing(first, longest, blocks))) {
       pool_.release(match.partial_block);
       match.partial_tokens = 0;
     }
   }
-  const std::size_t held = blocks.size();
-  take_rest(longest, blocks);
+  take_rest(first, longest, blocks);
   if (match.partial_tokens > 0) {
     // What cannot be copied is computed.
     if (!backend_.copy_block(match.partial_block, blocks[held])) match.partial_tokens = 0;
     pool_.release(match.partial_block);
   }
-  const std::uint32_t cached = static_cast<std::uint32_t>(held) * block_tokens_ + match.partial_tokens;
+  const std::uint32_t cached = held * block_tokens_ + match.partial_tokens;
   hit_tokens_ += cached;
   return cached;
 }
 
-void KvCache::take_rest(std::uint32_t longest, std::vector<BlockId>& blocks) {
-  const std::uint32_t missing = blocks_for(longest) - static_cast<std::uint32_t>(blocks.size());
-  const bool enough = prefixes_.make_room(missing);
+std::uint32_t KvCache::missing(std::uint32_t first, std::uint32_t longest, const std::vector<BlockId>& blocks) const {
+  return std::min(blocks_for(longest), first + most_blocks(longest)) - static_cast<std::uint32_t>(blocks.size());
+}
+
+void KvCache::take_rest(std::uint32_t first, std::uint32_t longest, std::vector<BlockId>& blocks) {
+  take(missing(first, longest, blocks), blocks);
+}
+
+void KvCache::take(std::uint32_t count, std::vector<BlockId>& blocks) {
+  const bool enough = prefixes_.make_room(count);
   assert(enough);
   (void)enough;
-  for (std::uint32_t i = 0; i < missing; ++i) blocks.push_back(*pool_.take());
+  for (std::uint32_t i = 0; i < count; ++i) blocks.push_back(*pool_.take());
+}
+
+void KvCache::slide(CacheOwner owner, std::span<const TokenId> computed, std::uint32_t position, std::uint32_t rows,
+                    std::vector<BlockId>& blocks) {
+  if (window_.tokens == 0) return;
+  const std::uint32_t first = first_block(position);
+  if (first > 0 && blocks[first - 1] != kNoBlock) {
+    insert(owner, computed.first(std::min<std::size_t>(computed.size(), std::size_t{first} * block_tokens_)), blocks);
+    for (std::uint32_t i = first; i > 0 && blocks[i - 1] != kNoBlock; --i)
+      pool_.release(std::exchange(blocks[i - 1], kNoBlock));
+  }
+  const auto there = static_cast<std::uint32_t>(blocks.size());
+  if (const std::uint32_t wanted = blocks_for(position + rows); wanted > there) take(wanted - there, blocks);
 }
 
 void KvCache::insert(CacheOwner owner, std::span<const TokenId> tokens, std::vector<BlockId>& blocks) {
@@ -60,7 +85,7 @@ void KvCache::insert(CacheOwner owner, std::span<const TokenId> tokens, std::vec
 
 void KvCache::release(const std::vector<BlockId>& blocks) {
   // The last is the first to be taken again: what is near the beginning of a text is worth more.
-  std::for_each(blocks.rbegin(), blocks.rend(), [this](BlockId block) { pool_.release(block); });
+  for (auto block = blocks.rbegin(); block != blocks.rend() && *block != kNoBlock; ++block) pool_.release(*block);
 }
 
 bool KvCache::export_block(CacheOwner owner, std::span<const TokenId> tokens, std::uint32_t index,

@@ -118,6 +118,8 @@ void PrefixCache::insert(CacheOwner owner, std::span<const TokenId> tokens, std:
     const auto part = tokens.subspan(position, std::min<std::size_t>(block_tokens_, tokens.size() - position));
     std::uint32_t agree = 0;
     Node* next = closest(*at, part, agree);
+    const bool there = next != nullptr && agree == part.size();
+    if (block == kNoBlock && !there) return;
     if (next == nullptr || agree < std::min(part.size(), next->tokens.size())) {
       pool_.cache(block);
       next = at->children.insert(place(*at, part), std::make_unique<Node>())->get();
@@ -127,7 +129,7 @@ void PrefixCache::insert(CacheOwner owner, std::span<const TokenId> tokens, std:
       next->tokens.assign(part.begin(), part.end());
     } else if (next->tokens.size() < part.size()) {
       replace_block(*next, block, part);
-    } else if (part.size() == block_tokens_ && next->block != block) {
+    } else if (part.size() == block_tokens_ && next->block != block && block != kNoBlock) {
       pool_.hold(next->block);
       pool_.release(block);
       block = next->block;
@@ -140,8 +142,8 @@ void PrefixCache::insert(CacheOwner owner, std::span<const TokenId> tokens, std:
 
 void PrefixCache::evict(Node& leaf) {
   assert(leaf.children.empty());
+  if (!pool_.held(leaf.block)) ++evictions_;
   pool_.uncache(leaf.block);
-  ++evictions_;
   ++version_;
   leaf.parent->children.erase(place(*leaf.parent, leaf.tokens));
 }
@@ -176,10 +178,15 @@ bool PrefixCache::make_room(std::uint32_t blocks) {
   const std::vector<Node*> nodes = all_nodes();
   for (Node* const node : nodes) node->kept = false;
   mark_kept();
-  const auto later = [](const Node* a, const Node* b) { return a->kept != b->kept ? a->kept : a->value > b->value; };
+  // Held leaves give no room, but are in the way of what is behind a window.
+  const auto later = [&](const Node* a, const Node* b) {
+    const bool held = pool_.held(a->block);
+    if (held != pool_.held(b->block)) return held;
+    return a->kept != b->kept ? a->kept : a->value > b->value;
+  };
   std::priority_queue<Node*, std::vector<Node*>, decltype(later)> leaves(later);
   const auto consider = [&](Node* node) {
-    if (node->children.empty() && !pool_.held(node->block)) leaves.push(node);
+    if (node->children.empty()) leaves.push(node);
   };
   for (Node* const node : nodes) consider(node);
   while (pool_.free() < blocks && !leaves.empty()) {

@@ -49,10 +49,11 @@ class PrefixCache {
 
   // Caches the blocks of a text that the caller holds. Where the same tokens are there already, the caller is given
   // that block to hold in place of its own. `blocks` has one for each block_tokens of `tokens`, the last perhaps partly
-  // filled.
+  // filled. A text is cached up to a kNoBlock whose tokens are not there any more.
   void insert(CacheOwner owner, std::span<const TokenId> tokens, std::span<BlockId> blocks);
 
-  // Drops cached blocks that nobody holds, until so many are free. False if there are not enough.
+  // Drops cached blocks that nobody holds, until so many are free. False if there are not enough. A block behind which
+  // a text goes on that somebody holds (he is told the blocks of his window only) is dropped after all others.
   bool make_room(std::uint32_t blocks);
 
   // What is to stay as long as there is room. Under the id that it has already, it replaces the other.

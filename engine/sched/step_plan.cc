@@ -10,18 +10,14 @@ namespace {
 constexpr std::uint32_t kBlockPatience = 8;  // times age_steps
 constexpr std::uint32_t kAgedShare = 4;      // the part of the prompt rows is one over this
 constexpr int kIndexBits = 20;
-constexpr int kClassShift = 62;
 
 using Mark = StepPlan::Mark;
+using Chain = StepPlan::Chain;
+using Head = StepPlan::Head;
+constexpr std::uint32_t kNone = StepPlan::kNone;
 
 std::size_t class_of(const SchedRequest& request) {
   return static_cast<std::size_t>(request.request_class);
-}
-std::size_t class_of(std::uint64_t key) {
-  return key >> kClassShift;
-}
-std::uint32_t index_of(std::uint64_t key) {
-  return static_cast<std::uint32_t>(key & ((1U << kIndexBits) - 1));
 }
 
 class Planner {
@@ -32,13 +28,15 @@ class Planner {
         slots_(std::min(state.limits.max_running, state.limits.max_rows_per_step)),
         free_blocks_(state.free_blocks) {}
 
-  void end_late(double now);
-  void list_candidates();
+  void list_requests(double now);
   void choose();
   void give_rows();
 
  private:
-  void list(std::uint32_t index);
+  bool end_if_late(std::uint32_t index, double now);
+  template <class Function>
+  bool in_order(std::size_t request_class, Function done);
+  Head head(std::uint32_t request, std::uint32_t account, std::uint32_t ahead) const;
   void choose_aged();
   bool try_choose(std::uint32_t index);
   bool has_blocks(const SchedRequest& request);
@@ -56,58 +54,93 @@ class Planner {
   std::uint32_t prompts_ = 0;        // chosen
 };
 
-void Planner::end_late(double now) {
-  plan_.marks.assign(state_.requests.size(), Mark::none);
-  for (std::uint32_t i = 0; i < state_.requests.size(); ++i) {
-    const SchedRequest& r = state_.requests[i];
-    const bool queued = r.state == SchedRequestState::queued;
-    PlannedEnd end = {.request = i, .id = r.id};
-    if (r.deadline > 0 && r.deadline <= now) {
-    } else if (r.deadline > 0 && queued && !r.partial_at_deadline && now + seconds_alone(state_, r) > r.deadline) {
-      end.estimate = seconds_alone(state_, r);
-    } else if (queued && r.max_queue_time > 0 && now - r.arrival > r.max_queue_time) {
-      end.reason = PlannedEnd::Reason::queue_time;
-    } else {
-      continue;
-    }
-    plan_.ended.push_back(end);
-    plan_.marks[i] = Mark::ended;
-    if (r.holds_blocks()) free_blocks_ += r.blocks;
-  }
-}
-
-// In order of the step's choice: class, what the uid is owed less what stands ahead of the request in its uid, arrival.
-void Planner::list_candidates() {
-  assert(state_.requests.size() < 1U << kIndexBits);
-  plan_.candidates.assign(state_.accounts.size(), {});
-  for (std::uint32_t i = 0; i < state_.requests.size(); ++i) {
-    const SchedRequest& r = state_.requests[i];
-    if (r.state == SchedRequestState::queued) continue;
-    if (r.holds_blocks() && r.decoding() && r.pending() > 0 && r.request_class != RequestClass::batch &&
-        plan_.marks[i] != Mark::ended)
-      streams_ = true;
-    list(i);
-  }
-  for (std::uint32_t i = 0; i < state_.requests.size(); ++i)
-    if (state_.requests[i].state == SchedRequestState::queued) list(i);
-  std::sort(plan_.order.begin(), plan_.order.end());
-}
-
-void Planner::list(std::uint32_t index) {
+bool Planner::end_if_late(std::uint32_t index, double now) {
   const SchedRequest& r = state_.requests[index];
-  if (plan_.marks[index] == Mark::ended || r.pending() == 0) return;
-  const std::uint32_t ahead = plan_.candidates[r.account][class_of(r)]++;
-  if (ahead >= slots_ && r.state == SchedRequestState::queued) return;  // more of one uid cannot start in one step
-  const double behind = ahead - state_.accounts[r.account].deficit[class_of(r)];
+  const bool queued = r.state == SchedRequestState::queued;
+  PlannedEnd end = {.request = index, .id = r.id};
+  if (r.deadline > 0 && r.deadline <= now) {
+  } else if (r.deadline > 0 && queued && !r.partial_at_deadline && now + seconds_alone(state_, r) > r.deadline) {
+    end.estimate = seconds_alone(state_, r);
+  } else if (queued && r.max_queue_time > 0 && now - r.arrival > r.max_queue_time) {
+    end.reason = PlannedEnd::Reason::queue_time;
+  } else {
+    return false;
+  }
+  plan_.ended.push_back(end);
+  plan_.marks[index] = Mark::ended;
+  if (r.holds_blocks()) free_blocks_ += r.blocks;
+  return true;
+}
+
+// Once over all requests: a step in which many wait costs little more than that.
+void Planner::list_requests(double now) {
+  assert(state_.requests.size() < 1U << kIndexBits);
+  plan_.marks.assign(state_.requests.size(), Mark::none);
+  plan_.behind.assign(state_.requests.size(), kNone);
+  plan_.chains.assign(state_.accounts.size(), {});
+  std::array<Chain, kClasses>* const chains = plan_.chains.data();
+  std::uint32_t* const behind = plan_.behind.data();
+  const auto append = [&](Chain::Part& part, std::uint32_t first, std::uint32_t last) {
+    (part.first == kNone ? part.first : behind[part.last]) = first;
+    part.last = last;
+  };
+  std::uint32_t next = 0;
+  for (const SchedRequest& r : state_.requests) {
+    const std::uint32_t index = next++;
+    if ((r.deadline > 0 || r.max_queue_time > 0) && end_if_late(index, now)) continue;
+    if (r.pending() == 0) continue;
+    Chain& chain = chains[r.account][class_of(r)];
+    const bool queued = r.state == SchedRequestState::queued;
+    append(queued ? chain.queued : chain.started, index, index);
+    streams_ |= !queued && r.decoding() && r.holds_blocks() && r.request_class != RequestClass::batch;
+  }
+  for (auto& of_account : plan_.chains)
+    for (Chain& chain : of_account)
+      if (chain.queued.first != kNone) append(chain.started, chain.queued.first, chain.queued.last);
+}
+
+Head Planner::head(std::uint32_t request, std::uint32_t account, std::uint32_t ahead) const {
+  const SchedRequest& r = state_.requests[request];
+  const double behind = ahead - state_.accounts[account].deficit[class_of(r)];
   const auto position = static_cast<std::uint64_t>(std::min(behind * 256, 2e12));
-  plan_.order.push_back(std::uint64_t{class_of(r)} << kClassShift | position << kIndexBits | index);
+  return {.key = position << kIndexBits | request, .request = request, .account = account, .ahead = ahead};
+}
+
+// The requests of a class in order of the step's choice (what the uid is owed less what stands ahead of the request in
+// its uid, arrival), until done(request). Whether it was.
+template <class Function>
+bool Planner::in_order(std::size_t request_class, Function done) {
+  plan_.heads.clear();
+  for (std::uint32_t account = 0; account < plan_.chains.size(); ++account) {
+    const std::uint32_t first = plan_.chains[account][request_class].started.first;
+    if (first != kNone) plan_.heads.push_back(head(first, account, 0));
+  }
+  while (!plan_.heads.empty()) {
+    Head& least =
+        *std::min_element(plan_.heads.begin(), plan_.heads.end(), [](auto& a, auto& b) { return a.key < b.key; });
+    const std::uint32_t request = least.request;
+    const std::uint32_t next = plan_.behind[request];
+    const std::uint32_t ahead = least.ahead + 1;
+    // More of one uid cannot start in one step.
+    if (next == kNone || (ahead >= slots_ && state_.requests[next].state == SchedRequestState::queued)) {
+      least = plan_.heads.back();
+      plan_.heads.pop_back();
+    } else {
+      least = head(next, least.account, ahead);
+    }
+    if (done(request)) return true;
+  }
+  return false;
 }
 
 void Planner::choose() {
   choose_aged();
-  for (const std::uint64_t key : plan_.order) {
-    if (plan_.rows.size() == slots_) return;
-    try_choose(index_of(key));
+  const auto full = [this] { return plan_.rows.size() == slots_; };
+  for (std::size_t c = 0; c < kClasses && !full(); ++c) {
+    in_order(c, [&](std::uint32_t request) {
+      try_choose(request);
+      return full();
+    });
   }
 }
 
@@ -117,8 +150,7 @@ void Planner::choose_aged() {
   const std::size_t oldest = without[2] >= without[1] ? 2 : 1;
   for (const std::size_t c : {oldest, 3 - oldest}) {
     if (without[c] < state_.limits.age_steps) return;
-    for (const std::uint64_t key : plan_.order) {
-      if (class_of(key) != c || !try_choose(index_of(key))) continue;
+    if (in_order(c, [&](std::uint32_t request) { return try_choose(request); })) {
       aged_ = true;
       return;
     }
@@ -213,8 +245,8 @@ void settle(SchedState& state, const StepPlan& plan, std::size_t c) {
   const auto cap = -static_cast<double>(state.limits.fair_tokens);
   double most = -2e12;
   bool any = false;
-  for (std::size_t a = 0; a < plan.candidates.size(); ++a) {
-    if (plan.candidates[a][c] == 0) continue;
+  for (std::size_t a = 0; a < plan.chains.size(); ++a) {
+    if (plan.chains[a][c].started.first == kNone) continue;
     any = true;
     most = std::max(most, state.accounts[a].deficit[c]);
   }
@@ -228,13 +260,11 @@ void plan_step(const SchedState& state, double now, StepPlan& plan) {
   plan.ended.clear();
   plan.swapped_out.clear();
   plan.rows.clear();
-  plan.order.clear();
   plan.decode_rows = 0;
   plan.prompt_rows = 0;
   plan.seconds = 0;
   Planner planner(state, plan);
-  planner.end_late(now);
-  planner.list_candidates();
+  planner.list_requests(now);
   planner.choose();
   if (!plan.rows.empty()) planner.give_rows();
 }
@@ -263,8 +293,8 @@ void apply_plan(SchedState& state, const StepPlan& plan) {
     had_rows[class_of(r)] = true;
   }
   for (std::size_t c = 0; c < kClasses; ++c) {
-    const bool wanted = std::any_of(plan.candidates.begin(), plan.candidates.end(),
-                                    [&](const auto& candidates) { return candidates[c] > 0; });
+    const bool wanted = std::any_of(plan.chains.begin(), plan.chains.end(),
+                                    [&](const auto& chains) { return chains[c].started.first != kNone; });
     state.steps_without[c] = wanted && !had_rows[c] ? state.steps_without[c] + 1 : 0;
     settle(state, plan, c);
   }

@@ -60,9 +60,26 @@ struct StepPlan {
 
   // What plan_step notes for itself and apply_plan.
   enum class Mark : std::uint8_t { none, ended, swapped, chosen };
-  std::vector<Mark> marks;                                      // of each request
-  std::vector<std::array<std::uint32_t, kClasses>> candidates;  // of each account
-  std::vector<std::uint64_t> order;
+  std::vector<Mark> marks;  // of each request
+  static constexpr std::uint32_t kNone = UINT32_MAX;
+  // The requests of a uid and class that could have a row, in order: those that have started, then those that wait.
+  struct Chain {
+    struct Part {
+      std::uint32_t first = kNone;  // kNone: there are none
+      std::uint32_t last = kNone;
+    };
+    Part started;  // and behind them, in the end, those of the other part
+    Part queued;
+  };
+  std::vector<std::array<Chain, kClasses>> chains;  // of each account
+  std::vector<std::uint32_t> behind;                // of each request: the next of its chain
+  struct Head {
+    std::uint64_t key = 0;  // what is least is next: how much its uid has had, then the order of arrival
+    std::uint32_t request = 0;
+    std::uint32_t account = 0;
+    std::uint32_t ahead = 0;  // of its chain
+  };
+  std::vector<Head> heads;  // of the chains of a class
 };
 
 void plan_step(const SchedState& state, double now, StepPlan& plan);

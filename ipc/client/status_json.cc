@@ -35,10 +35,15 @@ nlohmann::ordered_json experts_json(const std::optional<wire::ExpertReport>& exp
 
 nlohmann::ordered_json cache_json(const std::optional<wire::CacheReport>& cache) {
   if (!cache) return nullptr;
-  return {{"blocks", cache->blocks},         {"block_tokens", cache->block_tokens},
-          {"available", cache->available},   {"cached", cache->cached},
-          {"hit_tokens", cache->hit_tokens}, {"evicted_blocks", cache->evicted_blocks},
-          {"sessions", cache->sessions}};
+  return {{"blocks", cache->blocks},
+          {"block_tokens", cache->block_tokens},
+          {"available", cache->available},
+          {"cached", cache->cached},
+          {"hit_tokens", cache->hit_tokens},
+          {"evicted_blocks", cache->evicted_blocks},
+          {"sessions", cache->sessions},
+          {"moved_out", cache->moved_out},
+          {"moved_out_bytes", cache->moved_out_bytes}};
 }
 
 nlohmann::ordered_json power_json(const std::optional<wire::PowerReport>& power) {

@@ -236,7 +236,9 @@ std::optional<CacheReport> cache_report(const fbs::CacheReport* from) {
                      .cached = from->cached(),
                      .hit_tokens = from->hit_tokens(),
                      .evicted_blocks = from->evicted_blocks(),
-                     .sessions = from->sessions()};
+                     .sessions = from->sessions(),
+                     .moved_out = from->moved_out(),
+                     .moved_out_bytes = from->moved_out_bytes()};
 }
 
 std::optional<PowerReport> power_report(const fbs::PowerReport* from, Converter& c) {

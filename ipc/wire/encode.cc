@@ -149,7 +149,7 @@ Offset<fbs::ExpertReport> build(Builder& b, const std::optional<ExpertReport>& m
 Offset<fbs::CacheReport> build(Builder& b, const std::optional<CacheReport>& m) {
   if (!m) return 0;
   return fbs::CreateCacheReport(b, m->blocks, m->block_tokens, m->available, m->cached, m->hit_tokens,
-                                m->evicted_blocks, m->sessions);
+                                m->evicted_blocks, m->sessions, m->moved_out, m->moved_out_bytes);
 }
 
 Offset<fbs::PowerReport> build(Builder& b, const std::optional<PowerReport>& m) {

@@ -326,6 +326,8 @@ struct CacheReport {
   std::uint64_t hit_tokens = 0;
   std::uint64_t evicted_blocks = 0;
   std::uint32_t sessions = 0;
+  std::uint64_t moved_out = 0;
+  std::uint64_t moved_out_bytes = 0;
 
   bool operator==(const CacheReport&) const = default;
 };

@@ -40,8 +40,8 @@ double decisions_per_second(std::uint32_t running, std::uint32_t queued, std::ui
     state.cost.observe(plan.decode_rows, plan.prompt_rows, 0.03);
     now += 0.03;
     done.clear();
-    for (const SchedRequest& r : state.requests)
-      if (r.pending() == 0) done.push_back(r.id);
+    for (const PlannedRows& rows : plan.rows)  // none has a deadline: their indices are still the same
+      if (state.requests[rows.request].pending() == 0) done.push_back(rows.id);
     for (const RequestId id : done) end_request(state, id);
   }
   return kDecisions / std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();

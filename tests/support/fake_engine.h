@@ -4,6 +4,7 @@
 
 #include <array>
 #include <condition_variable>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -49,6 +50,7 @@ class FakeBackend final : public Backend {
 
   // The answer follows from all tokens of the text, read from the blocks, instead of the last one alone.
   bool remembers = false;
+  std::uint32_t window = 0;  // of the last so many tokens; 0: of all
   // Called at the start of each step, on the engine thread; may wait, fail or spoil.
   std::function<Result<void>(const Step&)> before;
   std::function<void(std::span<float>)> spoil;
@@ -107,13 +109,15 @@ class FakeBackend final : public Backend {
   using Block = std::array<TokenId, kBlockTokens>;
 
   TokenId& slot(const StepSequence& s, std::uint32_t position) {
-    return blocks_[s.block_table[position / kBlockTokens]][position % kBlockTokens];
+    const BlockId block = s.block_table[position / kBlockTokens];
+    if (block == kNoBlock) std::abort();  // behind the window
+    return blocks_[block][position % kBlockTokens];
   }
   TokenId answer(const StepSequence& s) {
     const auto last = s.position + static_cast<std::uint32_t>(s.tokens.size()) - 1;
     if (!remembers) return next_token(slot(s, last));
     std::uint64_t hash = 1;
-    for (std::uint32_t p = 0; p <= last; ++p)
+    for (std::uint32_t p = window == 0 || last < window ? 0 : last - window + 1; p <= last; ++p)
       hash = (hash ^ static_cast<std::uint64_t>(slot(s, p))) * 0x9E3779B97F4A7C15U + 7;
     const auto token = static_cast<TokenId>((hash >> 32) % kVocabulary);
     return token == kEnd ? kEnd + 1 : token;

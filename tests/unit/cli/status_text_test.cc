@@ -127,6 +127,16 @@ TEST(StatusText, HeatIsSaidAndWhatItCosts) {
   EXPECT_TRUE(status_json(report()).at("power").is_null());
 }
 
+TEST(StatusText, KvThatWasMovedOutIsShownOnceSomeWas) {
+  wire::StatusReport swapping = report();
+  swapping.cache = wire::CacheReport{.blocks = 8, .block_tokens = 32};
+  EXPECT_EQ(status_text(swapping).find("moved out"), std::string::npos);
+  swapping.cache->moved_out = 3;
+  swapping.cache->moved_out_bytes = 5 << 20;
+  EXPECT_NE(status_text(swapping).find("           moved out for realtime requests: 3 times, 5.00 MiB now\n"),
+            std::string::npos);
+}
+
 TEST(StatusText, EscapeSequencesInAModelsNameDoNotReachTheTerminal) {
   wire::StatusReport hostile = report();
   hostile.model->name = "x\033[2J\ny";
@@ -149,6 +159,8 @@ TEST(StatusJson, HasEveryFieldUnderTheProtocolsNames) {
   EXPECT_TRUE(json.at("experts").is_null());
   wire::StatusReport with_cache = report();
   with_cache.cache = wire::CacheReport{.blocks = 8, .block_tokens = 32, .available = 6, .cached = 4, .hit_tokens = 77};
+  with_cache.cache->moved_out_bytes = 5 << 20;
+  EXPECT_EQ(status_json(with_cache).at("cache").at("moved_out_bytes"), 5 << 20);
   EXPECT_EQ(status_json(with_cache).at("cache").at("hit_tokens"), 77);
   EXPECT_NE(status_text(with_cache).find("KV cache   192 of 256 tokens free, 128 of texts"), std::string::npos);
   EXPECT_TRUE(status_json(wire::StatusReport{}).at("model").is_null());

@@ -80,8 +80,8 @@ inline StatusReport example_report() {
                                   39,
                                   40},
           .memory_released = true,
-          .cache = CacheReport{41, 42, 43, 44, 45, 46, 47},
-          .power = PowerReport{0.5, "gpu-thermal", 48.5, 49.5}};
+          .cache = CacheReport{41, 42, 43, 44, 45, 46, 47, 48, 49},
+          .power = PowerReport{0.5, "gpu-thermal", 50.5, 51.5}};
 }
 
 inline std::vector<Message> example_messages() {
