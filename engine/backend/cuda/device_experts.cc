@@ -11,7 +11,6 @@ namespace {
 
 constexpr std::string_view kPolicy = "lfru";
 constexpr std::size_t kAlignment = 256;
-constexpr std::size_t kPieceBytes = 1 * MiB;  // that one thread copies at a time
 
 std::array<const Matrix*, 3> projections(const ExpertWeights& expert) {
   return {&expert.gate, &expert.up, &expert.down};
@@ -46,8 +45,26 @@ DeviceExpert SlotLayout::in_slot(std::uint32_t layer, const std::byte* slot) con
   return {.gate = slot + at[0], .up = slot + at[1], .down = slot + at[2]};
 }
 
-std::size_t SlotLayout::in_file_bytes(std::uint32_t layer, std::size_t projection) const {
-  return layers_[layer].in_file_bytes.at(projection);
+ExpertWeights SlotLayout::copy_out(std::uint32_t layer, const ExpertWeights& expert, std::byte* to,
+                                   const std::byte* copied) const {
+  ExpertWeights there = expert;
+  const auto parts = projections(expert);
+  const std::array<Matrix*, 3> targets = {&there.gate, &there.up, &there.down};
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const std::size_t at = layers_[layer].in_file_bytes.at(i);
+    std::memcpy(to + at, parts.at(i)->data, bytes_in_file(*parts.at(i)));
+    targets.at(i)->data = copied + at;
+  }
+  return there;
+}
+
+Result<void> repack_expert(const ExpertWeights& from, const DeviceExpert& to, cudaStream_t stream) {
+  const std::array<const std::byte*, 3> targets = {to.gate, to.up, to.down};
+  const auto parts = projections(from);
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    SIROCCO_CHECK(
+        checked(repack({.matrix = *parts.at(i), .tiles = const_cast<std::byte*>(targets.at(i))}, stream), "repack"));
+  return {};
 }
 
 void DeviceExpertMemory::take_device_part(const SlotLayout& layout, std::size_t count, Bump& device) {
@@ -144,8 +161,8 @@ Result<void> DeviceExperts::fetch_uses(const std::uint32_t* rows_of_expert, cuda
                  "cudaMemcpyAsync of the experts' uses");
 }
 
-void DeviceExperts::offer(ExpertId expert, const ExpertWeights& weights, ThreadPool& pool) {
-  if (!accepts_ || expert.layer < next_layer_) return;
+void DeviceExperts::offer(ExpertId expert, const ExpertWeights& weights) {
+  if (expert.layer < next_layer_) return;
   const auto known = [&](const Arrival& a) { return a.state != Arrival::State::none && a.expert == expert; };
   if (std::any_of(arrivals_.begin(), arrivals_.end(), known)) return;
   for (std::size_t i = 0; i < arrivals_.size(); ++i) {
@@ -153,19 +170,7 @@ void DeviceExperts::offer(ExpertId expert, const ExpertWeights& weights, ThreadP
     if (arrival.state != Arrival::State::none) continue;
     arrival.state = Arrival::State::offered;
     arrival.expert = expert;
-    arrival.weights = weights;
-    const auto parts = projections(weights);
-    const std::array<Matrix*, 3> there = {&arrival.weights.gate, &arrival.weights.up, &arrival.weights.down};
-    for (std::size_t part = 0; part < parts.size(); ++part) {
-      const std::size_t at = layout_.in_file_bytes(expert.layer, part);
-      const std::size_t bytes = bytes_in_file(*parts.at(part));
-      pool.run((bytes + kPieceBytes - 1) / kPieceBytes, [&](std::size_t piece, std::size_t) {
-        const std::size_t from = piece * kPieceBytes;
-        std::memcpy(memory_.leaving.at(i) + at + from, parts.at(part)->data + from,
-                    std::min(kPieceBytes, bytes - from));
-      });
-      there.at(part)->data = memory_.arrived.at(i) + at;
-    }
+    arrival.weights = layout_.copy_out(expert.layer, weights, memory_.leaving.at(i), memory_.arrived.at(i));
     next_layer_ = expert.layer + 1;
     return;
   }
@@ -217,12 +222,8 @@ Result<void> DeviceExperts::send(std::size_t index) {
   SIROCCO_CHECK(checked(cudaMemcpyAsync(memory_.arrived.at(index), memory_.leaving.at(index), layout_.file_bytes(),
                                         cudaMemcpyHostToDevice, stream_.get()),
                         "cudaMemcpyAsync of an expert"));
-  const DeviceExpert to = layout_.in_slot(arrival.expert.layer, slot_at(arrival.slot));
-  const std::array<const std::byte*, 3> targets = {to.gate, to.up, to.down};
-  const auto parts = projections(arrival.weights);
-  for (std::size_t i = 0; i < parts.size(); ++i)
-    SIROCCO_CHECK(checked(
-        repack({.matrix = *parts.at(i), .tiles = const_cast<std::byte*>(targets.at(i))}, stream_.get()), "repack"));
+  SIROCCO_CHECK(
+      repack_expert(arrival.weights, layout_.in_slot(arrival.expert.layer, slot_at(arrival.slot)), stream_.get()));
   return checked(cudaEventRecord(arrival.done.get(), stream_.get()), "cudaEventRecord");
 }
 

@@ -114,15 +114,11 @@ void CudaSlots::expect_the_same_answers(const std::shared_ptr<const Model>& mode
 }
 
 TEST_F(CudaSlots, AnswersAreTheSameBitsHoweverManyExpertsAreOnTheDevice) {
-  expect_the_same_answers(open_golden("quant-moe-mxfp4-q8_0.gguf"));
-}
-
-TEST_F(CudaSlots, AnswersOfSeveralLayersAreTheSameBitsHoweverManyExpertsAreOnTheDevice) {
-  expect_the_same_answers(test::deep_model(folder_.path()));
+  expect_the_same_answers(test::larger_model(folder_.path(), 3));
 }
 
 TEST_F(CudaSlots, ExpertsMayComeFromDiskBehindTheHostsSlots) {
-  const auto model = test::deep_model(folder_.path());
+  const auto model = test::larger_model(folder_.path(), 3);
   test::WatchedExperts none(model);
   const std::vector<float> expected = logits_of(model, none, kOptions);
   auto residency = make_residency(model, {.slots = 3, .queue = nullptr}).value();
@@ -150,7 +146,7 @@ class Repeated {
 };
 
 TEST_F(CudaSlots, WhatIsMissedAgainAndAgainComesToTheDevice) {
-  const auto model = test::deep_model(folder_.path());
+  const auto model = test::larger_model(folder_.path(), 3);
   const std::size_t used = std::size_t{model->spec().layers} * model->spec().moe->used;
   WatchedExperts experts(model);
   Repeated text(model, experts, with_slots(*model, kOptions, used));
@@ -167,7 +163,7 @@ TEST_F(CudaSlots, WhatIsMissedAgainAndAgainComesToTheDevice) {
 }
 
 TEST_F(CudaSlots, AnExpertThatCannotBeReadFailsTheSequencesThatNeedIt) {
-  const auto model = test::deep_model(folder_.path());
+  const auto model = test::larger_model(folder_.path(), 3);
   const std::size_t vocabulary = model->spec().vocabulary;
   const BackendOptions options = with_slots(*model, kOptions, 2);
   const std::vector<TokenId> tokens = {3, 90, 41, 150, 7, 66};
@@ -206,7 +202,7 @@ TEST_F(CudaSlots, AnExpertThatCannotBeReadFailsTheSequencesThatNeedIt) {
 }
 
 TEST_F(CudaSlots, AfterAnExpertCouldNotBeReadTheNextStepsGoOn) {
-  const auto model = test::deep_model(folder_.path());
+  const auto model = test::larger_model(folder_.path(), 3);
   const BackendOptions options = with_slots(*model, kOptions, 2);
   WatchedExperts sound(model);
   StepReport report;
