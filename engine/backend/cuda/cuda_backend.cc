@@ -58,7 +58,8 @@ class CudaBackend final : public Backend {
   Result<void> open_experts(ExpertSource& experts, ThreadPool& pool);
   Result<void> compute(const Step& step, std::span<float> logits, StepReport& report);
   Result<void> launch(const StepShape& shape, StepReport& report);
-  Result<void> launch_graph(StepShape shape);
+  Result<void> launch_graph(StepShape shape, StepReport& report);
+  MissingExperts::ByLayer by_layers(const StepShape& shape, double share) const;
   Result<void> launch_prompt(const StepShape& shape, StepReport& report);
   Result<void> answer_until_done(const StepShape& shape, StepReport& report);
   std::span<const std::uint32_t> sequences(const StepShape& shape) const {
@@ -168,16 +169,23 @@ Result<void> CudaBackend::compute(const Step& step, std::span<float> logits, Ste
 
 Result<void> CudaBackend::launch(const StepShape& shape, StepReport& report) {
   const bool few = shape.rows <= kGraphRows;
-  if (!device_experts_) return few ? launch_graph(shape) : forward_->enqueue(shape, stream_.get());
+  if (!device_experts_) return few ? launch_graph(shape, report) : forward_->enqueue(shape, stream_.get());
   SIROCCO_CHECK(device_experts_->begin_step(stream_.get()));
-  SIROCCO_CHECK(few ? launch_graph(shape) : launch_prompt(shape, report));
+  SIROCCO_CHECK(few ? launch_graph(shape, report) : launch_prompt(shape, report));
   return device_experts_->fetch_uses(arena_.forward.mailbox.rows_of_expert, stream_.get());
 }
 
-Result<void> CudaBackend::launch_graph(StepShape shape) {
+MissingExperts::ByLayer CudaBackend::by_layers(const StepShape& shape, double share) const {
+  return {.forward = *forward_, .passing = *passing_, .shape = shape, .share = share, .stream = stream_.get()};
+}
+
+Result<void> CudaBackend::launch_graph(StepShape shape, StepReport& report) {
   const std::uint32_t window = model_->spec().window;
   shape.splits = std::min(std::bit_ceil(shape.splits), splits_of(options_.limits.context, window));
-  return graphs_.launch(*forward_, shape, stream_.get());
+  MissingHook missing;
+  if (missing_)
+    missing = [&](std::uint32_t) { return missing_->answer(by_layers(shape, 0), sequences(shape), report.failures); };
+  return graphs_.launch(*forward_, shape, stream_.get(), missing);
 }
 
 // Layer by layer: what one misses must be known before the next can be enqueued.
@@ -186,11 +194,7 @@ Result<void> CudaBackend::launch_prompt(const StepShape& shape, StepReport& repo
   const std::size_t share = split.choose();
   const std::uint64_t asked_before = missing_->asked();
   const auto begin = std::chrono::steady_clock::now();
-  const MissingExperts::Prompt prompt = {.forward = *forward_,
-                                         .passing = *passing_,
-                                         .shape = shape,
-                                         .share = ExpertSplit::kShares.at(share),
-                                         .stream = stream_.get()};
+  const MissingExperts::ByLayer prompt = by_layers(shape, ExpertSplit::kShares.at(share));
   SIROCCO_CHECK(forward_->enqueue(shape, stream_.get(), [&](std::uint32_t) {
     return missing_->answer(prompt, sequences(shape), report.failures);
   }));

@@ -146,7 +146,6 @@ Result<void> DeviceExperts::begin_step(cudaStream_t stream) {
     SIROCCO_CHECK(checked(status, "an expert on its way"));
     place(arrival.expert, arrival.slot);
     arrival.state = Arrival::State::none;
-    arrivals_seen_.fetch_add(1, std::memory_order_relaxed);
   }
   if (!changed_) return {};
   changed_ = false;
@@ -176,19 +175,13 @@ void DeviceExperts::offer(ExpertId expert, const ExpertWeights& weights) {
   }
 }
 
-// Of every expert that a row met: once more used, and there or not.
+// Every expert that a row met is once more used.
 void DeviceExperts::count(std::uint32_t rows, std::uint32_t layers) {
   ++token_;
-  std::uint64_t hits = 0;
-  std::uint64_t misses = 0;
   for (std::size_t i = 0; i < std::size_t{layers} * experts_; ++i) {
     const std::uint32_t met = memory_.rows_of_expert[i];
-    if (met == 0) continue;
-    count_use(uses_[i], token_, rows == 1 ? 1 : static_cast<double>(met) / rows);
-    ++(memory_.host_table[i].gate != nullptr ? hits : misses);
+    if (met != 0) count_use(uses_[i], token_, rows == 1 ? 1 : static_cast<double>(met) / rows);
   }
-  hits_.fetch_add(hits, std::memory_order_relaxed);
-  misses_.fetch_add(misses, std::memory_order_relaxed);
 }
 
 // The slot that the newcomer shall have, empty; nothing, if what is there is worth more.
@@ -242,12 +235,6 @@ Result<void> DeviceExperts::end_step(std::uint32_t rows, std::uint32_t layers) {
   }
   if (room) next_layer_ = 0;  // all layers above have been asked
   return {};
-}
-
-DeviceExperts::Counters DeviceExperts::counters() const {
-  return {.hits = hits_.load(std::memory_order_relaxed),
-          .misses = misses_.load(std::memory_order_relaxed),
-          .arrivals = arrivals_seen_.load(std::memory_order_relaxed)};
 }
 
 }  // namespace sirocco::cuda

@@ -3,11 +3,10 @@
 // worth more than what is there. Its bytes go over a stream of their own, and the kernels see it from the step on that
 // begins after they have arrived. Nothing of this changes an answer.
 //
-// Owned by the CUDA backend, called from the engine thread; counters() from any.
+// Owned by the CUDA backend, called from the engine thread.
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <memory>
 #include <optional>
 #include <span>
@@ -66,12 +65,6 @@ struct DeviceExpertMemory {
 
 class DeviceExperts {
  public:
-  struct Counters {
-    std::uint64_t hits = 0;  // experts wanted by a layer and in device memory
-    std::uint64_t misses = 0;
-    std::uint64_t arrivals = 0;  // experts that came after the start
-  };
-
   static Result<std::unique_ptr<DeviceExperts>> create(std::shared_ptr<const Model> model, const SlotLayout& layout,
                                                        const DeviceExpertMemory& memory);
   ~DeviceExperts();
@@ -88,10 +81,6 @@ class DeviceExperts {
   void offer(ExpertId expert, const ExpertWeights& weights);
   // The step has been waited for. rows: that it had; layers: whose experts it computed with, the first ones.
   Result<void> end_step(std::uint32_t rows, std::uint32_t layers);
-
-  std::size_t slots() const { return memory_.slots; }
-  std::size_t experts() const { return uses_.size(); }
-  Counters counters() const;
 
  private:
   // On its way to the device: from an offer, until it is in its slot.
@@ -126,9 +115,6 @@ class DeviceExperts {
   std::uint64_t token_ = 0;
   std::uint32_t next_layer_ = 0;  // offers are taken from here on, so that each layer has its turn
   bool changed_ = false;          // the host's table
-  std::atomic<std::uint64_t> hits_ = 0;
-  std::atomic<std::uint64_t> misses_ = 0;
-  std::atomic<std::uint64_t> arrivals_seen_ = 0;
 };
 
 }  // namespace sirocco::cuda

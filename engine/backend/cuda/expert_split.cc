@@ -7,6 +7,8 @@ namespace {
 
 constexpr std::uint64_t kTryEvery = 16;  // steps: then a neighbour of the best share, since machines change
 constexpr double kNewWeight = 0.25;      // of a step in the mean
+// The order in which shares are tried at first: what uses both sides is seldom the slowest.
+constexpr std::array<std::size_t, ExpertSplit::kShares.size()> kFirst = {2, 1, 3, 0, 4};
 
 }  // namespace
 
@@ -17,8 +19,8 @@ std::size_t ExpertSplit::best() const {
 }
 
 std::size_t ExpertSplit::choose() const {
-  const auto untried = std::find_if(arms_.begin(), arms_.end(), [](const Arm& arm) { return !arm.tried; });
-  if (untried != arms_.end()) return static_cast<std::size_t>(untried - arms_.begin());
+  const auto untried = std::find_if(kFirst.begin(), kFirst.end(), [&](std::size_t i) { return !arms_.at(i).tried; });
+  if (untried != kFirst.end()) return *untried;
   const std::size_t share = best();
   if (steps_ % kTryEvery != 0) return share;
   const bool above = steps_ / kTryEvery % 2 == 0;

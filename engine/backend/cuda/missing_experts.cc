@@ -149,16 +149,16 @@ void MissingExperts::choose_passing(double share) {
   for (std::size_t i = 0; i < by_rows_.size(); ++i) passes_[by_rows_[i].index] = i < passing ? 1 : 0;
 }
 
-Result<void> MissingExperts::answer(const Prompt& prompt, std::span<const std::uint32_t> sequences,
+Result<void> MissingExperts::answer(const ByLayer& step, std::span<const std::uint32_t> sequences,
                                     std::vector<SequenceFailure>& failures) {
   while (!has_question()) {
-    const cudaError_t status = cudaStreamQuery(prompt.stream);
+    const cudaError_t status = cudaStreamQuery(step.stream);
     if (status != cudaErrorNotReady) SIROCCO_CHECK(checked(status, "a step"));
   }
   list_wanted();
   std::atomic_ref(*mailbox_.answered).store(++answered_, std::memory_order_release);  // what it has asked stays there
   if (wanted_.empty()) return {};
-  choose_passing(prompt.share);
+  choose_passing(step.share);
   prepare(sequences.size());
   const ExpertProducts::Layer asking = layer(sequences.size());
   products_.request(asking, wanted_);
@@ -175,36 +175,36 @@ Result<void> MissingExperts::answer(const Prompt& prompt, std::span<const std::u
                                  [&](std::span<const ExpertProducts::Weights> experts) {
                                    if (sent)
                                      sending = std::async(std::launch::async,
-                                                          [this, &prompt, experts] { return send(prompt, experts); });
+                                                          [this, &step, experts] { return send(step, experts); });
                                  },
                              .end =
                                  [&] {
                                    if (sending.valid()) sent = sending.get();
                                  }});
   SIROCCO_CHECK(sent);
-  return copy_outputs(prompt);
+  return copy_outputs(step);
 }
 
-Result<void> MissingExperts::send(const Prompt& prompt, std::span<const ExpertProducts::Weights> experts) {
+Result<void> MissingExperts::send(const ByLayer& step, std::span<const ExpertProducts::Weights> experts) {
   const MoeSpec& moe = *model_->spec().moe;
-  const std::uint32_t tile_rows = expert_tile_rows(prompt.shape.rows, moe.used, moe.experts);
+  const std::uint32_t tile_rows = expert_tile_rows(step.shape.rows, moe.used, moe.experts);
   for (const ExpertProducts::Weights& one : experts) {
     const std::uint32_t e = one.expert.index;
-    SIROCCO_CHECK(prompt.passing.send(prompt.forward, prompt.shape, tile_rows,
-                                      {.expert = e, .first = first_[e], .count = first_[e + 1] - first_[e]}, one,
-                                      prompt.stream));
+    SIROCCO_CHECK(step.passing.send(step.forward, step.shape, tile_rows,
+                                    {.expert = e, .first = first_[e], .count = first_[e + 1] - first_[e]}, one,
+                                    step.stream));
   }
   return {};
 }
 
 // Of the experts that the host has computed, and zeros of those that failed.
-Result<void> MissingExperts::copy_outputs(const Prompt& prompt) {
+Result<void> MissingExperts::copy_outputs(const ByLayer& step) {
   const std::size_t width = model_->spec().width;
   for (const WantedExpert& expert : wanted_) {
     if (passes_[expert.index] != 0) continue;
     const std::size_t at = first_[expert.index] * width;
-    SIROCCO_CHECK(checked(cudaMemcpyAsync(prompt.forward.expert_out() + at, mailbox_.out + at,
-                                          expert.rows * width * sizeof(float), cudaMemcpyHostToDevice, prompt.stream),
+    SIROCCO_CHECK(checked(cudaMemcpyAsync(step.forward.expert_out() + at, mailbox_.out + at,
+                                          expert.rows * width * sizeof(float), cudaMemcpyHostToDevice, step.stream),
                           "cudaMemcpyAsync of experts' outputs"));
   }
   return {};

@@ -34,16 +34,16 @@ class MissingExperts {
   //   failures   of sequences that an expert of could not be had
   //   device     is offered what was computed
   bool answer(std::span<const std::uint32_t> sequences, std::vector<SequenceFailure>& failures, DeviceExperts& device);
-  // The same for a step of many rows, where every layer asks, and nothing waits on the device: some of the experts pass
-  // through it while the host computes the others. Enqueues what completes forward.expert_out().
-  struct Prompt {
+  // The same for a step that is enqueued layer by layer, each of which asks, where nothing waits on the device: some of
+  // the experts pass through it while the host computes the others. Enqueues what completes forward.expert_out().
+  struct ByLayer {
     const CudaForward& forward;
     PassingExperts& passing;
     const StepShape& shape;
     double share = 0;  // of the missing experts, that pass through the device
     cudaStream_t stream = nullptr;
   };
-  Result<void> answer(const Prompt& prompt, std::span<const std::uint32_t> sequences,
+  Result<void> answer(const ByLayer& step, std::span<const std::uint32_t> sequences,
                       std::vector<SequenceFailure>& failures);
   // That layers have asked for, since the start.
   std::uint64_t asked() const { return asked_; }
@@ -62,8 +62,8 @@ class MissingExperts {
   ExpertProducts::Layer layer(std::size_t rows) const;
   void prepare(std::size_t rows);
   void choose_passing(double share);
-  Result<void> send(const Prompt& prompt, std::span<const ExpertProducts::Weights> experts);
-  Result<void> copy_outputs(const Prompt& prompt);
+  Result<void> send(const ByLayer& step, std::span<const ExpertProducts::Weights> experts);
+  Result<void> copy_outputs(const ByLayer& step);
   void fail_rows(ExpertId expert, std::span<const std::uint32_t> sequences, std::vector<SequenceFailure>& failures);
 
   std::shared_ptr<const Model> model_;
