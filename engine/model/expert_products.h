@@ -42,14 +42,28 @@ class ExpertProducts {
 
   // wanted: ascending; the caller keeps it until compute() has returned, which follows.
   void request(const Layer& layer, std::span<const WantedExpert> wanted);
-  // failed(expert): it cannot be had; its places of `out` are zeros. computed(expert, weights), if there is one: before
-  // the lease is dropped.
-  void compute(const Layer& layer, const std::function<void(ExpertId)>& failed,
-               const std::function<void(ExpertId, const ExpertWeights&)>& computed = {});
+  struct Weights {
+    ExpertId expert;
+    const ExpertWeights* weights = nullptr;
+  };
+  // What the caller wants to know, and to do itself.
+  struct Hooks {
+    std::function<void(ExpertId)> failed;  // it cannot be had; its places of `out` are zeros
+    // Of those that are computed with here, before the lease is dropped.
+    std::function<void(const Weights&)> computed = {};
+    // Experts that are not computed with here: `begin` is given those that are complete, and their weights stay until
+    // `end` has returned. What is computed here is computed in between.
+    std::function<bool(ExpertId)> elsewhere = {};
+    std::function<void(std::span<const Weights>)> begin = {};
+    std::function<void()> end = {};
+  };
+  void compute(const Layer& layer, const Hooks& hooks);
 
  private:
-  void take_leases(const Layer& layer);
-  void finish(const Layer& layer, const std::function<void(ExpertId, const ExpertWeights&)>& computed);
+  void take_leases(const Layer& layer, const Hooks& hooks);
+  void gate_and_up(const Layer& layer);
+  void down(const Layer& layer, const Hooks& hooks);
+  void drop_leases();
   Timeline::Event listed(Timeline::Kind kind, std::uint32_t layer) const;
 
   std::size_t hidden_width_;
@@ -62,6 +76,8 @@ class ExpertProducts {
   std::vector<std::uint32_t> all_places_;  // 0, 1, 2 …
   std::vector<ExpertNews> news_;           // of one wait
   std::vector<Lease> leases_;              // [experts]
+  std::vector<std::uint8_t> elsewhere_;    // [experts] of the layer
+  std::vector<Weights> handed_;            // to hooks.begin
   std::vector<Products::Product> list_;    // of a run
 };
 

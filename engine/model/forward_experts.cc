@@ -135,7 +135,7 @@ void Forward::expert_part(const Step& step, std::uint32_t layer, StepReport& rep
       .index = layer, .rows = all_rows, .first = s.first, .row_of = s.row_of, .out = s.expert_out, .pulse = step.pulse};
   s.expert_products->request(experts, s.wanted);
   if (experts_.foresees(rows > kForeseenRows)) foresee(layer + 1, rows);
-  s.expert_products->compute(experts, [&](ExpertId failed) { fail_rows(failed, report.failures); });
+  s.expert_products->compute(experts, {.failed = [&](ExpertId failed) { fail_rows(failed, report.failures); }});
 
   const Timeline::Span span(timeline, {.kind = Timeline::Kind::sum, .layer = layer, .rows = all_rows});
   // Each row's outputs are added up in the order in which `route` listed its experts: ascending.

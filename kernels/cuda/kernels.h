@@ -202,6 +202,7 @@ struct MailArguments {
   ExpertLists lists;
   const float* x = nullptr;     // [rows, width] the experts' input
   float* expert_out = nullptr;  // [assignments, width]
+  bool always = false;          // posts also if nothing is missing: the host wants to know that
   Mailbox mailbox;
 };
 // After route(): asks for what is missing.

@@ -49,7 +49,7 @@ __device__ void post(const MailArguments& a) {
     if (threadIdx.x == 0) missing[0] = *box.missing_now = found;
   }
   __syncthreads();
-  if (missing[0] == 0) return;
+  if (missing[0] == 0 && !a.always) return;
   for (unsigned place = threadIdx.x; place < a.rows * a.used; place += kThreads)
     box.row_of[place] = a.lists.row_of[place];
   __threadfence_system();

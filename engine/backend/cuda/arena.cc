@@ -17,7 +17,9 @@ Arena Arena::lay_out(const Model& model, const BackendOptions& options, std::siz
   arena.kv.base = memory.take<std::byte>(arena.kv.bytes(model.spec()));
   arena.kv_bytes = memory.used() - arena.weight_bytes - arena.forward_bytes;
   if (slots == 0) return arena;
-  arena.experts.take_device_part(SlotLayout(model), slots, memory);
+  const SlotLayout layout(model);
+  arena.passing.take_device_part(layout, memory);
+  arena.experts.take_device_part(layout, slots, memory);
   arena.experts.table = arena.weights.expert_table;
   arena.expert_bytes = memory.used() - arena.weight_bytes - arena.forward_bytes - arena.kv_bytes;
   return arena;
@@ -32,7 +34,9 @@ StepMemory StepMemory::lay_out(const ModelSpec& spec, const BackendOptions& opti
 
 void StepMemory::lay_out_experts(const Model& model, const BackendOptions& options, Arena& arena, Bump& memory) {
   take_pinned_part(model.spec(), options, memory, arena.forward.mailbox);
-  arena.experts.take_pinned_part(model.spec(), SlotLayout(model), memory);
+  const SlotLayout layout(model);
+  arena.experts.take_pinned_part(model.spec(), layout, memory);
+  arena.passing.take_pinned_part(layout, options.limits.rows, memory);
 }
 
 std::size_t StepMemory::bytes(const Model& model, const BackendOptions& options, bool slots) {

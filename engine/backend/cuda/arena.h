@@ -4,6 +4,7 @@
 
 #include "engine/backend/cuda/cuda_forward.h"
 #include "engine/backend/cuda/device_experts.h"
+#include "engine/backend/cuda/passing_experts.h"
 
 namespace sirocco::cuda {
 
@@ -13,6 +14,7 @@ struct Arena {
   ForwardMemory forward;
   CudaKv kv;
   DeviceExpertMemory experts;  // without slots: they are among the weights, all of them
+  PassingMemory passing;       // likewise
   std::size_t weight_bytes = 0;
   std::size_t forward_bytes = 0;
   std::size_t kv_bytes = 0;

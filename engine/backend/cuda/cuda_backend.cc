@@ -1,12 +1,14 @@
 #include "engine/backend/cuda/cuda_backend.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cassert>
 #include <chrono>
 #include <cstring>
 
 #include "engine/backend/cuda/arena.h"
+#include "engine/backend/cuda/expert_split.h"
 #include "engine/backend/cuda/graph_cache.h"
 #include "engine/backend/cuda/kv_blocks.h"
 #include "engine/backend/cuda/missing_experts.h"
@@ -19,6 +21,7 @@ using namespace cuda;
 
 constexpr std::uint32_t kRowsPerStep = 512;          // enough for the tensor cores; a step of them takes some ten ms
 constexpr std::uint32_t kGraphRows = 16;             // of a step that is worth a graph: others are few, and long
+constexpr std::uint32_t kFewPromptRows = 128;        // of a prompt's step, below and above which shares are learnt
 constexpr std::uint64_t kHeadroom = 256 * MiB;       // of the device, for the context, graphs and other users
 constexpr std::uint64_t kKvShare = 4;                // where the KV cache gets one of so many parts
 constexpr std::size_t kCopyBytes = 256 * MiB;        // of a measurement: more than any cache
@@ -54,8 +57,14 @@ class CudaBackend final : public Backend {
  private:
   Result<void> open_experts(ExpertSource& experts, ThreadPool& pool);
   Result<void> compute(const Step& step, std::span<float> logits, StepReport& report);
-  Result<void> launch(StepShape shape);
-  Result<void> answer_until_done(std::uint32_t rows, StepReport& report);
+  Result<void> launch(const StepShape& shape, StepReport& report);
+  Result<void> launch_graph(StepShape shape, StepReport& report);
+  MissingExperts::ByLayer by_layers(const StepShape& shape, double share) const;
+  Result<void> launch_prompt(const StepShape& shape, StepReport& report);
+  Result<void> answer_until_done(const StepShape& shape, StepReport& report);
+  std::span<const std::uint32_t> sequences(const StepShape& shape) const {
+    return {host_.inputs.sequences, shape.rows};
+  }
 
   std::shared_ptr<const Model> model_;
   BackendOptions options_;
@@ -67,6 +76,8 @@ class CudaBackend final : public Backend {
   Stream stream_;
   std::unique_ptr<DeviceExperts> device_experts_;  // where not all are in device memory
   std::unique_ptr<MissingExperts> missing_;        // likewise
+  std::unique_ptr<PassingExperts> passing_;        // likewise
+  std::array<ExpertSplit, 2> splits_;              // of prompts' steps of few and of many rows
   std::optional<CudaForward> forward_;
   std::optional<KvBlocks> blocks_;
   GraphCache graphs_;
@@ -110,6 +121,7 @@ Result<void> CudaBackend::open_experts(ExpertSource& experts, ThreadPool& pool) 
     SIROCCO_CHECK(checked(cudaMemsetAsync(word, 0, sizeof *word, stream_.get()), "cudaMemsetAsync"));
   SIROCCO_CHECK(checked(cudaMemsetAsync(mailbox.rows_of_expert, 0, counts * sizeof(std::uint32_t), stream_.get()),
                         "cudaMemsetAsync"));
+  SIROCCO_TRY(passing_, PassingExperts::create(SlotLayout(*model_), arena_.passing));
   SIROCCO_TRY(missing_, MissingExperts::create(model_, experts, options_, mailbox));
   return {};
 }
@@ -138,12 +150,12 @@ Result<void> CudaBackend::compute(const Step& step, std::span<float> logits, Ste
   SIROCCO_CHECK(checked(
       cudaMemcpyAsync(arena_.forward.inputs.tokens, host_.inputs.tokens, bytes, cudaMemcpyHostToDevice, stream_.get()),
       "cudaMemcpyAsync of a step's inputs"));
-  Result<void> launched = launch(shape);
+  Result<void> launched = launch(shape, report);
   if (launched && !logits.empty())
     launched = checked(cudaMemcpyAsync(host_.logits, arena_.forward.logits, logits.size_bytes(), cudaMemcpyDeviceToHost,
                                        stream_.get()),
                        "cudaMemcpyAsync of logits");
-  if (launched && missing_) launched = answer_until_done(shape.rows, report);
+  if (launched && missing_) launched = answer_until_done(shape, report);
   if (!launched && missing_) missing_->give_up();
   // Also after a failure: what was enqueued reads the host's memory.
   const auto done = checked(cudaStreamSynchronize(stream_.get()), "a step");
@@ -155,27 +167,47 @@ Result<void> CudaBackend::compute(const Step& step, std::span<float> logits, Ste
   return device_experts_->end_step(shape.rows, spec.layers - (shape.logit_rows == 0 ? 1 : 0));
 }
 
-Result<void> CudaBackend::launch(StepShape shape) {
+Result<void> CudaBackend::launch(const StepShape& shape, StepReport& report) {
   const bool few = shape.rows <= kGraphRows;
-  if (device_experts_) {
-    device_experts_->accept_offers(few);
-    SIROCCO_CHECK(device_experts_->begin_step(stream_.get()));
-  }
-  if (few) {
-    const std::uint32_t window = model_->spec().window;
-    shape.splits = std::min(std::bit_ceil(shape.splits), splits_of(options_.limits.context, window));
-    SIROCCO_CHECK(graphs_.launch(*forward_, shape, stream_.get()));
-  } else {
-    SIROCCO_CHECK(forward_->enqueue(shape, stream_.get()));
-  }
-  if (!device_experts_) return {};
+  if (!device_experts_) return few ? launch_graph(shape, report) : forward_->enqueue(shape, stream_.get());
+  SIROCCO_CHECK(device_experts_->begin_step(stream_.get()));
+  SIROCCO_CHECK(few ? launch_graph(shape, report) : launch_prompt(shape, report));
   return device_experts_->fetch_uses(arena_.forward.mailbox.rows_of_expert, stream_.get());
 }
 
+MissingExperts::ByLayer CudaBackend::by_layers(const StepShape& shape, double share) const {
+  return {.forward = *forward_, .passing = *passing_, .shape = shape, .share = share, .stream = stream_.get()};
+}
+
+Result<void> CudaBackend::launch_graph(StepShape shape, StepReport& report) {
+  const std::uint32_t window = model_->spec().window;
+  shape.splits = std::min(std::bit_ceil(shape.splits), splits_of(options_.limits.context, window));
+  MissingHook missing;
+  if (missing_)
+    missing = [&](std::uint32_t) { return missing_->answer(by_layers(shape, 0), sequences(shape), report.failures); };
+  return graphs_.launch(*forward_, shape, stream_.get(), missing);
+}
+
+// Layer by layer: what one misses must be known before the next can be enqueued.
+Result<void> CudaBackend::launch_prompt(const StepShape& shape, StepReport& report) {
+  ExpertSplit& split = splits_.at(shape.rows <= kFewPromptRows ? 0 : 1);
+  const std::size_t share = split.choose();
+  const std::uint64_t asked_before = missing_->asked();
+  const auto begin = std::chrono::steady_clock::now();
+  const MissingExperts::ByLayer prompt = by_layers(shape, ExpertSplit::kShares.at(share));
+  SIROCCO_CHECK(forward_->enqueue(shape, stream_.get(), [&](std::uint32_t) {
+    return missing_->answer(prompt, sequences(shape), report.failures);
+  }));
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  if (const std::uint64_t asked = missing_->asked() - asked_before; asked != 0)
+    split.learn(share, asked, seconds.count());
+  return {};
+}
+
 // The host's part of a step: the experts that layers ask for. Also looks whether the step has ended, or failed.
-Result<void> CudaBackend::answer_until_done(std::uint32_t rows, StepReport& report) {
+Result<void> CudaBackend::answer_until_done(const StepShape& shape, StepReport& report) {
   for (;;) {
-    if (missing_->answer({host_.inputs.sequences, rows}, report.failures, *device_experts_)) continue;
+    if (missing_->answer(sequences(shape), report.failures, *device_experts_)) continue;
     const cudaError_t status = cudaStreamQuery(stream_.get());
     if (status != cudaErrorNotReady) return checked(status, "a step");
   }

@@ -14,6 +14,13 @@ Activations take_activations(std::size_t elements, std::size_t block, Bump& memo
           .scales = memory.take<float>(elements / block)};
 }
 
+// Of rows of so many inputs, those from `row` on.
+Activations from_row(const Activations& all, std::size_t row, std::size_t inputs, std::size_t block) {
+  if (all.q == nullptr) return {};
+  const std::size_t elements = row * padded(inputs, kTileInputs);
+  return {.q = all.q + elements, .sums = all.sums + elements / 16, .scales = all.scales + elements / block};
+}
+
 // Few rows can need more than many.
 std::size_t most_part_bytes(const ModelSpec& spec, const StepLimits& limits) {
   std::size_t most = 0;
@@ -68,6 +75,8 @@ ForwardMemory ForwardMemory::lay_out(const ModelSpec& spec, const BackendOptions
                 hidden_rows * padded(hidden_width, kTileInputs), logit_rows * padded(spec.width, kTileInputs)});
   m.q8_32 = take_activations(elements, 32, memory);
   m.q8_256 = take_activations(elements, 256, memory);
+  m.hidden_q8_32 = slots ? take_activations(elements, 32, memory) : m.q8_32;
+  m.hidden_q8_256 = slots ? take_activations(elements, 256, memory) : m.q8_256;
   return m;
 }
 
@@ -89,7 +98,7 @@ DeviceKv CudaKv::layer(const ModelSpec& spec, std::uint32_t index) const {
           .type = type};
 }
 
-Result<void> CudaForward::enqueue(const StepShape& shape, cudaStream_t stream) const {
+Result<void> CudaForward::enqueue(const StepShape& shape, cudaStream_t stream, const MissingHook& missing) const {
   SIROCCO_CHECK(embed_rows(shape, stream));
   Pending pending = Pending::nothing;
   for (std::uint32_t i = 0; i < spec_.layers; ++i) {
@@ -102,7 +111,7 @@ Result<void> CudaForward::enqueue(const StepShape& shape, cudaStream_t stream) c
       SIROCCO_CHECK(dense_part(shape, layer, stream));
       pending = Pending::branch;
     } else {
-      SIROCCO_CHECK(expert_part(shape, i, stream));
+      SIROCCO_CHECK(expert_part(shape, i, stream, missing));
       pending = Pending::experts;
     }
   }
@@ -236,11 +245,11 @@ MailArguments CudaForward::mail_of(const StepShape& shape, std::uint32_t layer) 
           .mailbox = m_.mailbox};
 }
 
-Result<void> CudaForward::expert_part(const StepShape& shape, std::uint32_t index, cudaStream_t stream) const {
+Result<void> CudaForward::expert_part(const StepShape& shape, std::uint32_t index, cudaStream_t stream,
+                                      const MissingHook& missing) const {
   const DeviceLayer& layer = weights_.layers[index];
   const MoeSpec& moe = *spec_.moe;
-  const Rows normed = rows_in(layer.ffn, m_.normed);
-  SIROCCO_CHECK(multiply(layer.router, shape.rows, normed, m_.router, stream));
+  SIROCCO_CHECK(multiply(layer.router, shape.rows, rows_in(layer.ffn, m_.normed), m_.router, stream));
   const std::uint32_t tile_rows = expert_tile_rows(shape.rows, moe.used, moe.experts);
   SIROCCO_CHECK(checked(route({.rows = shape.rows,
                                .experts = moe.experts,
@@ -254,32 +263,64 @@ Result<void> CudaForward::expert_part(const StepShape& shape, std::uint32_t inde
                                .lists = m_.lists},
                               stream),
                         "route"));
-  if (has_slots()) SIROCCO_CHECK(checked(post_missing(mail_of(shape, index), stream), "post_missing"));
-  ExpertArguments experts = {.rows = shape.rows,
-                             .used = moe.used,
-                             .experts = moe.experts,
-                             .tile_rows = tile_rows,
-                             .type = layer.gate.type,
-                             .up_type = layer.up.type,
-                             .inputs = spec_.width,
-                             .outputs = moe.width,
-                             .experts_table = layer.experts,
-                             .lists = m_.lists,
-                             .x = normed,
-                             .y = m_.hidden};
+  MailArguments mail;
+  if (has_slots()) {
+    mail = mail_of(shape, index);
+    mail.always = static_cast<bool>(missing);
+    SIROCCO_CHECK(checked(post_missing(mail, stream), "post_missing"));
+  }
+  const ExpertArguments experts = {.rows = shape.rows,
+                                   .used = moe.used,
+                                   .experts = moe.experts,
+                                   .tile_rows = tile_rows,
+                                   .experts_table = layer.experts,
+                                   .lists = m_.lists,
+                                   .x = {}};
+  SIROCCO_CHECK(expert_products(layer, experts, 0, shape.rows * moe.used, stream));
+  if (!has_slots()) return {};
+  if (missing) return missing(index);
+  return checked(collect_missing(mail, stream), "collect_missing");
+}
+
+// Gate and up, then down, of the experts that the lists have; they stand at `count` places from `first` on.
+Result<void> CudaForward::expert_products(const DeviceLayer& layer, ExpertArguments experts, std::uint32_t first,
+                                          std::uint32_t count, cudaStream_t stream) const {
+  const MoeSpec& moe = *spec_.moe;
+  experts.type = layer.gate.type;
+  experts.up_type = layer.up.type;
+  experts.inputs = spec_.width;
+  experts.outputs = moe.width;
+  experts.x = rows_in(layer.ffn, m_.normed);
+  experts.y = m_.hidden;
   SIROCCO_CHECK(checked(expert_gate_up(experts, stream), "expert_gate_up"));
-  const Rows hidden = rows_in(layer.hidden, m_.hidden);
-  if (hidden.f32 == nullptr)
-    SIROCCO_CHECK(checked(quantise(m_.hidden, shape.rows * moe.used, moe.width, hidden.q8_32, hidden.q8_256, stream),
-                          "quantise"));
+  Rows hidden;  // of all places
+  if (layer.hidden.has(ActivationFormat::q8_32)) hidden.q8_32 = m_.hidden_q8_32;
+  if (layer.hidden.has(ActivationFormat::q8_256)) hidden.q8_256 = m_.hidden_q8_256;
+  SIROCCO_CHECK(checked(
+      quantise(m_.hidden + std::size_t{first} * moe.width, count, moe.width,
+               from_row(hidden.q8_32, first, moe.width, 32), from_row(hidden.q8_256, first, moe.width, 256), stream),
+      "quantise"));
   experts.type = experts.up_type = layer.down.type;
   experts.inputs = moe.width;
   experts.outputs = spec_.width;
   experts.x = hidden;
   experts.y = m_.expert_out;
-  SIROCCO_CHECK(checked(expert_down(experts, stream), "expert_down"));
-  if (!has_slots()) return {};
-  return checked(collect_missing(mail_of(shape, index), stream), "collect_missing");
+  return checked(expert_down(experts, stream), "expert_down");
+}
+
+Result<void> CudaForward::enqueue_passing(const StepShape& shape, std::uint32_t index, const PassingExpert& expert,
+                                          cudaStream_t stream) const {
+  const MoeSpec& moe = *spec_.moe;
+  ExpertArguments experts = {.rows = expert.count,
+                             .used = 1,
+                             .experts = 1,
+                             .tile_rows = expert_tile_rows(shape.rows, moe.used, moe.experts),
+                             .experts_table = expert.table,
+                             .lists = m_.lists,
+                             .x = {}};
+  experts.lists.tiles = const_cast<ExpertTile*>(expert.tiles);
+  experts.lists.tile_count = const_cast<std::uint32_t*>(expert.tile_count);
+  return expert_products(weights_.layers[index], experts, expert.first, expert.count, stream);
 }
 
 Result<void> CudaForward::output_part(const StepShape& shape, Pending pending, cudaStream_t stream) const {

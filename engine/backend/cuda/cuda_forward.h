@@ -2,6 +2,8 @@
 // backend, called from the engine thread; it neither allocates nor waits, so that a step can be captured as a graph.
 #pragma once
 
+#include <functional>
+
 #include "engine/backend/backend.h"
 #include "engine/backend/cuda/device_weights.h"
 #include "engine/backend/cuda/step_inputs.h"
@@ -29,6 +31,8 @@ struct ForwardMemory {
   Mailbox mailbox;    // its device part, where experts are in slots
   Activations q8_32;  // of whatever is multiplied next: one after another use them
   Activations q8_256;
+  Activations hidden_q8_32;  // of `hidden`; where experts are in slots, others than those above
+  Activations hidden_q8_256;
 
   static ForwardMemory lay_out(const ModelSpec& spec, const BackendOptions& options, bool slots, Bump& memory);
 };
@@ -45,6 +49,18 @@ struct CudaKv {
   DeviceKv layer(const ModelSpec& spec, std::uint32_t index) const;
 };
 
+// An expert that is on the device for a moment, with the rows that meet it. The lists may be in page-locked memory.
+struct PassingExpert {
+  const DeviceExpert* table = nullptr;  // [1]
+  const ExpertTile* tiles = nullptr;    // of expert 0 of that table
+  const std::uint32_t* tile_count = nullptr;
+  std::uint32_t first = 0;  // its places
+  std::uint32_t count = 0;
+};
+
+// Called when the products of a layer's experts that are on the device are enqueued; completes expert_out.
+using MissingHook = std::function<Result<void>(std::uint32_t layer)>;
+
 class CudaForward {
  public:
   // What it is given belongs to the backend, which keeps it. With a mailbox (memory.mailbox.posted is not null) experts
@@ -53,7 +69,14 @@ class CudaForward {
       : spec_(spec), weights_(weights), m_(memory), kv_(kv) {}
 
   // Enqueues a step whose inputs are in memory.inputs; its logits come to memory.logits.
-  Result<void> enqueue(const StepShape& shape, cudaStream_t stream) const;
+  //   missing  for each layer of experts, which asks the host whether or not it misses any; null: the stream waits for
+  //            the answers, if there are questions
+  Result<void> enqueue(const StepShape& shape, cudaStream_t stream, const MissingHook& missing = {}) const;
+  // Enqueues the products of one more expert, for expert_out.
+  Result<void> enqueue_passing(const StepShape& shape, std::uint32_t layer, const PassingExpert& expert,
+                               cudaStream_t stream) const;
+  // Where the outputs of a layer's experts are, by place.
+  float* expert_out() const { return m_.expert_out; }
 
  private:
   // What the last part of a layer left to be added to x.
@@ -70,7 +93,10 @@ class CudaForward {
   Result<void> attention_part(const StepShape& shape, std::uint32_t layer, cudaStream_t stream) const;
   Result<void> dense_part(const StepShape& shape, const DeviceLayer& layer, cudaStream_t stream) const;
   MailArguments mail_of(const StepShape& shape, std::uint32_t layer) const;
-  Result<void> expert_part(const StepShape& shape, std::uint32_t layer, cudaStream_t stream) const;
+  Result<void> expert_part(const StepShape& shape, std::uint32_t layer, cudaStream_t stream,
+                           const MissingHook& missing) const;
+  Result<void> expert_products(const DeviceLayer& layer, ExpertArguments experts, std::uint32_t first,
+                               std::uint32_t count, cudaStream_t stream) const;
   Result<void> output_part(const StepShape& shape, Pending pending, cudaStream_t stream) const;
 
   const ModelSpec& spec_;

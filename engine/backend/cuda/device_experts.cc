@@ -11,7 +11,6 @@ namespace {
 
 constexpr std::string_view kPolicy = "lfru";
 constexpr std::size_t kAlignment = 256;
-constexpr std::size_t kPieceBytes = 1 * MiB;  // that one thread copies at a time
 
 std::array<const Matrix*, 3> projections(const ExpertWeights& expert) {
   return {&expert.gate, &expert.up, &expert.down};
@@ -46,8 +45,26 @@ DeviceExpert SlotLayout::in_slot(std::uint32_t layer, const std::byte* slot) con
   return {.gate = slot + at[0], .up = slot + at[1], .down = slot + at[2]};
 }
 
-std::size_t SlotLayout::in_file_bytes(std::uint32_t layer, std::size_t projection) const {
-  return layers_[layer].in_file_bytes.at(projection);
+ExpertWeights SlotLayout::copy_out(std::uint32_t layer, const ExpertWeights& expert, std::byte* to,
+                                   const std::byte* copied) const {
+  ExpertWeights there = expert;
+  const auto parts = projections(expert);
+  const std::array<Matrix*, 3> targets = {&there.gate, &there.up, &there.down};
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const std::size_t at = layers_[layer].in_file_bytes.at(i);
+    std::memcpy(to + at, parts.at(i)->data, bytes_in_file(*parts.at(i)));
+    targets.at(i)->data = copied + at;
+  }
+  return there;
+}
+
+Result<void> repack_expert(const ExpertWeights& from, const DeviceExpert& to, cudaStream_t stream) {
+  const std::array<const std::byte*, 3> targets = {to.gate, to.up, to.down};
+  const auto parts = projections(from);
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    SIROCCO_CHECK(
+        checked(repack({.matrix = *parts.at(i), .tiles = const_cast<std::byte*>(targets.at(i))}, stream), "repack"));
+  return {};
 }
 
 void DeviceExpertMemory::take_device_part(const SlotLayout& layout, std::size_t count, Bump& device) {
@@ -129,7 +146,6 @@ Result<void> DeviceExperts::begin_step(cudaStream_t stream) {
     SIROCCO_CHECK(checked(status, "an expert on its way"));
     place(arrival.expert, arrival.slot);
     arrival.state = Arrival::State::none;
-    arrivals_seen_.fetch_add(1, std::memory_order_relaxed);
   }
   if (!changed_) return {};
   changed_ = false;
@@ -144,8 +160,8 @@ Result<void> DeviceExperts::fetch_uses(const std::uint32_t* rows_of_expert, cuda
                  "cudaMemcpyAsync of the experts' uses");
 }
 
-void DeviceExperts::offer(ExpertId expert, const ExpertWeights& weights, ThreadPool& pool) {
-  if (!accepts_ || expert.layer < next_layer_) return;
+void DeviceExperts::offer(ExpertId expert, const ExpertWeights& weights) {
+  if (expert.layer < next_layer_) return;
   const auto known = [&](const Arrival& a) { return a.state != Arrival::State::none && a.expert == expert; };
   if (std::any_of(arrivals_.begin(), arrivals_.end(), known)) return;
   for (std::size_t i = 0; i < arrivals_.size(); ++i) {
@@ -153,37 +169,19 @@ void DeviceExperts::offer(ExpertId expert, const ExpertWeights& weights, ThreadP
     if (arrival.state != Arrival::State::none) continue;
     arrival.state = Arrival::State::offered;
     arrival.expert = expert;
-    arrival.weights = weights;
-    const auto parts = projections(weights);
-    const std::array<Matrix*, 3> there = {&arrival.weights.gate, &arrival.weights.up, &arrival.weights.down};
-    for (std::size_t part = 0; part < parts.size(); ++part) {
-      const std::size_t at = layout_.in_file_bytes(expert.layer, part);
-      const std::size_t bytes = bytes_in_file(*parts.at(part));
-      pool.run((bytes + kPieceBytes - 1) / kPieceBytes, [&](std::size_t piece, std::size_t) {
-        const std::size_t from = piece * kPieceBytes;
-        std::memcpy(memory_.leaving.at(i) + at + from, parts.at(part)->data + from,
-                    std::min(kPieceBytes, bytes - from));
-      });
-      there.at(part)->data = memory_.arrived.at(i) + at;
-    }
+    arrival.weights = layout_.copy_out(expert.layer, weights, memory_.leaving.at(i), memory_.arrived.at(i));
     next_layer_ = expert.layer + 1;
     return;
   }
 }
 
-// Of every expert that a row met: once more used, and there or not.
+// Every expert that a row met is once more used.
 void DeviceExperts::count(std::uint32_t rows, std::uint32_t layers) {
   ++token_;
-  std::uint64_t hits = 0;
-  std::uint64_t misses = 0;
   for (std::size_t i = 0; i < std::size_t{layers} * experts_; ++i) {
     const std::uint32_t met = memory_.rows_of_expert[i];
-    if (met == 0) continue;
-    count_use(uses_[i], token_, rows == 1 ? 1 : static_cast<double>(met) / rows);
-    ++(memory_.host_table[i].gate != nullptr ? hits : misses);
+    if (met != 0) count_use(uses_[i], token_, rows == 1 ? 1 : static_cast<double>(met) / rows);
   }
-  hits_.fetch_add(hits, std::memory_order_relaxed);
-  misses_.fetch_add(misses, std::memory_order_relaxed);
 }
 
 // The slot that the newcomer shall have, empty; nothing, if what is there is worth more.
@@ -217,12 +215,8 @@ Result<void> DeviceExperts::send(std::size_t index) {
   SIROCCO_CHECK(checked(cudaMemcpyAsync(memory_.arrived.at(index), memory_.leaving.at(index), layout_.file_bytes(),
                                         cudaMemcpyHostToDevice, stream_.get()),
                         "cudaMemcpyAsync of an expert"));
-  const DeviceExpert to = layout_.in_slot(arrival.expert.layer, slot_at(arrival.slot));
-  const std::array<const std::byte*, 3> targets = {to.gate, to.up, to.down};
-  const auto parts = projections(arrival.weights);
-  for (std::size_t i = 0; i < parts.size(); ++i)
-    SIROCCO_CHECK(checked(
-        repack({.matrix = *parts.at(i), .tiles = const_cast<std::byte*>(targets.at(i))}, stream_.get()), "repack"));
+  SIROCCO_CHECK(
+      repack_expert(arrival.weights, layout_.in_slot(arrival.expert.layer, slot_at(arrival.slot)), stream_.get()));
   return checked(cudaEventRecord(arrival.done.get(), stream_.get()), "cudaEventRecord");
 }
 
@@ -241,12 +235,6 @@ Result<void> DeviceExperts::end_step(std::uint32_t rows, std::uint32_t layers) {
   }
   if (room) next_layer_ = 0;  // all layers above have been asked
   return {};
-}
-
-DeviceExperts::Counters DeviceExperts::counters() const {
-  return {.hits = hits_.load(std::memory_order_relaxed),
-          .misses = misses_.load(std::memory_order_relaxed),
-          .arrivals = arrivals_seen_.load(std::memory_order_relaxed)};
 }
 
 }  // namespace sirocco::cuda

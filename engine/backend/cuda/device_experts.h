@@ -3,11 +3,10 @@
 // worth more than what is there. Its bytes go over a stream of their own, and the kernels see it from the step on that
 // begins after they have arrived. Nothing of this changes an answer.
 //
-// Owned by the CUDA backend, called from the engine thread; counters() from any.
+// Owned by the CUDA backend, called from the engine thread.
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <memory>
 #include <optional>
 #include <span>
@@ -29,8 +28,9 @@ class SlotLayout {
   std::size_t slot_bytes() const { return slot_bytes_; }  // that the largest expert takes
   std::size_t file_bytes() const { return file_bytes_; }
   DeviceExpert in_slot(std::uint32_t layer, const std::byte* slot) const;
-  // Where a projection is in `file_bytes()`: gate 0, up 1, down 2.
-  std::size_t in_file_bytes(std::uint32_t layer, std::size_t projection) const;
+  // Copies an expert's bytes to `to` [file_bytes()]; returns where they are once all of that is at `copied`.
+  ExpertWeights copy_out(std::uint32_t layer, const ExpertWeights& expert, std::byte* to,
+                         const std::byte* copied) const;
 
  private:
   struct Layer {
@@ -41,6 +41,9 @@ class SlotLayout {
   std::size_t slot_bytes_ = 0;
   std::size_t file_bytes_ = 0;
 };
+
+// From the file's layout, on the device, to the kernels'.
+Result<void> repack_expert(const ExpertWeights& from, const DeviceExpert& to, cudaStream_t stream);
 
 inline constexpr std::size_t kLeastDeviceSlots = 2;
 inline constexpr std::size_t kArriving = 2;  // experts on their way at once
@@ -62,12 +65,6 @@ struct DeviceExpertMemory {
 
 class DeviceExperts {
  public:
-  struct Counters {
-    std::uint64_t hits = 0;  // experts wanted by a layer and in device memory
-    std::uint64_t misses = 0;
-    std::uint64_t arrivals = 0;  // experts that came after the start
-  };
-
   static Result<std::unique_ptr<DeviceExperts>> create(std::shared_ptr<const Model> model, const SlotLayout& layout,
                                                        const DeviceExpertMemory& memory);
   ~DeviceExperts();
@@ -81,14 +78,9 @@ class DeviceExperts {
   // Enqueues how many rows each expert met; end_step() reads it.
   Result<void> fetch_uses(const std::uint32_t* rows_of_expert, cudaStream_t stream) const;
   // An expert that a step of few rows misses, in memory while this is called: its bytes are kept if it may come.
-  void offer(ExpertId expert, const ExpertWeights& weights, ThreadPool& pool);
+  void offer(ExpertId expert, const ExpertWeights& weights);
   // The step has been waited for. rows: that it had; layers: whose experts it computed with, the first ones.
   Result<void> end_step(std::uint32_t rows, std::uint32_t layers);
-
-  void accept_offers(bool accept) { accepts_ = accept; }
-  std::size_t slots() const { return memory_.slots; }
-  std::size_t experts() const { return uses_.size(); }
-  Counters counters() const;
 
  private:
   // On its way to the device: from an offer, until it is in its slot.
@@ -122,11 +114,7 @@ class DeviceExperts {
   std::vector<std::size_t> candidate_slots_;
   std::uint64_t token_ = 0;
   std::uint32_t next_layer_ = 0;  // offers are taken from here on, so that each layer has its turn
-  bool accepts_ = true;
-  bool changed_ = false;  // the host's table
-  std::atomic<std::uint64_t> hits_ = 0;
-  std::atomic<std::uint64_t> misses_ = 0;
-  std::atomic<std::uint64_t> arrivals_seen_ = 0;
+  bool changed_ = false;          // the host's table
 };
 
 }  // namespace sirocco::cuda

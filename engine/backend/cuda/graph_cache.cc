@@ -4,12 +4,13 @@
 
 namespace sirocco::cuda {
 
-Result<void> GraphCache::launch(const CudaForward& forward, const StepShape& shape, cudaStream_t stream) {
+Result<void> GraphCache::launch(const CudaForward& forward, const StepShape& shape, cudaStream_t stream,
+                                const MissingHook& missing) {
   ++turn_;
   const auto entry = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.shape == shape; });
   if (entry == entries_.end()) {
     remember(shape);
-    return forward.enqueue(shape, stream);
+    return forward.enqueue(shape, stream, missing);
   }
   entry->used = turn_;
   if (entry->graph == nullptr) {

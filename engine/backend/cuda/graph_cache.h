@@ -10,8 +10,10 @@ namespace sirocco::cuda {
 
 class GraphCache {
  public:
-  // Enqueues what forward.enqueue() would.
-  Result<void> launch(const CudaForward& forward, const StepShape& shape, cudaStream_t stream);
+  // Enqueues what forward.enqueue() would. `missing` is for launches kernel by kernel alone: no kernel may wait for the
+  // host there, since the host would wait when the device's queue is full, or for a kernel that is loaded.
+  Result<void> launch(const CudaForward& forward, const StepShape& shape, cudaStream_t stream,
+                      const MissingHook& missing = {});
 
  private:
   static constexpr std::size_t kMaxGraphs = 64;  // shapes that are remembered; the one unused for longest leaves

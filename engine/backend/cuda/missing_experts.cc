@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <future>
 
 namespace sirocco::cuda {
 namespace {
@@ -90,8 +91,14 @@ MissingExperts::MissingExperts(std::shared_ptr<const Model> model, const Kernels
       up_(gate_.size()),
       products_(model_->spec(), assignments_, formats_of(*model_, kernels, true), experts, options.instruments.timeline,
                 {.rows = &rows_, .hidden = &hidden_, .gate = gate_, .up = up_}),
-      first_(model_->spec().moe->experts + 1) {
+      first_(model_->spec().moe->experts + 1),
+      passes_(model_->spec().moe->experts) {
   wanted_.reserve(model_->spec().moe->experts);
+  by_rows_.reserve(model_->spec().moe->experts);
+}
+
+bool MissingExperts::has_question() const {
+  return std::atomic_ref(*mailbox_.posted).load(std::memory_order_acquire) != answered_;
 }
 
 void MissingExperts::list_wanted() {
@@ -103,25 +110,104 @@ void MissingExperts::list_wanted() {
     first_[expert.expert] = expert.first;
     first_[expert.expert + 1] = expert.first + expert.count;
   }
+  asked_ += wanted_.size();
+}
+
+ExpertProducts::Layer MissingExperts::layer(std::size_t rows) const {
+  return {.index = *mailbox_.layer,
+          .rows = static_cast<std::uint32_t>(rows),
+          .first = first_,
+          .row_of = {mailbox_.row_of, assignments_},
+          .out = {mailbox_.out, assignments_ * model_->spec().width}};
+}
+
+void MissingExperts::prepare(std::size_t rows) {
+  const std::size_t width = model_->spec().width;
+  rows_.prepare(rows, width, formats_, [&](std::size_t row) { return mailbox_.rows + row * width; });
 }
 
 bool MissingExperts::answer(std::span<const std::uint32_t> sequences, std::vector<SequenceFailure>& failures,
                             DeviceExperts& device) {
-  if (std::atomic_ref(*mailbox_.posted).load(std::memory_order_acquire) == answered_) return false;
-  const std::size_t width = model_->spec().width;
+  if (!has_question()) return false;
   list_wanted();
-  rows_.prepare(sequences.size(), width, formats_, [&](std::size_t row) { return mailbox_.rows + row * width; });
-  const ExpertProducts::Layer layer = {.index = *mailbox_.layer,
-                                       .rows = static_cast<std::uint32_t>(sequences.size()),
-                                       .first = first_,
-                                       .row_of = {mailbox_.row_of, assignments_},
-                                       .out = {mailbox_.out, assignments_ * width}};
-  products_.request(layer, wanted_);
-  products_.compute(
-      layer, [&](ExpertId expert) { fail_rows(expert, sequences, failures); },
-      [&](ExpertId expert, const ExpertWeights& weights) { device.offer(expert, weights, pool_); });
+  prepare(sequences.size());
+  const ExpertProducts::Layer asking = layer(sequences.size());
+  products_.request(asking, wanted_);
+  products_.compute(asking,
+                    {.failed = [&](ExpertId expert) { fail_rows(expert, sequences, failures); },
+                     .computed = [&](const ExpertProducts::Weights& e) { device.offer(e.expert, *e.weights); }});
   std::atomic_ref(*mailbox_.answered).store(++answered_, std::memory_order_release);
   return true;
+}
+
+// The experts that most rows meet: their way to the device costs the same as any other's.
+void MissingExperts::choose_passing(double share) {
+  by_rows_ = wanted_;
+  std::stable_sort(by_rows_.begin(), by_rows_.end(),
+                   [](const WantedExpert& a, const WantedExpert& b) { return a.rows > b.rows; });
+  const auto passing = static_cast<std::size_t>(share * static_cast<double>(by_rows_.size()) + 0.5);
+  for (std::size_t i = 0; i < by_rows_.size(); ++i) passes_[by_rows_[i].index] = i < passing ? 1 : 0;
+}
+
+Result<void> MissingExperts::answer(const ByLayer& step, std::span<const std::uint32_t> sequences,
+                                    std::vector<SequenceFailure>& failures) {
+  while (!has_question()) {
+    const cudaError_t status = cudaStreamQuery(step.stream);
+    if (status != cudaErrorNotReady) SIROCCO_CHECK(checked(status, "a step"));
+  }
+  list_wanted();
+  std::atomic_ref(*mailbox_.answered).store(++answered_, std::memory_order_release);  // what it has asked stays there
+  if (wanted_.empty()) return {};
+  choose_passing(step.share);
+  prepare(sequences.size());
+  const ExpertProducts::Layer asking = layer(sequences.size());
+  products_.request(asking, wanted_);
+  // A thread of its own copies and enqueues, or the host would compute and the device wait by turns.
+  std::future<Result<void>> sending;
+  Result<void> sent;
+  products_.compute(asking, {.failed =
+                                 [&](ExpertId expert) {
+                                   passes_[expert.index] = 0;
+                                   fail_rows(expert, sequences, failures);
+                                 },
+                             .elsewhere = [&](ExpertId expert) { return passes_[expert.index] != 0; },
+                             .begin =
+                                 [&](std::span<const ExpertProducts::Weights> experts) {
+                                   if (sent)
+                                     sending = std::async(std::launch::async,
+                                                          [this, &step, experts] { return send(step, experts); });
+                                 },
+                             .end =
+                                 [&] {
+                                   if (sending.valid()) sent = sending.get();
+                                 }});
+  SIROCCO_CHECK(sent);
+  return copy_outputs(step);
+}
+
+Result<void> MissingExperts::send(const ByLayer& step, std::span<const ExpertProducts::Weights> experts) {
+  const MoeSpec& moe = *model_->spec().moe;
+  const std::uint32_t tile_rows = expert_tile_rows(step.shape.rows, moe.used, moe.experts);
+  for (const ExpertProducts::Weights& one : experts) {
+    const std::uint32_t e = one.expert.index;
+    SIROCCO_CHECK(step.passing.send(step.forward, step.shape, tile_rows,
+                                    {.expert = e, .first = first_[e], .count = first_[e + 1] - first_[e]}, one,
+                                    step.stream));
+  }
+  return {};
+}
+
+// Of the experts that the host has computed, and zeros of those that failed.
+Result<void> MissingExperts::copy_outputs(const ByLayer& step) {
+  const std::size_t width = model_->spec().width;
+  for (const WantedExpert& expert : wanted_) {
+    if (passes_[expert.index] != 0) continue;
+    const std::size_t at = first_[expert.index] * width;
+    SIROCCO_CHECK(checked(cudaMemcpyAsync(step.forward.expert_out() + at, mailbox_.out + at,
+                                          expert.rows * width * sizeof(float), cudaMemcpyHostToDevice, step.stream),
+                          "cudaMemcpyAsync of experts' outputs"));
+  }
+  return {};
 }
 
 void MissingExperts::fail_rows(ExpertId expert, std::span<const std::uint32_t> sequences,

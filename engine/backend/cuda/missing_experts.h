@@ -10,6 +10,7 @@
 #include "engine/backend/backend.h"
 #include "engine/backend/cuda/cuda_api.h"
 #include "engine/backend/cuda/device_experts.h"
+#include "engine/backend/cuda/passing_experts.h"
 #include "engine/base/thread_pool.h"
 #include "engine/model/expert_products.h"
 #include "kernels/cuda/kernels.h"
@@ -33,6 +34,20 @@ class MissingExperts {
   //   failures   of sequences that an expert of could not be had
   //   device     is offered what was computed
   bool answer(std::span<const std::uint32_t> sequences, std::vector<SequenceFailure>& failures, DeviceExperts& device);
+  // The same for a step that is enqueued layer by layer, each of which asks, where nothing waits on the device: some of
+  // the experts pass through it while the host computes the others. Enqueues what completes forward.expert_out().
+  struct ByLayer {
+    const CudaForward& forward;
+    PassingExperts& passing;
+    const StepShape& shape;
+    double share = 0;  // of the missing experts, that pass through the device
+    cudaStream_t stream = nullptr;
+  };
+  Result<void> answer(const ByLayer& step, std::span<const std::uint32_t> sequences,
+                      std::vector<SequenceFailure>& failures);
+  // That layers have asked for, since the start.
+  std::uint64_t asked() const { return asked_; }
+
   // The step, and all later ones, end without answers; their results are void.
   void give_up();
 
@@ -42,7 +57,13 @@ class MissingExperts {
   MissingExperts(std::shared_ptr<const Model> model, const Kernels& kernels, ExpertSource& experts,
                  const BackendOptions& options, const Mailbox& mailbox, ThreadPool pool);
 
+  bool has_question() const;
   void list_wanted();
+  ExpertProducts::Layer layer(std::size_t rows) const;
+  void prepare(std::size_t rows);
+  void choose_passing(double share);
+  Result<void> send(const ByLayer& step, std::span<const ExpertProducts::Weights> experts);
+  Result<void> copy_outputs(const ByLayer& step);
   void fail_rows(ExpertId expert, std::span<const std::uint32_t> sequences, std::vector<SequenceFailure>& failures);
 
   std::shared_ptr<const Model> model_;
@@ -57,8 +78,11 @@ class MissingExperts {
   std::vector<float> up_;
   ExpertProducts products_;
   std::uint32_t answered_ = 0;        // questions
+  std::uint64_t asked_ = 0;           // experts
   std::vector<WantedExpert> wanted_;  // of the present one
   std::vector<std::uint32_t> first_;  // [experts + 1] places, of those that are wanted
+  std::vector<std::uint8_t> passes_;  // [experts] through the device; of those that are wanted
+  std::vector<WantedExpert> by_rows_;
 };
 
 }  // namespace sirocco::cuda

@@ -88,7 +88,8 @@ TEST(CudaFailure, OfAnyCallIsAnErrorAndLeavesNothing) {
 }
 
 TEST(CudaFailure, OfAnyCallWhileTheHostIsAskedIsAnErrorAndLeavesNothing) {
-  expect_an_error_of_any_call(Conversation(test::open_golden("quant-moe-q4_0-q5_1.gguf"), 2));
+  const test::TemporaryDirectory folder;
+  expect_an_error_of_any_call(Conversation(test::larger_model(folder.path(), 1), 2));
 }
 
 // In a process of its own: a lost file is lost for good.

@@ -3,7 +3,8 @@
 
 #include "engine/engine.h"
 #include "tests/support/golden_models.h"
-#include "tests/unit/cuda_backend/cuda_support.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/unit/cuda_backend/slot_support.h"
 
 namespace sirocco {
 namespace {
@@ -63,7 +64,8 @@ TEST(CudaPlan, WhatDoesNotFitIsRefusedWithTheMemoryThatWouldDo) {
 }
 
 TEST(CudaPlan, WhatIsLeftBuysSlotsForExperts) {
-  const auto model = test::open_golden(kModel);
+  const test::TemporaryDirectory folder;
+  const auto model = test::larger_model(folder.path(), 3);
   EngineOptions options = {.backend = "cuda", .kv_tokens = 64};
   const EnginePlan all = plan_engine(model, options).value();
   options.device_memory = device_bytes(all);

@@ -35,44 +35,66 @@ inline std::uint64_t least_memory(const Model& model, BackendOptions options) {
   return enough;
 }
 
-// Those options with memory for so many slots.
+// Those options with memory for so many slots; or for the most that are worth it, before all experts have their place.
 inline BackendOptions with_slots(const Model& model, BackendOptions options, std::size_t slots) {
-  const std::uint64_t least = least_memory(model, options);
-  for (options.device_memory = least; planned_slots(model, options) < slots; options.device_memory += 256)
-    if (options.device_memory > least + (std::uint64_t{1} << 26)) throw std::runtime_error("no memory has such slots");
+  options.device_memory = least_memory(model, options);
+  for (std::size_t planned = planned_slots(model, options); planned < slots;) {
+    BackendOptions more = options;
+    more.device_memory += 1024;
+    planned = planned_slots(model, more);
+    if (planned == 0) break;
+    options = more;
+  }
+  EXPECT_GE(planned_slots(model, options), 2U);
   return options;
 }
 
-// The mixture in Q4_0 and Q5_1 with three layers, whose experts are the same in another order. In `folder`.
-inline std::shared_ptr<const Model> deep_model(const std::filesystem::path& folder) {
-  const std::size_t layers = 3;
+// The bytes of a stack of experts, `copies` times, those of `layer` in another order than those of other layers. Of a
+// router: rows of its floats, turned, so that copies of an expert are not chosen together.
+inline std::vector<std::byte> more_experts(Bytes bytes, std::size_t experts, std::size_t copies, std::size_t layer,
+                                           bool router) {
+  std::vector<std::byte> all;
+  const std::size_t one = bytes.size() / experts;
+  for (std::size_t i = 0; i < experts * copies; ++i) {
+    const Bytes from = bytes.subspan((i + layer) % experts * one, one);
+    all.insert(all.end(), from.begin(), from.end());
+    const auto turn = static_cast<std::ptrdiff_t>(router ? i / experts * 7 * sizeof(float) : 0);
+    std::rotate(all.end() - static_cast<std::ptrdiff_t>(one), all.end() - static_cast<std::ptrdiff_t>(one) + turn,
+                all.end());
+  }
+  return all;
+}
+
+// The mixture in Q4_0 and Q5_1 with more layers, and 16 experts in each. In `folder`.
+inline std::shared_ptr<const Model> larger_model(const std::filesystem::path& folder, std::size_t layers) {
+  constexpr std::size_t kExperts = 4;
+  constexpr std::size_t kCopies = 4;
   const auto input = GgufFile::open(golden_dir() / "model" / "quant-moe-q4_0-q5_1.gguf").value();
   GgufMetadata metadata = input->metadata();
   metadata.set("llama.block_count", static_cast<std::uint32_t>(layers));
+  metadata.set("llama.expert_count", static_cast<std::uint32_t>(kExperts * kCopies));
   std::vector<GgufWriter::TensorDeclaration> declarations;
   std::vector<std::vector<std::byte>> data;
   for (const GgufTensor& tensor : input->tensors()) {
     const bool of_layer = tensor.name.starts_with("blk.0.");
+    const bool router = tensor.name.find("ffn_gate_inp") != std::string::npos;
+    const bool of_experts = router || tensor.name.find("_exps.") != std::string::npos;
     for (std::size_t layer = 0; layer < (of_layer ? layers : 1); ++layer) {
       GgufWriter::TensorDeclaration declaration = {
           tensor.name, tensor.type, {tensor.shape.begin(), tensor.shape.begin() + tensor.dimensions}};
-      const Bytes bytes = input->data(tensor);
-      std::vector<std::byte> turned(bytes.begin(), bytes.end());
       if (of_layer) declaration.name = fmt::format("blk.{}.{}", layer, tensor.name.substr(6));
-      if (tensor.name.find("_exps.") != std::string::npos) {
-        const std::size_t experts = tensor.shape[2];
-        std::rotate(turned.begin(), turned.begin() + static_cast<std::ptrdiff_t>(layer * turned.size() / experts),
-                    turned.end());
-      }
+      if (of_experts) declaration.shape.back() *= kCopies;
+      const Bytes bytes = input->data(tensor);
       declarations.push_back(std::move(declaration));
-      data.push_back(std::move(turned));
+      data.push_back(of_experts ? more_experts(bytes, kExperts, kCopies, router ? 0 : layer, router)
+                                : std::vector<std::byte>(bytes.begin(), bytes.end()));
     }
   }
-  auto writer = GgufWriter::create(folder / "deep.gguf", metadata, std::move(declarations)).value();
+  auto writer = GgufWriter::create(folder / "larger.gguf", metadata, std::move(declarations)).value();
   bool written = true;
   for (const auto& bytes : data) written = writer.append(bytes) && written;
   EXPECT_TRUE(writer.finish() && written);
-  return Model::open(folder / "deep.gguf").value();
+  return Model::open(folder / "larger.gguf").value();
 }
 
 // Mapped experts that count what is asked for, and fail where they are told to.
