@@ -7,6 +7,7 @@
 #include "tests/support/changed_model.h"
 #include "tests/support/golden_models.h"
 #include "tests/support/temporary_directory.h"
+#include "tests/support/window_logits.h"
 #include "tests/unit/cuda_backend/cuda_support.h"
 
 namespace sirocco {
@@ -86,12 +87,27 @@ TEST(CudaGoldens, AreThoseInIntegers) {
   EXPECT_EQ(computable_goldens().size(), 15U);
 }
 
+std::shared_ptr<const Model> with_window(const std::filesystem::path& folder) {
+  const auto file = test::change_model("quant-q8_0.gguf", folder / "m.gguf", {.metadata = [](GgufMetadata& metadata) {
+                                         metadata.set("llama.attention.sliding_window", std::uint32_t{5});
+                                       }});
+  return Model::bind(file).value();
+}
+
+TEST(Cuda, NoKernelReadsBehindAWindow) {
+  const test::TemporaryDirectory folder;
+  const auto model = with_window(folder.path());
+  std::vector<TokenId> tokens(test::kWindowTexts);
+  for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<TokenId>(11 * i % 200);
+  const BackendOptions options = {.backend = "cuda", .limits = {}};
+  const std::vector<float> whole = test::window_logits(model, options, tokens, 48, true);
+  for (const std::uint32_t rows : {1U, 8U, 48U})  // splits, and one walk over all keys
+    EXPECT_EQ(test::window_logits(model, options, tokens, rows, false), whole) << rows;
+}
+
 TEST(Cuda, SlidingWindowIsThatOfTheCpu) {
   const test::TemporaryDirectory folder;
-  const auto file = test::change_model(
-      "quant-q8_0.gguf", folder.path() / "m.gguf",
-      {.metadata = [](GgufMetadata& metadata) { metadata.set("llama.attention.sliding_window", std::uint32_t{5}); }});
-  const auto model = Model::bind(file).value();
+  const auto model = with_window(folder.path());
   ASSERT_EQ(model->spec().window, 5U);
   std::vector<TokenId> tokens(kContext);
   for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<TokenId>(11 * i % 200);

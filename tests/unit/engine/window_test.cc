@@ -6,6 +6,7 @@
 #include "tests/support/fake_engine.h"
 #include "tests/support/source_dir.h"
 #include "tests/support/temporary_directory.h"
+#include "tests/support/window_logits.h"
 #include "tests/support/workloads.h"
 
 namespace sirocco {
@@ -120,6 +121,24 @@ TEST(Window, AConversationMayBeLongerThanTheCacheIfThatHoldsTheWindowAndAStep) {
   };
   EXPECT_EQ(context(4 * 32), 256U);  // 7 and 64 tokens touch four blocks at most
   EXPECT_EQ(context(3 * 32), 96U);
+}
+
+TEST(Window, NoKernelReadsBehindIt) {
+  const auto model = test::open_golden("tiny-mistral.gguf");
+  std::vector<TokenId> tokens(test::kWindowTexts);
+  for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<TokenId>((17 * i + 3) % 300);
+  std::vector<BackendOptions> implementations = {{.backend = "ref", .threads = 2, .limits = {}}};
+  for (const std::string_view isa : isa_names())
+    implementations.push_back({.backend = "cpu", .isa = std::string(isa), .threads = 2, .limits = {}});
+  for (BackendOptions& options : implementations) {
+    for (const TensorType type : {TensorType::f16, TensorType::f32}) {
+      options.kv_type = type;
+      const std::vector<float> whole = test::window_logits(model, options, tokens, 16, true);
+      for (const std::uint32_t rows : {1U, 5U, 16U, 64U})
+        EXPECT_EQ(test::window_logits(model, options, tokens, rows, false), whole)
+            << options.backend << " " << options.isa << ", " << rows << " rows";
+    }
+  }
 }
 
 TEST(Window, ARealModelAnswersAsWhenAllIsKept) {

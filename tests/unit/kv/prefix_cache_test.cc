@@ -51,6 +51,38 @@ TEST_F(PrefixCacheTest, NobodyFindsWhatBelongsToAnotherOwner) {
   EXPECT_EQ(found(2, "abcdefgh"), 0U);
 }
 
+// Of a model with a window: who goes on from a text holds its last blocks only.
+TEST_F(PrefixCacheTest, WhatLiesBeforeAHeldBlockIsDroppedAfterAllOthers) {
+  compute(1, "abcdefghijkl");
+  compute(1, "XXXXXXXX");
+  const BlockId held = cache.find(1, text("abcdefghijkl")).blocks.back();
+  pool.hold(held);
+  ASSERT_TRUE(cache.make_room(5));  // the three that are free, and the others'
+  EXPECT_EQ(found(1, "XXXX"), 0U);
+  EXPECT_EQ(found(1, "abcdefghijkl"), 12U);
+  EXPECT_EQ(pool.available(), 7U);
+  ASSERT_TRUE(cache.make_room(7));
+  EXPECT_EQ(found(1, "abcd"), 0U);
+  EXPECT_TRUE(pool.held(held));
+  EXPECT_FALSE(cache.make_room(8));
+  EXPECT_EQ(cache.evictions(), 4U);
+  pool.release(held);
+  EXPECT_EQ(pool.free(), 8U);
+}
+
+TEST_F(PrefixCacheTest, ATextIsCachedUpToWhereItsBlocksAreGone) {
+  compute(1, "abcd");
+  const auto whole = text("abcdefghijkl");
+  std::vector<BlockId> blocks = {kNoBlock, pool.take().value(), pool.take().value()};
+  cache.insert(1, whole, blocks);  // the first is there
+  EXPECT_EQ(found(1, "abcdefghijkl"), 12U);
+  EXPECT_EQ(blocks[0], kNoBlock);
+  std::vector<BlockId> others = {pool.take().value(), kNoBlock, pool.take().value()};
+  cache.insert(1, text("ABCDEFGHIJKL"), others);
+  EXPECT_EQ(found(1, "ABCDEFGHIJKL"), 4U);
+  EXPECT_EQ(pool.cached(), 4U);
+}
+
 // The same tokens further on, or after others, are another text.
 TEST_F(PrefixCacheTest, ABlockIsOnlyFoundAfterWhatItFollowed) {
   compute(1, "abcdefgh");

@@ -135,11 +135,14 @@ void Simulator::change_prompts() {
   }
 }
 
-// A request starts, and less of its prompt is cached than was thought.
+// A request starts, and less of its prompt is cached than was thought; or one is moved in, and some of it is lost.
 void Simulator::return_prompts() {
   for (const PlannedRows& rows : plan_.rows) {
     Books& books = books_[rows.id];
-    if (rows.decoding || books.computed != rows.rows || random(8) != 0) continue;
+    const bool moved_in = moved_in_.contains(rows.id);
+    const bool started = !rows.decoding && books.computed == rows.rows;
+    if ((!started && !moved_in) || random(8) != 0) continue;
+    if (moved_in) ++run_.seen["lost while out"];
     const std::uint32_t more = 1 + random(31);
     if (books.computed == books.request.prompt) --books.generated;
     books.request.prompt += more;
@@ -157,11 +160,15 @@ void Simulator::step() {
     ++run_.seen[e.reason == PlannedEnd::Reason::queue_time ? "ended: queue time" : "ended: deadline"];
     books_[e.id].ended = true;
   }
+  moved_in_.clear();
   run_.seen["moved out"] += plan_.swapped_out.size();
   for (const PlannedRows& rows : plan_.rows) {
     Books& books = books_[rows.id];
     if (state_.requests[rows.request].state == SchedRequestState::paused) ++run_.seen["went on after a pause"];
-    if (state_.requests[rows.request].state == SchedRequestState::swapped) ++run_.seen["moved in"];
+    if (state_.requests[rows.request].state == SchedRequestState::swapped) {
+      ++run_.seen["moved in"];
+      moved_in_.insert(rows.id);
+    }
     if (!rows.decoding) books.computed += rows.rows;
     if (books.computed == books.request.prompt) ++books.generated;
     served_[books.request.uid] += rows.rows / static_cast<double>(books.request.weight);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -82,6 +83,7 @@ class Simulator {
   std::size_t arrived_ = 0;
   std::multimap<double, RequestId> cancels_;
   std::map<RequestId, Books> books_;
+  std::set<RequestId> moved_in_;                      // in this step
   std::array<std::uint32_t, kClasses> without_ = {};  // a row, though the class held blocks and had rows to compute
   bool saturated_ = false;
   std::uint32_t uids_ = 1;
