@@ -150,6 +150,7 @@ Result<void> CudaBackend::compute(const Step& step, std::span<float> logits, Ste
   SIROCCO_CHECK(checked(
       cudaMemcpyAsync(arena_.forward.inputs.tokens, host_.inputs.tokens, bytes, cudaMemcpyHostToDevice, stream_.get()),
       "cudaMemcpyAsync of a step's inputs"));
+  if (missing_) missing_->set_pulse(step.pulse);
   Result<void> launched = launch(shape, report);
   if (launched && !logits.empty())
     launched = checked(cudaMemcpyAsync(host_.logits, arena_.forward.logits, logits.size_bytes(), cudaMemcpyDeviceToHost,

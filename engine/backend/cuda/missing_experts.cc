@@ -118,7 +118,8 @@ ExpertProducts::Layer MissingExperts::layer(std::size_t rows) const {
           .rows = static_cast<std::uint32_t>(rows),
           .first = first_,
           .row_of = {mailbox_.row_of, assignments_},
-          .out = {mailbox_.out, assignments_ * model_->spec().width}};
+          .out = {mailbox_.out, assignments_ * model_->spec().width},
+          .pulse = pulse_};
 }
 
 void MissingExperts::prepare(std::size_t rows) {

@@ -29,6 +29,9 @@ class MissingExperts {
   // That it will allocate.
   static Result<std::uint64_t> bytes(const Model& model, const BackendOptions& options);
 
+  // From here on what arrives of experts beats there, too (Step::pulse); null: nowhere.
+  void set_pulse(std::atomic<std::uint64_t>* pulse) { pulse_ = pulse; }
+
   // Computes what a layer asks for, if there is a question; returns whether there was.
   //   sequences  [rows] of the step: which one a row belongs to
   //   failures   of sequences that an expert of could not be had
@@ -69,6 +72,7 @@ class MissingExperts {
   std::shared_ptr<const Model> model_;
   ExpertSource& experts_;
   Mailbox mailbox_;
+  std::atomic<std::uint64_t>* pulse_ = nullptr;
   ThreadPool pool_;
   std::size_t assignments_;  // of a step, at most
   FormatSet formats_;        // of gate and up
