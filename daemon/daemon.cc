@@ -249,8 +249,8 @@ void Daemon::hangup() {
 
 void Daemon::reload(const Service::ReloadRequest& wanted, bool hangup) {
   const std::optional<RequestKey> key = hangup ? std::nullopt : std::optional(wanted.key);
-  if (reload_)
-    return tell_reloaded(key, fail(ErrorCode::busy, "another reload is under way: try again when it is done"));
+  if (host_.loading())
+    return tell_reloaded(key, fail(ErrorCode::busy, "a model is being loaded: try again when it is"));
   notify_systemd(reloading_state());
   auto begun = begin_reload(wanted);
   if (!begun) return tell_reloaded(key, fail(begun.error()));
@@ -310,7 +310,7 @@ void Daemon::tell_reloaded(const std::optional<RequestKey>& key, const Result<wi
   }
   if (key) service_.answer(*key, report);
   tell_status();
-  notify_systemd("READY=1\nSTATUS=" + line_);
+  if (!host_.loading()) notify_systemd("READY=1\nSTATUS=" + line_);  // else when that is done
 }
 
 // main() writes it to standard error, which is the log where no other is.

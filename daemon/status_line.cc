@@ -5,10 +5,14 @@
 #include <cctype>
 
 #include "daemon/log_event.h"
+#include "engine/base/printable.h"
 
 namespace sirocco::daemon {
+namespace {
 
-std::string status_line(const wire::StatusReport& report) {
+constexpr std::size_t kMaxLine = 2000;  // bytes: systemd takes 4096 for a whole notification
+
+std::string line_of(const wire::StatusReport& report) {
   const std::string model = report.model ? report.model->name : "";
   switch (report.state) {
     case wire::State::ready:
@@ -28,6 +32,13 @@ std::string status_line(const wire::StatusReport& report) {
       break;
   }
   return "No model is configured (model.path)";
+}
+
+}  // namespace
+
+// Names come out of model files: a line break in one must not begin another notification, or line of the log.
+std::string status_line(const wire::StatusReport& report) {
+  return printable(line_of(report), kMaxLine);
 }
 
 void log_state(wire::State before, const wire::StatusReport& report) {

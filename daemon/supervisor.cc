@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "daemon/log_event.h"
+#include "engine/base/printable.h"
 
 namespace sirocco::daemon {
 
@@ -42,7 +43,7 @@ Supervisor::~Supervisor() {
 }
 
 void Supervisor::fail(const std::string& reason) {
-  notify_systemd("STATUS=Failed: " + reason);
+  notify_systemd("STATUS=Failed: " + printable(reason, 2000));
   eventfd_write(failure_, 1);
 }
 
