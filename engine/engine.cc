@@ -342,6 +342,7 @@ bool Engine::State::wait_for_work() {
     }
   }
   for (;;) {
+    pulse.fetch_add(1, std::memory_order_relaxed);
     const auto until = std::min(rest.until(), requests.next_deadline());
     if (closing || hurry || Clock::now() >= until) return !closing;
     wake.wait_until(lock, until);
