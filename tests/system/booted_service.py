@@ -107,9 +107,9 @@ class Service:
             raise AssertionError(f"no answer: {done.stderr}\n{self.journal()}")
         return json.loads(done.stdout)
 
-    def streaming(self, script='exec sirocco "$@"'):
-        """A client whose long answer has begun; `script` says what a shell does with the client's arguments."""
-        client = self.root.start("sh", "-c", script, "sh", *LONG_ANSWER)
+    def streaming(self):
+        """A client whose long answer has begun."""
+        client = self.root.start("sirocco", *LONG_ANSWER)
         wait_until(lambda: any(r["state"] == "DECODE" for r in self.status().get("active", [])), "a stream runs")
         return client
 
