@@ -4,6 +4,8 @@ set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+include(CheckPIESupported)
+check_pie_supported(LANGUAGES CXX)  # without it CMake leaves the linking of programs to the compiler's default
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release)
@@ -14,9 +16,20 @@ set(CMAKE_CXX_FLAGS_DEBUG "-O0 -g")
 add_compile_options(
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
   -ffp-contract=off         # a float sum is what the source says: no silent fused multiply-adds
-  -fno-omit-frame-pointer
-  -fstack-protector-strong)
+  -fno-omit-frame-pointer)
+
+# Hardening; tests/system/hardening_test.py looks at the programs. What it costs is paid at calls, not inside a kernel's loops.
+add_compile_options(-fstack-protector-strong -fstack-clash-protection)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  add_compile_options(-fcf-protection=full)  # CET: jumps land where a function begins, returns go back to the call
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  add_compile_options(-mbranch-protection=standard)  # the same for Arm: BTI and signed return addresses
+endif()
 add_compile_definitions(_GLIBCXX_ASSERTIONS)
+if(NOT SIROCCO_SANITIZE)
+  # Of libc's functions those that check sizes (sanitizers check them better). It wants optimisation; Ubuntu's gcc defines it itself.
+  add_compile_options($<$<CONFIG:Release>:-U_FORTIFY_SOURCE> $<$<CONFIG:Release>:-D_FORTIFY_SOURCE=2>)
+endif()
 
 if(SIROCCO_SANITIZE)
   add_compile_options(-fsanitize=${SIROCCO_SANITIZE} -fno-sanitize-recover=all)

@@ -10,7 +10,7 @@ in_cross_root() {
     [[ -z ${!name:-} ]] || options+=("--setenv=$name=${!name}")
   done
   [[ ! -d /usr/local/cuda ]] || options+=("--bind-ro=$(realpath /usr/local/cuda):/usr/local/cuda")
-  systemd-nspawn --quiet --register=no --keep-unit --as-pid2 --resolv-conf=copy-host --timezone=off --directory="$work/root" \
+  systemd-nspawn --quiet --register=no --keep-unit --console=pipe --as-pid2 --resolv-conf=copy-host --timezone=off --directory="$work/root" \
     --bind="$CHECKOUT" --bind="$CCACHE_DIR" --chdir="$work/tree" --setenv=DEBIAN_FRONTEND=noninteractive "${options[@]}" "$@"
 }
 
