@@ -18,7 +18,7 @@ ALLOWED = {
     "engine/text": BELOW_MODEL,
     "engine/model": BELOW_MODEL,
     "engine/backend": BELOW_MODEL + ["engine/model"],
-    "engine/backend/cuda": BELOW_MODEL + ["kernels/cuda", "engine/model", "engine/backend"],
+    "engine/backend/cuda": BELOW_MODEL + ["kernels/cuda", "engine/model", "engine/backend", "engine/experts"],
     "engine/experts": BELOW_EXPERTS,
     "engine/kv": BELOW_EXPERTS,
     "engine/sample": BELOW_EXPERTS + ["engine/experts", "engine/kv"],

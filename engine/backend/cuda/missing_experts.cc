@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cmath>
 #include <future>
 
 namespace sirocco::cuda {
@@ -146,7 +147,7 @@ void MissingExperts::choose_passing(double share) {
   by_rows_ = wanted_;
   std::stable_sort(by_rows_.begin(), by_rows_.end(),
                    [](const WantedExpert& a, const WantedExpert& b) { return a.rows > b.rows; });
-  const auto passing = static_cast<std::size_t>(share * static_cast<double>(by_rows_.size()) + 0.5);
+  const auto passing = static_cast<std::size_t>(std::lround(share * static_cast<double>(by_rows_.size())));
   for (std::size_t i = 0; i < by_rows_.size(); ++i) passes_[by_rows_[i].index] = i < passing ? 1 : 0;
 }
 

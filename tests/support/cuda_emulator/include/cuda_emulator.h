@@ -70,7 +70,7 @@ void warp_operation(unsigned mask, WarpOperation operation, const char* name, vo
 void yield();            // others run: for loops that wait
 void yield_sometimes();  // the same, at random: atomics
 void fence();
-void ask_again();  // what waits for the host: the launch ends, and comes again when the host asks for the stream
+void ask_again();      // what waits for the host: the launch ends, and comes again when the host asks for the stream
 std::uint64_t seed();  // CUDAEMU_SEED
 void* shared_array(const void* key, std::size_t size, std::size_t alignment);
 void* dynamic_shared();
