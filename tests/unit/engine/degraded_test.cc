@@ -17,7 +17,7 @@ class Device final : public BackendKind {
  public:
   ErrorCode why = ErrorCode::not_found;
 
-  std::string_view name() const override { return "cuda"; }
+  std::string_view name() const override { return "device"; }  // "cuda" stays unknown to this program
   Result<void> available(const BackendOptions&) const override { return fail(why, "the driver is too old"); }
   Result<void> check(const Model&, const BackendOptions&) const override { return {}; }
   std::uint32_t rows_per_step() const override { return 1; }
