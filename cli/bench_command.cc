@@ -91,8 +91,10 @@ class BenchRun {
       run.tables_.emplace_back(blocks);
       std::iota(run.tables_.back().begin(), run.tables_.back().end(), sequence * blocks);
     }
-    run.tokens_.resize(std::max(options.prompt, 1U));
-    // Spread over the vocabulary, the same in every run and in tests/bench/peers.
+    // Spread over the vocabulary, the same in every run, and of the first sequence in tests/bench/peers. Sequences differ: the
+    // same tokens would choose the same experts.
+    const std::size_t prompt = std::max(options.prompt, 1U);
+    run.tokens_.resize(options.batch * prompt);
     for (std::size_t i = 0; i < run.tokens_.size(); ++i)
       run.tokens_[i] = static_cast<TokenId>((1000 + 7919 * i) % std::min(run.vocabulary_, kPeersVocabulary));
     return run;
@@ -162,17 +164,22 @@ class BenchRun {
   Result<void> prefill() {
     const Timeline::Span span(timeline_, {.kind = Timeline::Kind::prefill});
     if (replay_) replay_->set(0, 0);
-    for (const std::vector<BlockId>& table : tables_) SIROCCO_CHECK(prefill(table));
+    for (std::uint32_t sequence = 0; sequence < options_.batch; ++sequence) SIROCCO_CHECK(prefill(sequence));
     return {};
   }
 
-  Result<void> prefill(const std::vector<BlockId>& table) {
+  std::span<const TokenId> tokens_of(std::uint32_t sequence) const {
+    const std::size_t prompt = tokens_.size() / options_.batch;
+    return std::span(tokens_).subspan(sequence * prompt, prompt);
+  }
+
+  Result<void> prefill(std::uint32_t of) {
     for (std::uint32_t position = 0; position < options_.prompt; position += rows_per_step_) {
       const std::uint32_t rows = std::min(rows_per_step_, options_.prompt - position);
       const bool last = position + rows == options_.prompt;
-      const StepSequence sequence = {.tokens = std::span(tokens_).subspan(position, rows),
+      const StepSequence sequence = {.tokens = tokens_of(of).subspan(position, rows),
                                      .position = position,
-                                     .block_table = table,
+                                     .block_table = tables_[of],
                                      .logits = last ? WantLogits::last : WantLogits::none};
       const Step step = {.sequences = std::span(&sequence, 1)};
       SIROCCO_CHECK(backend_->step_all(step, std::span(logits_).first(step.logit_rows() * vocabulary_)));
@@ -190,10 +197,14 @@ class BenchRun {
   }
 
   Result<void> decode(std::uint32_t position) {
-    const std::span<const TokenId> token(&tokens_[position % tokens_.size()], 1);
     std::vector<StepSequence> sequences;
-    for (const std::vector<BlockId>& table : tables_)
-      sequences.push_back({.tokens = token, .position = position, .block_table = table, .logits = WantLogits::last});
+    for (std::uint32_t i = 0; i < options_.batch; ++i) {
+      const std::span<const TokenId> tokens = tokens_of(i);
+      sequences.push_back({.tokens = tokens.subspan(position % tokens.size(), 1),
+                           .position = position,
+                           .block_table = tables_[i],
+                           .logits = WantLogits::last});
+    }
     return backend_->step_all({.sequences = sequences}, logits_);
   }
 
@@ -203,7 +214,7 @@ class BenchRun {
   Residency residency_;
   std::unique_ptr<Backend> backend_;
   std::vector<std::vector<BlockId>> tables_;  // of each sequence
-  std::vector<TokenId> tokens_;               // [prompt]
+  std::vector<TokenId> tokens_;               // [batch, prompt]
   std::vector<float> logits_;                 // [batch, vocabulary]
   std::uint32_t rows_per_step_ = 0;
   std::size_t vocabulary_ = 0;

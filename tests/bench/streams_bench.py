@@ -2,56 +2,53 @@
 """How many times the tokens a second of one client 16 clients get together that decode at the same time over the socket, and
 whether each gets the tokens that it gets alone. A step reads a weight once for all its rows: 3.5 times is wanted.
 
-Rounds are interleaved: some clients alone, then all together. A rate counts from the first token of the first client to the
-end of the last one.
+Rounds are interleaved: some clients alone, then all together. A rate counts while all of them are given tokens. Each says
+something else, so that their experts differ.
 
     streams_bench.py --model build/models/mixtral-4-layers.gguf [--clients 16] [--tokens 48] [--rounds 4] [--out FILE]
 """
 import argparse
+import concurrent.futures
 import json
+import os
 import pathlib
 import statistics
 import sys
 import tempfile
-import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests/system"))
-from programs import Daemon  # noqa: E402
+sys.path[:0] = [str(ROOT / "tests/system"), str(ROOT / "ipc/client/python")]
+from programs import BIN, Daemon  # noqa: E402
+
+os.environ["SIROCCO_LIBRARY"] = str(BIN.parent / "lib/libsirocco.so.0")
+import sirocco  # noqa: E402
 
 
 def ask(daemon, client, tokens):
-    """The ids of the answer, when its first token came and when the client had all."""
-    result = daemon.sirocco("generate", "--raw", "--prompt", f"Client {client} asks for a story about the number {client}.",
-                            "--max-tokens", tokens, "--json")
-    end = time.monotonic()
-    if result.returncode != 0:
-        raise SystemExit(result.stderr.decode())
-    answer = json.loads(result.stdout)
-    return answer["ids"], end - answer["timings"]["decode_us"] / 1e6, end
+    """The ids of the answer, and when how many of them had come."""
+    with sirocco.Client(str(daemon.socket)) as connection:
+        answer = connection.generate(f"Client {client} asks for a story about the number {client}.", raw=True, max_tokens=tokens)
+        came = [(time.monotonic(), len(answer.ids)) for _ in answer]
+        return list(answer.ids), came
 
 
 def together(daemon, clients, tokens):
-    answers = [None] * clients
-
-    def run(client):
-        answers[client] = ask(daemon, client, tokens)
-
-    threads = [threading.Thread(target=run, args=(client,)) for client in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if None in answers:
-        raise SystemExit("a client has no answer; its message is above")
-    return answers
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        return list(pool.map(lambda client: ask(daemon, client, tokens), range(clients)))
 
 
 def rate(answers):
-    """Tokens a second after the first ones."""
-    seconds = max(end for _, _, end in answers) - min(first for _, first, _ in answers)
-    return sum(len(ids) - 1 for ids, _, _ in answers) / seconds
+    """Tokens a second while all of them are being given."""
+    begin = max(came[0][0] for _, came in answers)
+    end = min(came[-1][0] for _, came in answers)
+    if begin >= end:
+        raise SystemExit("the first answer ended before the last one began: ask for more tokens (--tokens)")
+    count = 0
+    for _, came in answers:
+        before = [ids for at, ids in came if at <= begin]
+        count += max(ids for at, ids in came if at <= end) - (before[-1] if before else 0)
+    return count / (end - begin)
 
 
 def main():
@@ -78,7 +75,7 @@ def main():
                     alone.append(rate([answer]))
                 all_of_them = together(daemon, options.clients, options.tokens)
                 rounds.append({"alone": statistics.median(alone), "together": rate(all_of_them),
-                               "ids": [ids for ids, _, _ in all_of_them]})
+                               "ids": [ids for ids, _ in all_of_them]})
                 print(f"round {number + 1} of {options.rounds}: {rounds[-1]['alone']:.2f} tokens/s alone, "
                       f"{rounds[-1]['together']:.2f} together", file=sys.stderr)
         finally:
