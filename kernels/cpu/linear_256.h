@@ -17,13 +17,14 @@
 //                               if kWide
 //   header(w)                   16 bytes of each of four blocks, whichever help most with what follows
 //   sub_scales(w, header), sub_minima(w, header)   in 16 bytes each: 16 int8; or 8 scales, then 8 minima
-//   sub_values_of(b, scales, minima)  the same of one block
+//   kScalesFrom, kScalesTo      which bytes of a block header, sub_scales, sub_minima and scales need
 //   scales(w, headers, d, m)    scales and minima of 16 blocks one after another
 #pragma once
 
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 #include "kernels/cpu/activations.h"
@@ -227,17 +228,49 @@ struct Format256 {
       expand_part<1>(rows, block, panel);
       expand_part<2>(rows, block, panel);
       expand_part<3>(rows, block, panel);
-      for (std::size_t row = 0; row < 16; ++row) {
-        const Block& from = rows[row][block];
-        std::int8_t values[2][kSubBlocks];
-        Type::sub_values_of(from, values[0], values[1]);
-        for (std::size_t i = 0; i < kSubBlocks; ++i) panel.sub_scale[i][row] = values[0][i];
-        panel.scale[row] = f16_to_f32(from.scale);
-        if constexpr (Type::kMinima) {
-          for (std::size_t i = 0; i < kSubBlocks; ++i) panel.sub_minimum[i / 2][row][i % 2] = values[1][i];
-          panel.minimum[row] = f16_to_f32(from.minimum);
-        }
+      expand_scales(rows, block, panel);
+    }
+  }
+
+  // As one row of weights has 16 blocks, here are one of 16 rows each.
+  SIROCCO_INLINE static void expand_scales(const Block* const* rows, std::size_t block, Panel& panel) {
+    Block blocks[16];
+    for (std::size_t row = 0; row < 16; ++row)
+      std::memcpy(reinterpret_cast<std::byte*>(blocks + row) + Type::kScalesFrom,
+                  reinterpret_cast<const std::byte*>(rows[row] + block) + Type::kScalesFrom,
+                  Type::kScalesTo - Type::kScalesFrom);
+    Bytes64 headers[4];
+    Bytes64 sub_scales[4];
+    for (std::size_t four = 0; four < 4; ++four) {
+      headers[four] = Type::header(blocks + 4 * four);
+      sub_scales[four] = Type::sub_scales(blocks + 4 * four, headers[four]);
+    }
+    std::int8_t values[2][16][16];  // scales, then minima, [sub-block][row]; behind eight scales their minima
+    store_transposed(sub_scales, values[0]);
+    std::memcpy(panel.sub_scale, values[0], sizeof panel.sub_scale);
+    Floats16 scale;
+    Floats16 minimum;
+    Type::scales(blocks, headers, scale, minimum);
+    store_floats(panel.scale, scale);
+    if constexpr (Type::kMinima) {
+      if constexpr (Type::kSubBlock == 16) {
+        Bytes64 sub_minima[4];
+        for (std::size_t four = 0; four < 4; ++four)
+          sub_minima[four] = Type::sub_minima(blocks + 4 * four, headers[four]);
+        store_transposed(sub_minima, values[1]);
       }
+      const auto& minima = Type::kSubBlock == 16 ? values[1] : values[0];
+      constexpr std::size_t kFirst = Type::kSubBlock == 16 ? 0 : 8;
+      for (std::size_t i = 0; i < kSubBlocks / 2; ++i) {
+        // Two of 16 bits each.
+        const Ints16 pairs =
+            add(widen_bytes(minima[kFirst + 2 * i]), shift_left_ints<16>(widen_bytes(minima[kFirst + 2 * i + 1])));
+        std::int32_t words[16];
+        store_ints(words, pairs);
+        static_assert(sizeof words == sizeof panel.sub_minimum[i]);
+        std::memcpy(panel.sub_minimum[i], words, sizeof words);
+      }
+      store_floats(panel.minimum, minimum);
     }
   }
 

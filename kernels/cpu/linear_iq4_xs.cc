@@ -12,18 +12,12 @@ struct Iq4Xs {
   static constexpr int kZero = 0;
   static constexpr bool kWide = true;
   static constexpr bool kMinima = false;
+  static constexpr std::size_t kScalesFrom = 0;
+  static constexpr std::size_t kScalesTo = 16;
   template <int Part>
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
     const std::uint8_t* nibbles = b.nibbles.data() + 64 * (Part / 2) + 16 * (Part % 2);
     return look_up(kIq4Levels, nibbles_of_2x16(nibbles, nibbles + 32));
-  }
-  // Sub-scale s: nibble s of scale_nibbles below bits 2s and 2s + 1 of scale_pairs, less 32.
-  SIROCCO_INLINE static void sub_values_of(const Block& b, std::int8_t* scales, std::int8_t*) {
-    const unsigned pairs = b.scale_pairs;
-    for (unsigned s = 0; s < 8; ++s) {
-      const unsigned low = b.scale_nibbles[s / 2] >> (4 * (s % 2)) & 15U;
-      scales[s] = static_cast<std::int8_t>((low | (pairs >> (2 * s) & 3U) << 4) - 32U);
-    }
   }
   SIROCCO_INLINE static Bytes64 header(const Block* w) { return gather_16<sizeof(Block), 0>(w); }
   SIROCCO_INLINE static void scales(const Block*, const Bytes64* headers, Floats16& scale, Floats16& minimum) {
@@ -31,6 +25,7 @@ struct Iq4Xs {
     minimum = zero_floats();
   }
   SIROCCO_INLINE static Bytes64 sub_scales(const Block*, Bytes64 packed) {
+    // Sub-scale s: nibble s of scale_nibbles below bits 2s and 2s + 1 of scale_pairs, less 32.
     // Behind the scale two bytes of pairs, four of nibbles. Even sub-scales in the first word, odd in the second.
     const Bytes64 nibbles = reorder_16<4, 5, 6, 7, 4, 5, 6, 7, 0, 0, 0, 0, 0, 0, 0, 0>(packed);
     const Bytes64 pairs = reorder_16<2, 2, 3, 3, 2, 2, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0>(packed);

@@ -18,6 +18,8 @@ struct Q2_K {
   static constexpr int kZero = 0;
   static constexpr bool kWide = false;
   static constexpr bool kMinima = true;
+  static constexpr std::size_t kScalesFrom = 0;
+  static constexpr std::size_t kScalesTo = sizeof(Block);
   template <int Part>
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
     return pairs<Part>(b.pairs);
@@ -34,12 +36,6 @@ struct Q2_K {
                              gather_16<sizeof(Block), kLast>(w + 8), gather_16<sizeof(Block), kLast>(w + 12)};
     f16_pairs<offsetof(Block, scale) - kLast>(ends, scale, minimum);
   }
-  SIROCCO_INLINE static void sub_values_of(const Block& b, std::int8_t* scales, std::int8_t* minima) {
-    for (std::size_t i = 0; i < 16; ++i) {
-      scales[i] = static_cast<std::int8_t>(b.sub_scales[i] & 15);
-      minima[i] = static_cast<std::int8_t>(b.sub_scales[i] >> 4);
-    }
-  }
 };
 
 // The third bit of element 32 g + l is bit g of byte l. Sub-scales: lower four bits of sub-block i in nibble i of bytes
@@ -51,6 +47,8 @@ struct Q3_K {
   static constexpr int kZero = 4;
   static constexpr bool kWide = false;
   static constexpr bool kMinima = false;
+  static constexpr std::size_t kScalesFrom = sizeof(Block) - 16;
+  static constexpr std::size_t kScalesTo = sizeof(Block);
   template <int Part>
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
     return or_where_bit<4 * (Part / 2) + Part % 2>(pairs<Part>(b.pairs), twice_32(b.third_bits.data()), 4);
@@ -69,13 +67,6 @@ struct Q3_K {
     const Bytes64 pairs_of_bits = reorder_16<10, 11, 12, 13, 10, 11, 12, 13, 10, 11, 12, 13, 10, 11, 12, 13>(packed);
     const Bytes64 high = shift_left<4>(shift_and_mask<0, 2, 4, 6, kTwo, kTwo, kTwo, kTwo>(pairs_of_bits));
     return subtract_bytes(bit_or(low, high), broadcast_byte(32));
-  }
-  SIROCCO_INLINE static void sub_values_of(const Block& b, std::int8_t* scales, std::int8_t*) {
-    for (std::size_t i = 0; i < 16; ++i) {
-      const int low = (i < 8 ? b.sub_scales[i] : b.sub_scales[i - 8] >> 4) & 15;
-      const int high = b.sub_scales[8 + i % 4] >> (2 * (i / 4)) & 3;
-      scales[i] = static_cast<std::int8_t>((low | high << 4) - 32);
-    }
   }
 };
 

@@ -26,22 +26,13 @@ struct WithSubMinima {
   static constexpr int kZero = 0;
   static constexpr bool kWide = false;
   static constexpr bool kMinima = true;
+  static constexpr std::size_t kScalesFrom = 0;
+  static constexpr std::size_t kScalesTo = 16;
   SIROCCO_INLINE static Bytes64 header(const Block* w) { return gather_16<sizeof(Block), 0>(w); }
   SIROCCO_INLINE static Bytes64 sub_scales(const Block*, Bytes64 header) { return unpack_sub_values(header); }
   SIROCCO_INLINE static Bytes64 sub_minima(const Block*, Bytes64 header) { return unpack_sub_values(header); }
   SIROCCO_INLINE static void scales(const Block*, const Bytes64* headers, Floats16& scale, Floats16& minimum) {
     f16_pairs<0>(headers, scale, minimum);
-  }
-  SIROCCO_INLINE static void sub_values_of(const Block& b, std::int8_t* scales, std::int8_t* minima) {
-    for (std::size_t i = 0; i < 4; ++i) {
-      const unsigned first = b.sub_scales[i];
-      const unsigned second = b.sub_scales[i + 4];
-      const unsigned last = b.sub_scales[i + 8];
-      scales[i] = static_cast<std::int8_t>(first & 63);
-      minima[i] = static_cast<std::int8_t>(second & 63);
-      scales[i + 4] = static_cast<std::int8_t>((last & 15) | (first >> 6) << 4);
-      minima[i + 4] = static_cast<std::int8_t>(last >> 4 | (second >> 6) << 4);
-    }
   }
 };
 

@@ -14,6 +14,8 @@ struct Q6_K {
   static constexpr int kZero = 32;
   static constexpr bool kWide = false;
   static constexpr bool kMinima = false;
+  static constexpr std::size_t kScalesFrom = offsetof(Block, sub_scales);
+  static constexpr std::size_t kScalesTo = sizeof(Block);
   template <int Part>
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
     // Runs s = 0 and 2 of a half are the low and high nibbles of its first 32 bytes, 1 and 3 of the others.
@@ -31,9 +33,6 @@ struct Q6_K {
                              gather_16<sizeof(Block), kLast>(w + 8), gather_16<sizeof(Block), kLast>(w + 12)};
     f16_pairs<12>(ends, minimum, scale);
     minimum = zero_floats();
-  }
-  SIROCCO_INLINE static void sub_values_of(const Block& b, std::int8_t* scales, std::int8_t*) {
-    for (std::size_t i = 0; i < 16; ++i) scales[i] = b.sub_scales[i];
   }
 };
 

@@ -78,6 +78,24 @@ SIROCCO_INLINE void store_bytes(void* p, Bytes64 x) {
   detail::store(p, x.a);
   detail::store(static_cast<std::byte*>(p) + 32, x.b);
 }
+SIROCCO_INLINE void store_transposed(const Bytes64* rows, std::int8_t (*to)[16]) {
+  __m128i x[16];
+  for (int i = 0; i < 4; ++i) {
+    x[4 * i] = _mm256_castsi256_si128(rows[i].a);
+    x[4 * i + 1] = _mm256_extracti128_si256(rows[i].a, 1);
+    x[4 * i + 2] = _mm256_castsi256_si128(rows[i].b);
+    x[4 * i + 3] = _mm256_extracti128_si256(rows[i].b, 1);
+  }
+  for (int round = 0; round < 4; ++round) {  // each brings rows half of all apart next to each other
+    __m128i y[16];
+    for (int i = 0; i < 8; ++i) {
+      y[2 * i] = _mm_unpacklo_epi8(x[i], x[i + 8]);
+      y[2 * i + 1] = _mm_unpackhi_epi8(x[i], x[i + 8]);
+    }
+    for (int i = 0; i < 16; ++i) x[i] = y[i];
+  }
+  for (int i = 0; i < 16; ++i) _mm_storeu_si128(reinterpret_cast<__m128i*>(to[i]), x[i]);
+}
 SIROCCO_INLINE Bytes64 broadcast_byte(std::uint8_t value) {
   const __m256i x = _mm256_set1_epi8(static_cast<char>(value));
   return {x, x};

@@ -50,6 +50,23 @@ SIROCCO_INLINE Bytes64 load_bytes(const void* p) {
 SIROCCO_INLINE void store_bytes(void* p, Bytes64 x) {
   _mm512_storeu_si512(p, x.v);
 }
+SIROCCO_INLINE void store_transposed(const Bytes64* rows, std::int8_t (*to)[16]) {
+  // Word j of the four rows of a vector to lane j; byte t of these words to word t; word t of all vectors together.
+  const __m512i words = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+  const __m512i bytes = _mm512_broadcast_i32x4(_mm_set_epi8(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0));
+  __m512i x[4];
+  for (int i = 0; i < 4; ++i) x[i] = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(words, rows[i].v), bytes);
+  const __m512i low[2] = {_mm512_unpacklo_epi32(x[0], x[1]), _mm512_unpacklo_epi32(x[2], x[3])};
+  const __m512i high[2] = {_mm512_unpackhi_epi32(x[0], x[1]), _mm512_unpackhi_epi32(x[2], x[3])};
+  const __m512i y[4] = {_mm512_unpacklo_epi64(low[0], low[1]), _mm512_unpackhi_epi64(low[0], low[1]),
+                        _mm512_unpacklo_epi64(high[0], high[1]), _mm512_unpackhi_epi64(high[0], high[1])};
+  for (int t = 0; t < 4; ++t) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to[t]), _mm512_extracti32x4_epi32(y[t], 0));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to[4 + t]), _mm512_extracti32x4_epi32(y[t], 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to[8 + t]), _mm512_extracti32x4_epi32(y[t], 2));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to[12 + t]), _mm512_extracti32x4_epi32(y[t], 3));
+  }
+}
 SIROCCO_INLINE Bytes64 broadcast_byte(std::uint8_t value) {
   return {_mm512_set1_epi8(static_cast<char>(value))};
 }

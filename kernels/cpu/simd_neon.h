@@ -62,6 +62,19 @@ SIROCCO_INLINE Bytes64 load_bytes(const void* p) {
 SIROCCO_INLINE void store_bytes(void* p, Bytes64 x) {
   for (int r = 0; r < 4; ++r) vst1q_u8(static_cast<std::uint8_t*>(p) + 16 * r, x.v[r]);
 }
+SIROCCO_INLINE void store_transposed(const Bytes64* rows, std::int8_t (*to)[16]) {
+  uint8x16_t x[16];
+  for (int i = 0; i < 16; ++i) x[i] = rows[i / 4].v[i % 4];
+  for (int round = 0; round < 4; ++round) {  // each brings rows half of all apart next to each other
+    uint8x16_t y[16];
+    for (int i = 0; i < 8; ++i) {
+      y[2 * i] = vzip1q_u8(x[i], x[i + 8]);
+      y[2 * i + 1] = vzip2q_u8(x[i], x[i + 8]);
+    }
+    for (int i = 0; i < 16; ++i) x[i] = y[i];
+  }
+  for (int i = 0; i < 16; ++i) vst1q_u8(reinterpret_cast<std::uint8_t*>(to[i]), x[i]);
+}
 SIROCCO_INLINE Bytes64 broadcast_byte(std::uint8_t value) {
   return detail::each<Bytes64>([&](int) { return vdupq_n_u8(value); });
 }

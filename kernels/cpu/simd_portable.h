@@ -65,6 +65,11 @@ SIROCCO_INLINE Bytes64 load_bytes(const void* p) {
 SIROCCO_INLINE void store_bytes(void* p, Bytes64 x) {
   std::memcpy(p, &x, sizeof x);
 }
+// Of 16 rows of 16 bytes, four a vector: byte i of each row to to[i].
+SIROCCO_INLINE void store_transposed(const Bytes64* rows, std::int8_t (*to)[16]) {
+  for (std::size_t row = 0; row < 16; ++row)
+    for (std::size_t i = 0; i < 16; ++i) to[i][row] = static_cast<std::int8_t>(rows[row / 4].v[16 * (row % 4) + i]);
+}
 SIROCCO_INLINE Bytes64 broadcast_byte(std::uint8_t value) {
   return detail::each<Bytes64>([&](std::size_t) { return value; });
 }
