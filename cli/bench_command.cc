@@ -91,8 +91,8 @@ class BenchRun {
       run.tables_.emplace_back(blocks);
       std::iota(run.tables_.back().begin(), run.tables_.back().end(), sequence * blocks);
     }
-    // Spread over the vocabulary, the same in every run, and of the first sequence in tests/bench/peers. Sequences differ: the
-    // same tokens would choose the same experts.
+    // Spread over the vocabulary, the same in every run, and of the first sequence in tests/bench/peers. Sequences
+    // differ: the same tokens would choose the same experts.
     const std::size_t prompt = std::max(options.prompt, 1U);
     run.tokens_.resize(options.batch * prompt);
     for (std::size_t i = 0; i < run.tokens_.size(); ++i)

@@ -9,8 +9,8 @@
 namespace sirocco {
 namespace {
 
-// From so many rows on, weights are expanded for all of them instead of streamed for four at a time. Of 3, 4, 5, 6 and 9
-// the fastest for 16 sequences of a Mixture-of-Experts model (docs/measurements.md).
+// From so many rows on, weights are expanded for all of them instead of streamed for four at a time. Of 3, 4, 5, 6 and
+// 9 the fastest for 16 sequences of a Mixture-of-Experts model (docs/measurements.md).
 constexpr std::size_t kPanelRows = 5;
 // Weights of a chunk: enough that taking one costs nothing, few enough that no thread waits long for another's last.
 constexpr std::size_t kChunkBytes = 64 * KiB;
