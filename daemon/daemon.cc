@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <optional>
@@ -67,6 +68,7 @@ class Daemon {
   void apply(const Config& config);
   void tell_reloaded(const std::optional<RequestKey>& key, const Result<wire::ReloadReport>& report);
   std::vector<Watchdog::Watched> watched();
+  std::uint64_t engine_pulse();
   bool finish_loading(const Result<void>& loaded);
   void serve();
   void tell_progress();
@@ -93,9 +95,10 @@ class Daemon {
   std::optional<Server> server_;
   std::optional<Reload> reload_;  // that waits for its model
   wire::State state_ = wire::State::starting;
-  std::string line_;          // the last that systemd was told
-  std::uint64_t loaded_ = 0;  // bytes, that it was told of
-  std::uint64_t no_engine_ = 0;
+  std::string line_;                        // the last that systemd was told
+  std::uint64_t loaded_ = 0;                // bytes, that it was told of
+  std::uint64_t no_engine_ = 0;             // how often the watchdog found none
+  std::atomic<std::uint64_t> engines_ = 0;  // that were opened, or failed to be, by the thread that loads
   std::optional<Watchdog> watchdog_;
   std::optional<MetricsFile> metrics_;
   steady_clock::time_point metrics_due_ = steady_clock::now();
@@ -113,6 +116,7 @@ Result<std::unique_ptr<Engine>> Daemon::open(const PreparedModel& prepared) {
     supervisor_.fail(error.message());
   });
   if (engine) log_plan(**engine);
+  ++engines_;
   return engine;
 }
 
@@ -143,11 +147,18 @@ Result<void> Daemon::start(const PassedSockets& passed) {
 std::vector<Watchdog::Watched> Daemon::watched() {
   return {{.name = "I/O", .pulse = [this] { return server_->pulse(); }, .ask = [this] { server_->ask_for_pulse(); }},
           {.name = "engine",
-           .pulse = [this] { return host_.engine() != nullptr ? host_.engine()->pulse() : ++no_engine_; },
+           .pulse = [this] { return engine_pulse(); },
            .ask =
                [this] {
                  if (host_.engine() != nullptr) host_.engine()->ask_for_pulse();
                }}};
+}
+
+// Of the engine that there is. Two engines, or an engine and none, never show the same number, which would look as if
+// nobody had moved.
+std::uint64_t Daemon::engine_pulse() {
+  const std::uint64_t of_engine = engines_.load() << 48;
+  return of_engine + (host_.engine() != nullptr ? host_.engine()->pulse() : (std::uint64_t{1} << 47) + ++no_engine_);
 }
 
 // From here on the daemon is up, whatever its state.
