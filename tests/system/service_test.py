@@ -205,6 +205,17 @@ class WatchdogTest(ServiceTest):
         answering.communicate()
         self.assertNotIn("no sign of life", daemon.log.read_text())
 
+    def test_a_model_that_is_loaded_between_two_pings_and_rests_is_not_taken_for_one_that_hangs(self):
+        model, config, pipe = self.slow_model()
+        daemon = self.service(model, config, environment={"WATCHDOG_USEC": "2000000"})
+        self.wait_for_state(daemon, "STARTING")
+        self.ping_comes()
+        pipe.write_text("nothing\n")
+        self.wait_for_state(daemon, "READY")
+        for _ in range(2):
+            self.ping_comes()
+        self.assertNotIn("no sign of life", daemon.log.read_text())
+
     def test_nobody_is_pinged_who_has_not_asked(self):
         daemon = self.service(self.synth())
         self.wait_for_state(daemon, "READY")
