@@ -51,6 +51,8 @@ inline constexpr const char* kGpuAccess = "GPU access";
 // user: who the daemon runs as. device: of this program; null: built without. usable: whether that can be used here.
 std::vector<Finding> check_gpu(const std::filesystem::path& root, const SystemUser& user, const BackendKind* device,
                                const Result<void>& usable);
+// What a GPU says of itself, and whether it is held down.
+std::vector<Finding> check_gpu_state(const DeviceState& device);
 // Why the GPU would not compute this model.
 std::vector<Finding> check_gpu_model(std::span<const std::string> passed_over);
 

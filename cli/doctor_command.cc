@@ -103,7 +103,10 @@ void look_at_machine(std::vector<Finding>& findings, const DaemonProcess& daemon
   findings.push_back(check_heat(thermal_zones()));
   if (auto mode = check_power_mode()) findings.push_back(*std::move(mode));
   const BackendKind* const device = device_backend();
-  add(findings, check_gpu("/", daemon.user, device, device == nullptr ? Result<void>{} : device->available({})));
+  const Result<void> usable = device == nullptr ? Result<void>{} : device->available({});
+  add(findings, check_gpu("/", daemon.user, device, usable));
+  if (device == nullptr || !usable) return;
+  if (const auto state = device->device_state()) add(findings, check_gpu_state(*state));
 }
 
 void look_at_model(std::vector<Finding>& findings, const fs::path& path, const DaemonProcess& daemon) {

@@ -7,6 +7,7 @@
 #include <regex>
 
 #include "cli/doctor_checks.h"
+#include "engine/base/bytes.h"
 
 namespace sirocco {
 namespace {
@@ -95,6 +96,23 @@ std::vector<Finding> check_gpu(const fs::path& root, const SystemUser& user, con
   } else {
     findings.push_back(finding_ok("GPU backend", fmt::format("{} can be used", device->name())));
   }
+  return findings;
+}
+
+std::vector<Finding> check_gpu_state(const DeviceState& device) {
+  std::vector<Finding> findings = {
+      finding_ok("GPU memory", fmt::format("{} ({}): {} of {} used", device.name, device.architecture,
+                                           format_bytes(device.used), format_bytes(device.memory)))};
+  if (!device.unknown.empty()) findings.push_back(finding_ok("GPU state", "not known: " + device.unknown));
+  if (!device.celsius && !device.clock_mhz) return findings;
+  const std::string state = fmt::format(
+      "{}{}", device.celsius ? fmt::format("{:.0f} °C", *device.celsius) : "temperature not known",
+      device.clock_mhz ? fmt::format(", {} of {} MHz", *device.clock_mhz, device.most_mhz.value_or(0)) : "");
+  findings.push_back(
+      device.throttled.empty()
+          ? finding_ok("GPU heat", state)
+          : finding_warning("GPU heat", fmt::format("{}; held down by {}", state, device.throttled),
+                            "cool it, or raise its power limit (nvidia-smi -q -d PERFORMANCE says more)"));
   return findings;
 }
 

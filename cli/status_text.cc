@@ -128,6 +128,25 @@ std::string power_text(const wire::PowerReport& power) {
   return text;
 }
 
+std::string device_text(const wire::DeviceReport& device) {
+  std::string text = fmt::format("device     {} ({}), driver {}\n", plain(device.name), plain(device.architecture),
+                                 device.driver.empty() ? "not known" : plain(device.driver));
+  text += fmt::format("           {} of {}{} used, {} by this daemon\n", format_bytes(device.used_bytes),
+                      format_bytes(device.memory_bytes), device.integrated ? " (the machine's)" : "",
+                      format_bytes(device.arena_bytes));
+  if (device.planned_slots != 0)
+    text += fmt::format("           {} of {} experts in it{}, {:.1f} % of those wanted were there\n", device.slots,
+                        device.experts,
+                        device.slots < device.planned_slots ? fmt::format(" ({} planned)", device.planned_slots) : "",
+                        share(device.hits, device.hits + device.misses));
+  if (device.clock_mhz != 0)
+    text += fmt::format("           {} of {} MHz{}\n", device.clock_mhz, device.max_clock_mhz,
+                        device.throttled.empty() ? "" : fmt::format(", held down by {}", plain(device.throttled)));
+  if (device.celsius != 0) text += fmt::format("           {:.0f} °C\n", device.celsius);
+  if (!device.unknown.empty()) text += fmt::format("           not known: {}\n", plain(device.unknown));
+  return text;
+}
+
 }  // namespace
 
 std::string status_text(const wire::StatusReport& report, bool layers) {
@@ -141,6 +160,7 @@ std::string status_text(const wire::StatusReport& report, bool layers) {
                       report.decode_tokens_per_s);
   text += fmt::format("tokens     {} read, {} generated\n", report.tokens_prefilled, report.tokens_generated);
   if (report.cache) text += cache_text(*report.cache);
+  if (report.device) text += device_text(*report.device);
   if (report.experts) text += experts_text(*report.experts);
   if (report.power) text += power_text(*report.power);
   if (report.memory_released) text += "at rest    the memory of experts is given back until the next request\n";

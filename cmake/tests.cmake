@@ -61,9 +61,12 @@ sirocco_test(sample_test tests/unit/sample LINK sirocco_sample nlohmann_json)
 sirocco_test(experts_test tests/unit/experts LINK sirocco_experts LABELS tsan)
 sirocco_test(kv_test tests/unit/kv LINK sirocco_kv)
 if(SIROCCO_CUDA_INCLUDE)
+  add_library(sirocco_fake_nvml SHARED tests/support/fake_nvml.cc)
   sirocco_cuda_test(cuda_backend_test tests/unit/cuda_backend
-                    LINK sirocco_engine sirocco_backend_cuda sirocco_kernels_cuda_emulated nlohmann_json
-                    TSAN -CudaFailure.*:CudaGraphs.AreBounded*:CudaSlots.AnswersAre*:CudaSlots.ExpertsMay*:CudaSlots.WhatIs*)
+                    LINK sirocco_daemon sirocco_client sirocco_backend_cuda sirocco_kernels_cuda_emulated nlohmann_json
+                    TSAN -CudaFailure.*:CudaGraphs.AreBounded*:CudaSlots.AnswersAre*:CudaSlots.ExpertsMay*:CudaSlots.WhatIs*:DeviceLost.*)
+  target_compile_definitions(cuda_backend_test PRIVATE SIROCCO_FAKE_NVML="$<TARGET_FILE:sirocco_fake_nvml>")
+  add_dependencies(cuda_backend_test sirocco_fake_nvml)
 endif()
 sirocco_test(sched_test tests/unit/sched LINK sirocco_sched)
 sirocco_test(session_test tests/unit/session LINK sirocco_session)

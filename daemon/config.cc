@@ -175,6 +175,11 @@ std::vector<Key> all_keys(const Choices& choices) {
       {"memory.kv_swap_bytes",
        [](C& c, const E& e) { return byte_size(e, 0, 1024 * 1024 * GiB, c.memory.kv_swap_bytes); }},
       {"device.memory", [](C& c, const E& e) { return budget(e, c.device.memory); }},
+      {"device.on_failure",
+       [](C& c, const E& e) {
+         return one_of<DeviceFailure>(e, {{"cpu", DeviceFailure::cpu}, {"fail", DeviceFailure::fail}},
+                                      c.device.on_failure);
+       }},
       {"power.max_duty", [](C& c, const E& e) { return number(e, kLeastDuty, 1, c.power.max_duty); }},
       {"power.hot_duty", [](C& c, const E& e) { return number(e, kLeastDuty, 1, c.power.hot_duty); }},
       {"power.hot_celsius", [](C& c, const E& e) { return hot_celsius(e, c.power.hot_celsius); }},

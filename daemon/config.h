@@ -55,9 +55,13 @@ struct MemoryConfig {
   bool operator==(const MemoryConfig&) const = default;
 };
 
-// A GPU's memory.
+// What is done when a GPU fails twice within an hour, or cannot be set up again after it has failed.
+enum class DeviceFailure : std::uint8_t { cpu, fail };
+
+// Of a GPU.
 struct DeviceConfig {
   std::optional<std::uint64_t> memory;  // bytes; none: what is free on it, less some headroom
+  DeviceFailure on_failure = DeviceFailure::cpu;
   bool operator==(const DeviceConfig&) const = default;
 };
 

@@ -13,7 +13,7 @@ namespace {
 constexpr std::uint32_t kRetryMs = 1000;
 
 bool worth_retrying(ErrorCode code) {
-  return code == ErrorCode::busy || code == ErrorCode::shutting_down;
+  return code == ErrorCode::busy || code == ErrorCode::shutting_down || code == ErrorCode::device_failed;
 }
 
 wire::ErrorCode to_wire(ErrorCode code) {
@@ -32,6 +32,8 @@ wire::ErrorCode to_wire(ErrorCode code) {
       return wire::ErrorCode::corrupt;
     case ErrorCode::io:
       return wire::ErrorCode::io;
+    case ErrorCode::device_failed:
+      return wire::ErrorCode::device_failed;
     case ErrorCode::out_of_memory:
       return wire::ErrorCode::out_of_memory;
     case ErrorCode::context_overflow:
@@ -243,6 +245,30 @@ wire::ExpertReport expert_report(const EngineStatus& status, const SlottedExpert
   return report;
 }
 
+wire::DeviceReport device_report(const EngineParts& parts, const EngineStatus& status, const DeviceState& device) {
+  wire::DeviceReport report = {.name = device.name,
+                               .driver = device.driver,
+                               .architecture = device.architecture,
+                               .integrated = device.integrated,
+                               .memory_bytes = device.memory,
+                               .used_bytes = device.used,
+                               .arena_bytes = device.arena,
+                               .clock_mhz = device.clock_mhz.value_or(0),
+                               .max_clock_mhz = device.most_mhz.value_or(0),
+                               .celsius = device.celsius.value_or(0),
+                               .throttled = device.throttled,
+                               .unknown = device.unknown};
+  if (const ExpertSlots* const slots = parts.backend->device_slots(); slots != nullptr) {
+    const ExpertCounters counters = slots->counters();
+    report.slots = static_cast<std::uint32_t>(slots->slots());
+    report.planned_slots = static_cast<std::uint32_t>(status.planned_device_slots);
+    report.experts = static_cast<std::uint32_t>(slots->experts());
+    report.hits = counters.hits;
+    report.misses = counters.misses;
+  }
+  return report;
+}
+
 }  // namespace
 
 wire::State state_of(const EngineStatus& status) {
@@ -279,6 +305,7 @@ void fill_status(const EngineParts& parts, const EngineStatus& status, wire::Sta
                                    .zone = status.pace.zone,
                                    .celsius = status.pace.celsius,
                                    .limit_celsius = status.pace.limit_celsius};
+  if (const auto device = parts.backend->device_state()) report.device = device_report(parts, status, *device);
   const auto now = std::chrono::steady_clock::now();
   const auto milliseconds = [](auto duration) {
     return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());

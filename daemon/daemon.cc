@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <optional>
 
+#include "daemon/device_recovery.h"
 #include "daemon/heat.h"
 #include "daemon/log.h"
 #include "daemon/log_event.h"
@@ -70,6 +71,8 @@ class Daemon {
   std::vector<Watchdog::Watched> watched();
   std::uint64_t engine_pulse();
   bool finish_loading(const Result<void>& loaded);
+  void recover_device();
+  void finish_recovery(const Result<void>& recovered);
   void serve();
   void tell_progress();
   void keep_pace();
@@ -84,7 +87,7 @@ class Daemon {
   const bool stay_up_;                 // with a model that cannot be loaded
   std::string socket_;                 // of the clients
   std::string model_;                  // that an administrator has named; empty: the configuration's
-  std::optional<Error> failure_;       // of the engine: written by its thread, read after its end
+  std::optional<Error> failure_;       // of the engine: written when it has failed, read after its end
   std::optional<Error> load_failure_;  // of the first model, which ends the daemon
   SlowSteps slow_steps_;
   HeatWatch heat_;
@@ -94,6 +97,8 @@ class Daemon {
                   [this] { supervisor_.wake(); }};
   std::optional<Server> server_;
   std::optional<Reload> reload_;  // that waits for its model
+  DeviceRecovery device_recovery_;
+  bool recovering_ = false;  // from a failure of the device
   wire::State state_ = wire::State::starting;
   std::string line_;                        // the last that systemd was told
   std::uint64_t loaded_ = 0;                // bytes, that it was told of
@@ -112,6 +117,7 @@ Result<std::unique_ptr<Engine>> Daemon::open(const PreparedModel& prepared) {
                 {{.name = "SIROCCO_STEP_MS", .value = fmt::format("{:.0f}", step.seconds * 1000)}});
   };
   auto engine = Engine::open(model, service_.sink(), [this](const Error& error) {
+    if (error.code() == ErrorCode::device_failed) return supervisor_.wake();  // look() goes on
     failure_ = error;
     supervisor_.fail(error.message());
   });
@@ -172,7 +178,8 @@ void Daemon::serve() {
 // Between two looks. Nothing changes by itself but for a model with slots, one that is being loaded, and the
 // temperature.
 milliseconds Daemon::interval() const {
-  const bool slots = host_.engine() != nullptr && host_.engine()->parts().slotted != nullptr;
+  const bool slots = host_.engine() != nullptr && (host_.engine()->parts().slotted != nullptr ||
+                                                   host_.engine()->parts().backend->device_slots() != nullptr);
   const bool heat = host_.engine() != nullptr && heat_.watches();
   const milliseconds next = metrics_ || slots || host_.loading() ? kLookInterval
                             : heat                               ? HeatWatch::kInterval
@@ -191,6 +198,7 @@ bool Daemon::look() {
   if (watchdog_) watchdog_->look(steady_clock::now());
   while (const auto wanted = service_.next_reload()) reload(*wanted, false);
   if (const auto loaded = host_.advance(); loaded && !finish_loading(*loaded)) return false;
+  recover_device();
   tell_progress();
   keep_pace();
   tell_status();
@@ -202,6 +210,10 @@ bool Daemon::look() {
 
 // False: it is time to end.
 bool Daemon::finish_loading(const Result<void>& loaded) {
+  if (std::exchange(recovering_, false)) {
+    finish_recovery(loaded);
+    return true;
+  }
   if (loaded) {
     const std::string name = service_.report().model->name;
     log_event(spdlog::level::info, kModelLoaded, "loaded " + name, {{.name = "SIROCCO_MODEL", .value = name}});
@@ -226,6 +238,33 @@ bool Daemon::finish_loading(const Result<void>& loaded) {
               {{.name = "SIROCCO_MODEL", .value = config_.model.path}});
   serve();
   return true;
+}
+
+// If it has failed. While another model is being loaded, that comes first.
+void Daemon::recover_device() {
+  if (host_.loading() || host_.engine() == nullptr) return;
+  const auto failure = host_.engine()->status().failure;
+  if (!failure || failure->code() != ErrorCode::device_failed) return;
+  const auto recovery = device_recovery_.after_failure(steady_clock::now(), config_.device.on_failure);
+  log_event(spdlog::level::err, kDeviceFailed,
+            fmt::format("{}; {}", failure->message(),
+                        recovery.again       ? "it is set up again"
+                        : recovery.processor ? "that was tried before: the processor goes on (device.on_failure)"
+                                             : "that was tried before (device.on_failure: fail)"));
+  if (!recovery.again && !recovery.processor) return finish_recovery(sirocco::fail(*failure));
+  recovering_ = true;
+  host_.recover(recovery);
+}
+
+// Where nobody can compute the daemon ends, and who started it may start it anew, without what the driver keeps of this
+// process.
+void Daemon::finish_recovery(const Result<void>& recovered) {
+  if (!recovered) {
+    failure_ = recovered.error();
+    return supervisor_.fail(failure_->message());
+  }
+  log_event(spdlog::level::info, kDeviceRecovered,
+            host_.recovered_on_processor() ? "the processor computes instead of the GPU" : "the GPU computes again");
 }
 
 // As long as loading goes on, systemd is to wait for it.
@@ -285,7 +324,7 @@ Result<Daemon::Reload> Daemon::begin_reload(const Service::ReloadRequest& wanted
   SIROCCO_CHECK(ClientPolicies::resolve(reload.config.clients));
   reload.need_restart = need_restart(config_, reload.config);
   const bool same = same_engine(config_, reload.config) && !host_.file_replaced() &&
-                    (host_.engine() != nullptr || config_.model.path.empty());
+                    (host_.engine() != nullptr || config_.model.path.empty()) && !host_.recovered_on_processor();
   if (same) return reload;
   if (reload.config.model.path.empty())
     return fail(ErrorCode::invalid_argument, "model.path: names no model any more; that takes a restart");

@@ -23,6 +23,8 @@ inline constexpr LogEvent kRecovered{"c0f45496193246e5971cf0c64d3b50db"};
 inline constexpr LogEvent kDraining{"12b29be049ef48dbbf2c6b99ce9cfbc3"};
 inline constexpr LogEvent kStopping{"59a7342e1dc84814a5c7ba5b584db41f"};
 inline constexpr LogEvent kEngineFailed{"af9448b4605142ce8b88065c66829a72"};
+inline constexpr LogEvent kDeviceFailed{"bdd46fcc7e894a4c85f0d76cdd8c5094"};
+inline constexpr LogEvent kDeviceRecovered{"74a1187ea262452ebe4a3e64e2cd5d30"};
 inline constexpr LogEvent kReloaded{"9186686e502c46a491d8e6438510ef81"};
 inline constexpr LogEvent kReloadFailed{"29fc8dca69cd410ab9af4717d56b69ab"};
 inline constexpr LogEvent kRequestEnded{"618413fc13e8412a86001797a5eb6206"};

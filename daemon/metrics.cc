@@ -83,6 +83,25 @@ void add_power(Families& families, const wire::PowerReport& power) {
                    {.name = "zone", .value = power.zone}, power.limit_celsius);
 }
 
+// What is not known is left out.
+void add_device(Families& families, const wire::DeviceReport& device) {
+  families.gauge("sirocco_device_memory_bytes", "That the GPU has", static_cast<double>(device.memory_bytes));
+  families.gauge("sirocco_device_memory_used_bytes", "Of it, by everybody", static_cast<double>(device.used_bytes));
+  families.gauge("sirocco_device_arena_bytes", "Of it, by the daemon", static_cast<double>(device.arena_bytes));
+  if (device.planned_slots != 0) {
+    families.gauge("sirocco_device_expert_slots", "Experts that the GPU's memory holds", device.slots);
+    families.gauge("sirocco_device_expert_slots_planned", "Experts that its plan has room for", device.planned_slots);
+    families.counter("sirocco_device_expert_hits_total", "Experts that a layer wanted and that were there",
+                     device.hits);
+    families.counter("sirocco_device_expert_misses_total", "Experts that a layer wanted and that were not there",
+                     device.misses);
+  }
+  if (device.celsius != 0) families.gauge("sirocco_device_temperature_celsius", "Of the GPU", device.celsius);
+  if (device.clock_mhz == 0) return;
+  families.gauge("sirocco_device_clock_hertz", "Of the GPU's processors", 1e6 * device.clock_mhz);
+  families.gauge("sirocco_device_throttled", "1 while the GPU's clock is held down", device.throttled.empty() ? 0 : 1);
+}
+
 }  // namespace
 
 std::string metrics_text(const wire::StatusReport& report) {
@@ -113,6 +132,7 @@ std::string metrics_text(const wire::StatusReport& report) {
   if (report.experts) add_experts(families, *report.experts);
   if (report.cache) add_cache(families, *report.cache);
   if (report.power) add_power(families, *report.power);
+  if (report.device) add_device(families, *report.device);
   return prometheus::TextSerializer().Serialize(families.all());
 }
 

@@ -72,6 +72,19 @@ Result<void> ModelHost::begin(const EngineOptions& options) {
   return {};
 }
 
+void ModelHost::recover(const Recovery& recovery) {
+  progress_ = std::make_shared<LoadProgress>();
+  next_name_ = current_->options.model.filename().string();
+  failed_ = {.error = *engine_->status().failure,
+             .backend = std::string(engine_->parts().backend->name()),
+             .recovery = recovery};
+  next_ = current_;
+  next_->options.progress = progress_;
+  service_.hold(next_name_, progress_);
+  phase_ = Phase::holding;
+  attention_();
+}
+
 std::optional<Result<void>> ModelHost::advance() {
   if (phase_ == Phase::preparing) {
     auto work = finished();
@@ -109,11 +122,37 @@ std::optional<Result<void>> ModelHost::advance() {
 }
 
 void ModelHost::open_next() {
+  if (failed_) {
+    run(Phase::opening, [this, next = *std::exchange(next_, std::nullopt), failed = *std::exchange(failed_, {})] {
+      return open_recovered(loader_, next, failed);
+    });
+    return;
+  }
   std::optional<PreparedModel> old = std::exchange(current_, std::nullopt);
   if (old) old->options.progress = progress_;
   run(Phase::opening, [this, next = *std::exchange(next_, std::nullopt), old = std::move(old)] {
     return open_or_put_back(loader_, next, old);
   });
+}
+
+ModelHost::Work ModelHost::open_recovered(const Loader& loader, PreparedModel model, const Failed& failed) {
+  Error why = failed.error;
+  if (failed.recovery.again) {
+    PreparedModel again = model;
+    again.options.backend = failed.backend;  // auto could choose the processor, and nobody would be told
+    auto opened = loader.open(again);
+    if (opened) return {.model = std::move(model), .engine = *std::move(opened)};
+    why = Error(why.code(),
+                fmt::format("{}; and it could not be set up again: {}", why.message(), opened.error().message()));
+  }
+  if (!failed.recovery.processor) return {.done = fail(why)};
+  model.options.backend = host_backend().name();
+  model.options.degraded.push_back(
+      fmt::format("the processor computes instead of the GPU, until `sirocco reload`: {}", why.message()));
+  auto opened = loader.open(model);
+  if (opened) return {.model = std::move(model), .engine = *std::move(opened)};
+  return {.done = fail(opened.error().code(), "{}; and the processor cannot compute the model either: {}",
+                       why.message(), opened.error().message())};
 }
 
 // The old model is still known, though its file may be gone.

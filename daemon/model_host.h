@@ -38,6 +38,17 @@ class ModelHost {
 
   // Begins to load this model, the first or another; goes on with advance(). Error: BUSY, one is being loaded.
   Result<void> begin(const EngineOptions& options);
+  // The engine's device has failed. It is taken down, and the same model opened anew: on the device, if `again`; where
+  // that is not to be or fails, on the processor, if that may be. Goes on with advance(); not while loading. After an
+  // error there is no model.
+  struct Recovery {
+    bool again = false;
+    bool processor = false;
+    bool operator==(const Recovery&) const = default;
+  };
+  void recover(const Recovery& recovery);
+  // Whether the processor computes because a device has failed.
+  bool recovered_on_processor() const { return current_ && !current_->options.degraded.empty(); }
   bool loading() const { return phase_ != Phase::idle; }
   // How far it is; null unless it is loading.
   const LoadProgress* progress() const { return loading() ? progress_.get() : nullptr; }
@@ -71,11 +82,19 @@ class ModelHost {
     Result<void> done = {};
   };
 
+  // The engine that failed, and what is to be done about it.
+  struct Failed {
+    Error error;
+    std::string backend;
+    Recovery recovery;
+  };
+
   template <class Task>
   void run(Phase phase, Task task);
   std::optional<Work> finished();
   void open_next();
   Result<void> ended(Work work);
+  static Work open_recovered(const Loader& loader, PreparedModel model, const Failed& failed);
   static Work open_or_put_back(const Loader& loader, const PreparedModel& next, std::optional<PreparedModel> old);
 
   Service& service_;
@@ -86,6 +105,7 @@ class ModelHost {
   std::optional<PreparedModel> next_;
   std::unique_ptr<Engine> next_engine_;  // where there is memory for both
   std::string next_name_;
+  std::optional<Failed> failed_;  // while it is recovered from
   std::shared_ptr<LoadProgress> progress_;
   Phase phase_ = Phase::idle;
   std::future<Work> work_;

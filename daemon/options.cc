@@ -77,7 +77,7 @@ ServerLimits server_limits(const LimitsConfig& config) {
 bool same_engine(const Config& a, const Config& b) {
   EngineConfig engine = b.engine;
   engine.idle_after_ms = a.engine.idle_after_ms;
-  return a.model == b.model && a.engine == engine && a.memory == b.memory && a.device == b.device &&
+  return a.model == b.model && a.engine == engine && a.memory == b.memory && a.device.memory == b.device.memory &&
          a.lossy == b.lossy && a.cache == b.cache && a.sessions == b.sessions;
 }
 

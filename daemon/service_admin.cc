@@ -96,14 +96,16 @@ wire::StatusReport Service::report() {
 void Service::on_set_budget(RequestKey key, const Peer& peer, wire::SetBudget budget) {
   const std::lock_guard lock(engine_mutex_);
   if (engine_ == nullptr) return server_->send(key, no_model());
-  const auto begun = engine_->set_budget(budget.bytes, [this, key, peer](const BudgetReport& report) {
-    spdlog::info("memory budget: {}, set by uid={} pid={}: {} of {} experts in memory", format_bytes(report.budget),
+  auto done = [this, key, peer, what = budget.device ? "the GPU's memory" : "memory"](const BudgetReport& report) {
+    spdlog::info("{} budget: {}, set by uid={} pid={}: {} of {} experts in memory", what, format_bytes(report.budget),
                  peer.uid, peer.pid, report.slots, report.experts);
     server_->send(key, wire::BudgetReport{.bytes = report.budget,
                                           .slots = static_cast<std::uint32_t>(report.slots),
                                           .planned_slots = static_cast<std::uint32_t>(report.planned_slots),
                                           .experts = static_cast<std::uint32_t>(report.experts)});
-  });
+  };
+  const auto begun = budget.device ? engine_->set_device_budget(budget.bytes, std::move(done))
+                                   : engine_->set_budget(budget.bytes, std::move(done));
   if (!begun) server_->send(key, to_wire(begun.error()));
 }
 

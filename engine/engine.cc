@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cassert>
 #include <chrono>
@@ -10,7 +11,6 @@
 #include <mutex>
 #include <thread>
 
-#include "engine/experts/hot_set.h"
 #include "engine/experts/slot_governor.h"
 #include "engine/gguf/mapping_guard.h"
 #include "engine/kv_swap.h"
@@ -65,7 +65,9 @@ struct Engine::State {
   std::atomic<std::uint64_t> pulse = 0;
   std::vector<float> logits;  // [max_running, vocabulary]
   std::thread thread;
-  std::unique_ptr<SlotGovernor> governor;  // where experts have slots; ends before the engine thread
+  // Where experts have slots in the host's memory, in a device's; they end before the engine thread.
+  std::unique_ptr<SlotGovernor> governor;
+  std::unique_ptr<SlotGovernor> device_governor;
 
   State(EngineParts p, EventSink s, FailureSink f)
       : parts(std::move(p)),
@@ -118,13 +120,18 @@ std::unique_ptr<Engine> Engine::start(EngineParts parts, EventSink sink, Failure
     pthread_setname_np(pthread_self(), "engine");
     s->loop();
   });
-  if (SlottedExperts* const slotted = state->parts.slotted; slotted != nullptr)
-    state->governor =
-        std::make_unique<SlotGovernor>(*slotted, slotted->slots(), state->parts.memory_reserve, [s = state.get()] {
-          const std::lock_guard lock(s->mutex);
-          s->pump = true;
-          s->wake.notify_one();
-        });
+  const auto govern = [s = state.get()](ExpertSlots* slots, std::uint64_t reserve) -> std::unique_ptr<SlotGovernor> {
+    if (slots == nullptr) return nullptr;
+    return std::make_unique<SlotGovernor>(*slots, slots->slots(), reserve, [s] {
+      const std::lock_guard lock(s->mutex);
+      s->pump = true;
+      s->wake.notify_one();
+    });
+  };
+  state->governor = govern(state->parts.slotted, state->parts.memory_reserve);
+  ExpertSlots* const device = state->parts.backend->device_slots();
+  const bool of_host = device != nullptr && device->of_host();
+  state->device_governor = govern(device, of_host ? state->parts.memory_reserve : state->parts.device_reserve);
   return std::unique_ptr<Engine>(new Engine(std::move(state)));
 }
 
@@ -198,6 +205,33 @@ Result<void> Engine::set_budget(std::uint64_t bytes, std::function<void(const Bu
   return {};
 }
 
+Result<void> Engine::set_device_budget(std::uint64_t bytes, std::function<void(const BudgetReport&)> done) {
+  State& s = *state_;
+  const auto device = s.parts.backend->device_state();
+  const std::lock_guard lock(s.mutex);
+  if (s.closing) return fail(ErrorCode::shutting_down, "the engine is shutting down");
+  ExpertSlots* const slots = s.parts.backend->device_slots();
+  if (s.device_governor == nullptr || !device)
+    return fail(ErrorCode::unsupported,
+                "no GPU holds some of the experts: a budget of its memory takes a restart (device.memory)");
+  const std::uint64_t rest = device->arena - slots->slots() * slots->slot_bytes();
+  const std::uint64_t least = rest + slots->least_slots() * slots->slot_bytes();
+  if (bytes != 0 && bytes < least)
+    return fail(ErrorCode::out_of_memory, "the GPU's memory: {} are not enough, the least is {}", format_bytes(bytes),
+                format_bytes(least));
+  std::size_t planned = slots->most_slots();
+  if (bytes != 0 && (bytes - rest) / slots->slot_bytes() < planned)
+    planned = (bytes - rest) / slots->slot_bytes() / slots->slots_at_once() * slots->slots_at_once();
+  const std::uint64_t reserve = slots->of_host() ? s.parts.memory_reserve : s.parts.device_reserve;
+  s.device_governor->set_plan(planned, reserve, [slots, rest, planned, done = std::move(done)] {
+    done({.budget = rest + planned * slots->slot_bytes(),
+          .slots = slots->slots(),
+          .planned_slots = planned,
+          .experts = slots->experts()});
+  });
+  return {};
+}
+
 Result<void> Engine::release_memory(std::function<void(const ReleasedMemory&)> done) {
   const std::lock_guard lock(state_->mutex);
   if (state_->closing) return fail(ErrorCode::shutting_down, "the engine is shutting down");
@@ -236,22 +270,15 @@ void Engine::number_requests_from(RequestId first) {
 }
 
 void Engine::close() {
-  std::unique_ptr<SlotGovernor> governor;
+  std::array<std::unique_ptr<SlotGovernor>, 2> governors;
   {
     const std::lock_guard lock(state_->mutex);
     state_->closing = true;
-    governor = std::move(state_->governor);
+    governors = {std::move(state_->governor), std::move(state_->device_governor)};
     state_->wake.notify_one();
   }
-  governor.reset();  // its thread takes the lock
+  for (auto& governor : governors) governor.reset();  // its thread takes the lock
   if (state_->thread.joinable()) state_->thread.join();
-}
-
-Result<void> Engine::save_hot_set(const std::filesystem::path& file) const {
-  const EngineParts& parts = state_->parts;
-  assert(!state_->thread.joinable());
-  if (parts.slotted == nullptr) return {};
-  return sirocco::save_hot_set(file, *parts.model, parts.slotted->hot_set());
 }
 
 EngineStatus Engine::status() const {
@@ -263,6 +290,7 @@ EngineStatus Engine::status() const {
   status.kv_swap = state_->swap.counters();
   status.sessions = state_->sessions.size();
   if (state_->governor) status.planned_slots = state_->governor->planned();
+  if (state_->device_governor) status.planned_device_slots = state_->device_governor->planned();
   status.degraded = state_->degraded();
   status.memory_released = state_->released;
   status.pace = state_->pace;
@@ -285,6 +313,8 @@ void Engine::State::loop() {
     if (const auto lost = lost_mapping()) {
       // Zeros stand where weights were: whatever was computed since is void.
       fail(Error(ErrorCode::io, *lost));
+    } else if (!stepped && stepped.error().code() == ErrorCode::device_failed) {
+      fail(stepped.error());
     } else if (!stepped) {
       end_all(stepped.error());
     }
@@ -300,6 +330,12 @@ std::vector<std::string> Engine::State::degraded() const {
   std::vector<std::string> reasons = parts.degraded;
   if (!pace.reason.empty()) reasons.push_back(pace.reason);
   if (const std::optional<Error>& trouble = swap.trouble()) reasons.push_back(trouble->message());
+  if (device_governor != nullptr && !released) {
+    const std::size_t slots = parts.backend->device_slots()->slots();
+    if (const std::size_t planned = device_governor->planned(); slots < planned)
+      reasons.push_back(
+          fmt::format("the GPU's memory is short: experts have {} of the {} slots planned there", slots, planned));
+  }
   if (governor == nullptr) return reasons;
   const std::size_t slots = parts.slotted->slots();
   if (const std::size_t planned = governor->planned(); slots < planned && !released)
@@ -329,7 +365,8 @@ bool Engine::State::wait_for_work() {
       continue;
     }
     lock.unlock();
-    const bool more = parts.slotted != nullptr && parts.slotted->pump();
+    bool more = parts.slotted != nullptr && parts.slotted->pump();
+    if (ExpertSlots* const device = parts.backend->device_slots(); device != nullptr) more = device->pump() || more;
     lock.lock();
     const auto before = idle_after;
     const auto woken = [&] { return pump || has_work() || !release_wanted.empty() || idle_after != before; };
@@ -354,6 +391,7 @@ void Engine::State::release_memory(std::unique_lock<std::mutex>& lock) {
   const auto wanted = std::exchange(release_wanted, {});
   released = true;
   if (governor) governor->set_resting(true);
+  if (device_governor) device_governor->set_resting(true);
   lock.unlock();
   const ReleasedMemory what = weights.release(!wanted.empty());
   for (const auto& done : wanted) done(what);
@@ -365,6 +403,7 @@ void Engine::State::take_memory_back() {
   if (!released) return;
   released = false;
   if (governor) governor->set_resting(false);
+  if (device_governor) device_governor->set_resting(false);
   weights.take_back();
 }
 

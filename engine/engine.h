@@ -80,6 +80,7 @@ struct EngineOptions {
       {};                   // where the depth and size of reads that suit the disk are kept; empty: nowhere
   bool foresight = false;   // read what the next layer probably wants while the disk is idle
   LossyOptions lossy = {};  // off, unless asked for
+  std::vector<std::string> degraded = {};  // what is known not to work as well as it should, and why
   // So long without a request, and the memory of weights is given back until the next; 0: never.
   std::chrono::milliseconds idle_after{0};
   StepWatch step_watch = {};                    // empty: nobody
@@ -180,8 +181,9 @@ struct EngineStatus {
   std::size_t sessions = 0;
   std::vector<std::string> degraded;  // what does not work as well as it should, and why
   MemoryPlan plan;
-  std::size_t planned_slots = 0;  // of experts, that the budget buys
-  bool memory_released = false;   // until the next step
+  std::size_t planned_slots = 0;         // of experts, that the budget buys
+  std::size_t planned_device_slots = 0;  // in a device's memory, where it does not hold all
+  bool memory_released = false;          // until the next step
   Pace pace;
   std::optional<Error> failure;  // the engine stopped: why
 };
@@ -197,7 +199,7 @@ struct BudgetReport {
 // What the engine did without for a while.
 struct ReleasedMemory {
   std::size_t experts = 0;  // that left their slots
-  std::uint64_t bytes = 0;  // by which the resident memory of the process has become less
+  std::uint64_t bytes = 0;  // by which the resident memory of the process, and its memory on a device, have become less
 };
 
 // What an Engine is made of; tests bring their own backend.
@@ -209,7 +211,8 @@ struct EngineParts {
   std::unique_ptr<ExpertSource> experts;
   SlottedExperts* slotted = nullptr;  // `experts`, where it has slots
   ResidencyPlan residency;
-  std::uint64_t memory_reserve = 0;  // bytes that slots leave free on the machine and in the cgroup
+  std::uint64_t memory_reserve = 0;          // bytes that slots leave free on the machine and in the cgroup
+  std::uint64_t device_reserve = 128 * MiB;  // likewise, on a device
   std::unique_ptr<Backend> backend;
   std::vector<std::string> warnings;  // what was passed over at the start
   std::vector<std::string> degraded;  // what does not work as well as it should here, and why
@@ -262,6 +265,10 @@ class Engine {
   // the next layer is computed; requests go on. `done` is called once, when they have, from a thread of the engine; not
   // after an error: a budget that cannot work, a model that is all in memory.
   Result<void> set_budget(std::uint64_t bytes, std::function<void(const BudgetReport&)> done);
+
+  // The same of a device's memory, for what the backend takes of it; 0: as many slots as at the start. Error:
+  // OUT_OF_MEMORY with the smallest that works; UNSUPPORTED where no device holds some of the experts.
+  Result<void> set_device_budget(std::uint64_t bytes, std::function<void(const BudgetReport&)> done);
 
   // The memory of weights is given back without waiting for idle_after; the next step takes it again. `done` is called
   // once, when it is given back, on the engine thread. Error: shutting down.

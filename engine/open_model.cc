@@ -46,6 +46,62 @@ Result<std::unique_ptr<SessionStore>> open_session_store(const Model& model, con
   return std::make_unique<SessionStore>(std::move(store));
 }
 
+constexpr int kMostPlans = 4;  // for a device that gives less than it says is free, each for an eighth less
+
+// What a plan takes of a device's memory.
+std::uint64_t device_bytes(const MemoryPlan& plan) {
+  std::uint64_t bytes = 0;
+  for (const MemoryPlan::Line& line : plan.lines)
+    if (line.name.starts_with("device ")) bytes += line.bytes;
+  return bytes;
+}
+
+// Beside the list of the experts that were in the host's memory.
+std::filesystem::path device_hot_set(const std::filesystem::path& file) {
+  return file.string() + ".device";
+}
+
+// Empty: there is none, or it is of no use, which is a warning.
+std::vector<ExpertId> hot_experts(const std::filesystem::path& file, EngineParts& parts) {
+  auto hot = load_hot_set(file, *parts.model);
+  if (hot) return *std::move(hot);
+  parts.warnings.push_back(hot.error().message());
+  return {};
+}
+
+// The plan's experts and backend.
+Result<void> open_backend(const PreparedModel& prepared, const EngineOptions& options, EnginePlan& plan,
+                          EngineParts& parts) {
+  parts.model = prepared.model;
+  parts.plan = plan.memory;
+  SIROCCO_TRY(Residency residency, make_residency(parts.model, {.slots = plan.residency.slots,
+                                                                .policy = options.eviction,
+                                                                .foresight = options.foresight,
+                                                                .read_shape = options.read_shape,
+                                                                .progress = options.progress.get(),
+                                                                .queue = nullptr}));
+  parts.model = std::move(residency.model);
+  parts.experts = std::move(residency.experts);
+  parts.slotted = residency.slotted;
+  parts.warnings = std::move(residency.warnings);
+  parts.degraded = options.degraded;
+  parts.degraded.insert(parts.degraded.end(), residency.degraded.begin(), residency.degraded.end());
+  for (const std::string& passed_over : plan.warnings)
+    parts.degraded.push_back(passed_over + "; backend: cpu says that this is meant to be");
+  if (parts.slotted != nullptr)
+    for (std::string& reason : lossy_reasons(options.lossy)) parts.degraded.push_back(std::move(reason));
+  // A budget that was given is kept unless memory really runs out.
+  parts.memory_reserve =
+      options.memory_budget == 0 ? options.memory_headroom : std::min(options.memory_headroom, kLeastReserve);
+  parts.residency = plan.residency;
+  if (parts.model->spec().moe && !options.hot_set.empty()) {
+    if (parts.slotted != nullptr) parts.slotted->preload(hot_experts(options.hot_set, parts));
+    if (device_bytes(plan.memory) != 0) plan.backend.hot_set = hot_experts(device_hot_set(options.hot_set), parts);
+  }
+  SIROCCO_TRY(parts.backend, make_backend(parts.model, *parts.experts, plan.backend));
+  return {};
+}
+
 }  // namespace
 
 Result<PreparedModel> prepare_model(const EngineOptions& options, std::uint64_t freed) {
@@ -79,41 +135,27 @@ Result<PreparedModel> prepare_model(const EngineOptions& options, std::uint64_t 
 }
 
 Result<std::unique_ptr<Engine>> Engine::open(const PreparedModel& prepared, EventSink sink, FailureSink on_failure) {
-  const EngineOptions& options = prepared.options;
+  EngineOptions options = prepared.options;
   EngineParts parts;
-  parts.model = prepared.model;
+  EnginePlan plan;
+  std::vector<std::string> shrunk;
+  for (int tries = 1;; ++tries) {
+    SIROCCO_TRY(plan, plan_engine(prepared.model, options));
+    parts = {};
+    const auto opened = open_backend(prepared, options, plan, parts);
+    if (opened) break;
+    const std::uint64_t planned = device_bytes(plan.memory);
+    if (opened.error().code() != ErrorCode::out_of_memory || planned == 0 || tries == kMostPlans)
+      return fail(opened.error());
+    // Others have taken what was free, or it is in pieces that are too small.
+    options.device_memory = planned - planned / 8;
+    shrunk = {fmt::format("the GPU did not give the {} that were planned: {}", format_bytes(planned),
+                          opened.error().message())};
+  }
+  parts.warnings.insert(parts.warnings.end(), shrunk.begin(), shrunk.end());
   parts.tokenizer = prepared.tokenizer;
   parts.chat = prepared.chat;
   parts.chat_error = prepared.chat_error;
-  SIROCCO_TRY(EnginePlan plan, plan_engine(parts.model, options));
-  parts.plan = std::move(plan.memory);
-  SIROCCO_TRY(Residency residency, make_residency(parts.model, {.slots = plan.residency.slots,
-                                                                .policy = options.eviction,
-                                                                .foresight = options.foresight,
-                                                                .read_shape = options.read_shape,
-                                                                .progress = options.progress.get(),
-                                                                .queue = nullptr}));
-  parts.model = std::move(residency.model);
-  parts.experts = std::move(residency.experts);
-  parts.slotted = residency.slotted;
-  parts.warnings = std::move(residency.warnings);
-  parts.degraded = std::move(residency.degraded);
-  for (const std::string& passed_over : plan.warnings)
-    parts.degraded.push_back(passed_over + "; backend: cpu says that this is meant to be");
-  if (parts.slotted != nullptr)
-    for (std::string& reason : lossy_reasons(options.lossy)) parts.degraded.push_back(std::move(reason));
-  // A budget that was given is kept unless memory really runs out.
-  parts.memory_reserve =
-      options.memory_budget == 0 ? options.memory_headroom : std::min(options.memory_headroom, kLeastReserve);
-  parts.residency = plan.residency;
-  if (parts.slotted != nullptr && !options.hot_set.empty()) {
-    if (const auto hot = load_hot_set(options.hot_set, *parts.model)) {
-      parts.slotted->preload(*hot);
-    } else {
-      parts.warnings.push_back(hot.error().message());
-    }
-  }
-  SIROCCO_TRY(parts.backend, make_backend(parts.model, *parts.experts, plan.backend));
   if (auto reason = slower_kernels(*parts.backend, options)) parts.degraded.push_back(*std::move(reason));
   parts.context = plan.backend.limits.context;
   parts.kv_blocks = plan.backend.kv_blocks;
@@ -138,6 +180,14 @@ Result<std::unique_ptr<Engine>> Engine::open(const PreparedModel& prepared, Even
     parts.max_step_seconds = std::numeric_limits<double>::infinity();
   }
   return start(std::move(parts), std::move(sink), std::move(on_failure));
+}
+
+Result<void> Engine::save_hot_set(const std::filesystem::path& file) const {
+  const EngineParts& parts = this->parts();
+  if (parts.slotted != nullptr) SIROCCO_CHECK(sirocco::save_hot_set(file, *parts.model, parts.slotted->hot_set()));
+  const ExpertSlots* const device = parts.backend->device_slots();
+  if (device == nullptr) return {};
+  return sirocco::save_hot_set(device_hot_set(file), *parts.model, device->hot_set());
 }
 
 }  // namespace sirocco

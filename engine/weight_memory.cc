@@ -25,24 +25,31 @@ void advise(const Model& model, int advice) {
 ReleasedMemory WeightMemory::release(bool now) {
   const std::uint64_t before = resident_bytes();
   ReleasedMemory released;
-  if (SlottedExperts* const slotted = parts_.slotted; slotted != nullptr) {
-    hot_ = slotted->hot_set();
-    slotted->preload({});
-    slotted->set_slots(SlottedExperts::kLeastSlots);
+  for (Tier& tier : tiers_) {
+    if (tier.slots == nullptr) continue;
+    tier.hot = tier.slots->hot_set();
+    const std::size_t slots = tier.slots->slots();
+    tier.slots->preload({});
+    tier.slots->set_slots(tier.slots->least_slots());
     const auto until = std::chrono::steady_clock::now() + kLongestWait;
-    while (slotted->pump() && std::chrono::steady_clock::now() < until)
+    while (tier.slots->pump() && std::chrono::steady_clock::now() < until)
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    released.experts = hot_.size() - std::min(hot_.size(), slotted->hot_set().size());
-  } else if (parts_.model != nullptr) {
-    advise(*parts_.model, now ? MADV_PAGEOUT : MADV_COLD);
+    released.experts += tier.hot.size() - std::min(tier.hot.size(), tier.slots->hot_set().size());
+    if (!tier.slots->of_host())
+      released.bytes += (slots - std::min(slots, tier.slots->slots())) * tier.slots->slot_bytes();
   }
-  released.bytes = before - std::min(before, resident_bytes());
+  if (parts_.slotted == nullptr && parts_.model != nullptr) advise(*parts_.model, now ? MADV_PAGEOUT : MADV_COLD);
+  released.bytes += before - std::min(before, resident_bytes());
   return released;
 }
 
 void WeightMemory::take_back() {
-  if (parts_.slotted != nullptr) parts_.slotted->preload(hot_);
-  hot_.clear();
+  for (Tier& tier : tiers_) {
+    // To a device from the host's memory alone: a disk's experts come there as they are missed.
+    const bool at_hand = tier.slots == parts_.slotted || parts_.slotted == nullptr;
+    if (tier.slots != nullptr && at_hand) tier.slots->preload(tier.hot);
+    tier.hot.clear();
+  }
 }
 
 }  // namespace sirocco

@@ -3,6 +3,7 @@
 // step. Part of engine.cc: used by the engine thread.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -12,7 +13,8 @@ namespace sirocco {
 
 class WeightMemory {
  public:
-  explicit WeightMemory(const EngineParts& parts) : parts_(parts) {}
+  explicit WeightMemory(const EngineParts& parts)
+      : parts_(parts), tiers_{{{.slots = parts.slotted}, {.slots = parts.backend->device_slots()}}} {}
 
   // now: mapped pages leave at once; else they are the first to leave when somebody needs memory. Slots always leave at
   // once. May take as long as a read that is under way.
@@ -24,7 +26,13 @@ class WeightMemory {
 
  private:
   const EngineParts& parts_;
-  std::vector<ExpertId> hot_;  // that were in slots
+  // A tier, and the experts that were in its slots.
+  struct Tier {
+    ExpertSlots* slots = nullptr;  // null: there is none
+    std::vector<ExpertId> hot = {};
+  };
+
+  std::array<Tier, 2> tiers_;  // the host's, a device's
 };
 
 }  // namespace sirocco

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/backend/expert_slots.h"
 #include "engine/base/load_progress.h"
 #include "engine/base/memory_plan.h"
 #include "engine/model/expert_source.h"
@@ -25,6 +26,7 @@ struct BackendOptions {
   std::size_t threads = 0;   // 0: ThreadPool::default_threads()
   bool pin_threads = false;  // ThreadPool::create
   std::uint64_t device_memory = 0;  // bytes that a device may be asked for; 0: what is free on it, less some headroom
+  std::vector<ExpertId> hot_set = {};  // experts that a device holds first, if it does not hold all
   StepLimits limits;
   std::uint32_t kv_blocks = 0;
   std::uint32_t kv_block_tokens = 32;
@@ -32,6 +34,22 @@ struct BackendOptions {
   Instruments instruments = {};
   LossyOptions lossy = {};
   std::shared_ptr<LoadProgress> progress = {};  // of weights on their way to a device; null: nobody looks
+};
+
+// A device as it is now, for people. What is not known is empty.
+struct DeviceState {
+  std::string name = {};          // "NVIDIA H100 PCIe"
+  std::string driver = {};        // "580.65.06"
+  std::string architecture = {};  // "sm_90"
+  bool integrated = false;        // its memory is the host's
+  std::uint64_t memory = 0;       // bytes
+  std::uint64_t used = 0;         // of it, by everybody
+  std::uint64_t arena = 0;        // of it, by the backend
+  std::optional<std::uint32_t> clock_mhz = {};
+  std::optional<std::uint32_t> most_mhz = {};  // that the clock can be
+  std::optional<double> celsius = {};
+  std::string throttled = {};  // by what its clock is held down; empty: by nothing that is known
+  std::string unknown = {};    // what cannot be known, and why
 };
 
 class Backend {
@@ -42,6 +60,9 @@ class Backend {
   virtual std::string_view isa() const = 0;   // the instructions it uses: "avx2", "sm_90"
   virtual std::size_t threads() const = 0;
   virtual std::string_view device() const { return {}; }  // "NVIDIA H100 PCIe"; empty: the host
+  // Of a device. From any thread; may ask its driver, which takes some ms.
+  virtual std::optional<DeviceState> device_state() const { return std::nullopt; }
+  virtual ExpertSlots* device_slots() { return nullptr; }  // where a device holds some of the experts
 
   //   logits  [step.logit_rows(), vocabulary] f32, in order of sequences and rows
   //   report  filled anew
@@ -73,6 +94,9 @@ class BackendKind {
   virtual Result<void> available(const BackendOptions& options) const = 0;
   // Whether it can compute this model with those options, if there is memory enough.
   virtual Result<void> check(const Model& model, const BackendOptions& options) const = 0;
+
+  // The device that it would use, without using it; nothing where there is none.
+  virtual std::optional<DeviceState> device_state() const { return std::nullopt; }
 
   virtual std::uint32_t rows_per_step() const = 0;  // that suit it, where nothing else is said
   virtual bool holds_weights() const = 0;           // in memory of its own, all of them or all but some experts

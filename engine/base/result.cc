@@ -21,6 +21,8 @@ std::string_view error_name(ErrorCode code) {
       return "CORRUPT";
     case ErrorCode::io:
       return "IO";
+    case ErrorCode::device_failed:
+      return "DEVICE_FAILED";
     case ErrorCode::out_of_memory:
       return "OUT_OF_MEMORY";
     case ErrorCode::context_overflow:

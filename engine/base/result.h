@@ -22,6 +22,7 @@ enum class ErrorCode : std::uint8_t {
   unsupported,       // valid, but not something this build computes
   corrupt,           // data that contradicts itself or its format
   io,                // the operating system failed a read or a write
+  device_failed,     // a GPU that computed: nothing it has can be trusted any more
   out_of_memory,     // the budget does not allow it
   context_overflow,  // more tokens than the context holds
   busy,              // a queue or quota is full; try later

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "engine/base/cgroup.h"
 #include "engine/base/memory_pressure.h"
 
 namespace sirocco {
@@ -25,7 +24,7 @@ constexpr milliseconds kCalm(10'000);  // after a warning, before slots are take
 }  // namespace
 
 std::size_t slots_for(const MemoryReading& memory) {
-  const std::size_t least = std::min(SlottedExperts::kLeastSlots, memory.planned);
+  const std::size_t least = std::min(memory.least, memory.planned);
   const std::size_t now = std::clamp(memory.slots, least, memory.planned);
   std::size_t slots = now;
   if (memory.free < memory.reserve / 2) {
@@ -35,10 +34,11 @@ std::size_t slots_for(const MemoryReading& memory) {
     slots = std::min<std::uint64_t>(memory.planned, now + (memory.free - memory.reserve) / memory.slot_bytes);
   }
   if (memory.warned) slots = std::min(slots, std::max(least, now - std::max<std::size_t>(now / 8, 1)));
-  return slots;
+  if (slots == memory.planned) return slots;
+  return std::max(least, slots / memory.at_once * memory.at_once);
 }
 
-SlotGovernor::SlotGovernor(SlottedExperts& experts, std::size_t planned, std::uint64_t reserve,
+SlotGovernor::SlotGovernor(ExpertSlots& experts, std::size_t planned, std::uint64_t reserve,
                            std::function<void()> changed)
     : experts_(experts),
       changed_(std::move(changed)),
@@ -90,7 +90,7 @@ void SlotGovernor::set_resting(bool resting) {
 void SlotGovernor::loop() {
   const MemoryPressure pressure;
   std::vector<pollfd> watched = {{.fd = wake_, .events = POLLIN, .revents = 0}};
-  watched.insert(watched.end(), pressure.watched().begin(), pressure.watched().end());
+  if (experts_.of_host()) watched.insert(watched.end(), pressure.watched().begin(), pressure.watched().end());
   while (true) {
     bool resting = false;
     {
@@ -102,7 +102,7 @@ void SlotGovernor::loop() {
     poll(watched.data(), watched.size(), static_cast<int>(interval.count()));
     eventfd_t ignored = 0;
     eventfd_read(wake_, &ignored);
-    decide(pressure.warned(watched.data() + 1));
+    decide(experts_.of_host() && pressure.warned(watched.data() + 1));
     tell_done();
   }
   waiting_.insert(waiting_.end(), asked_.begin(), asked_.end());
@@ -110,8 +110,12 @@ void SlotGovernor::loop() {
 }
 
 void SlotGovernor::decide(bool warned) {
-  MemoryReading memory = {
-      .free = memory_status().free(), .slot_bytes = experts_.slot_bytes(), .slots = experts_.slots(), .warned = warned};
+  MemoryReading memory = {.free = experts_.free_memory(),
+                          .slot_bytes = experts_.slot_bytes(),
+                          .slots = experts_.slots(),
+                          .least = experts_.least_slots(),
+                          .at_once = experts_.slots_at_once(),
+                          .warned = warned};
   const auto now = Clock::now();
   if (warned) warned_ = now;
   bool resting = false;
@@ -125,7 +129,7 @@ void SlotGovernor::decide(bool warned) {
     if (!asked_.empty()) waiting_since_ = now;
     asked_.clear();
   }
-  const std::size_t slots = resting ? std::min(SlottedExperts::kLeastSlots, memory.planned) : slots_for(memory);
+  const std::size_t slots = resting ? std::min(memory.least, memory.planned) : slots_for(memory);
   if (slots == wished_) return;
   wished_ = slots;
   experts_.set_slots(slots);

@@ -25,20 +25,22 @@ struct MemoryReading {
   std::uint64_t slot_bytes = 0;
   std::size_t slots = 0;    // there are
   std::size_t planned = 0;  // that the budget buys
+  std::size_t least = SlottedExperts::kLeastSlots;
+  std::size_t at_once = 1;  // that are given back or taken together
   bool warned = false;      // by the kernel, just now
   bool calm = true;         // it has not warned for some time
 };
 
-// How many slots there should be, between two and those planned: as many fewer as it takes to leave the reserve free
-// once less than half of it is, an eighth fewer when the kernel warns, and more again when it is calm and there is
+// How many slots there should be, between the least and those planned: as many fewer as it takes to leave the reserve
+// free once less than half of it is, an eighth fewer when the kernel warns, and more again when it is calm and there is
 // room.
 std::size_t slots_for(const MemoryReading& memory);
 
 class SlotGovernor {
  public:
-  // `changed`: another number is wished for; the engine thread should come by (SlottedExperts::pump). Called from the
+  // `changed`: another number is wished for; the engine thread should come by (ExpertSlots::pump). Called from the
   // governor's thread, as `done` is.
-  SlotGovernor(SlottedExperts& experts, std::size_t planned, std::uint64_t reserve, std::function<void()> changed);
+  SlotGovernor(ExpertSlots& experts, std::size_t planned, std::uint64_t reserve, std::function<void()> changed);
   SlotGovernor(const SlotGovernor&) = delete;
   SlotGovernor& operator=(const SlotGovernor&) = delete;
   ~SlotGovernor();
@@ -49,7 +51,7 @@ class SlotGovernor {
 
   std::size_t planned() const;
 
-  // At rest there are only SlottedExperts::kLeastSlots, and nothing is looked at; then again as many as there should
+  // At rest there are only ExpertSlots::least_slots(), and nothing is looked at; then again as many as there should
   // be. From any thread, never waits.
   void set_resting(bool resting);
 
@@ -60,7 +62,7 @@ class SlotGovernor {
   void decide(bool warned);
   void tell_done();
 
-  SlottedExperts& experts_;
+  ExpertSlots& experts_;
   const std::function<void()> changed_;
   const int wake_;  // eventfd
 

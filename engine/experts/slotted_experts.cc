@@ -6,6 +6,8 @@
 #include <chrono>
 #include <tuple>
 
+#include "engine/base/cgroup.h"
+
 namespace sirocco {
 namespace {
 
@@ -504,6 +506,10 @@ ExpertCounters SlottedExperts::counters(std::uint32_t layer) const {
           .wait_ns = counters.wait_ns,
           .skipped = counters.skipped,
           .substituted = counters.substituted};
+}
+
+std::uint64_t SlottedExperts::free_memory() const {
+  return memory_status().free();
 }
 
 ExpertCounters SlottedExperts::counters() const {

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/backend/expert_slots.h"
 #include "engine/base/timeline.h"
 #include "engine/experts/eviction_policy.h"
 #include "engine/experts/expert_store.h"
@@ -23,46 +24,7 @@
 
 namespace sirocco {
 
-// Since the start; of a layer, or of all.
-struct ExpertCounters {
-  std::uint64_t hits = 0;  // experts wanted by a layer and resident
-  std::uint64_t misses = 0;
-  std::uint64_t foreseen = 0;  // of the misses, those that were being read already
-  std::uint64_t evictions = 0;
-  std::uint64_t bytes_read = 0;
-  std::uint64_t failures = 0;  // reads given up
-  std::uint64_t wait_ns = 0;   // of the engine thread, for reads
-  std::uint64_t skipped = 0;   // that rows did without (LossyCounts)
-  std::uint64_t substituted = 0;
-
-  ExpertCounters operator-(const ExpertCounters& earlier) const {
-    return {.hits = hits - earlier.hits,
-            .misses = misses - earlier.misses,
-            .foreseen = foreseen - earlier.foreseen,
-            .evictions = evictions - earlier.evictions,
-            .bytes_read = bytes_read - earlier.bytes_read,
-            .failures = failures - earlier.failures,
-            .wait_ns = wait_ns - earlier.wait_ns,
-            .skipped = skipped - earlier.skipped,
-            .substituted = substituted - earlier.substituted};
-  }
-  ExpertCounters operator+(const ExpertCounters& other) const {
-    return {.hits = hits + other.hits,
-            .misses = misses + other.misses,
-            .foreseen = foreseen + other.foreseen,
-            .evictions = evictions + other.evictions,
-            .bytes_read = bytes_read + other.bytes_read,
-            .failures = failures + other.failures,
-            .wait_ns = wait_ns + other.wait_ns,
-            .skipped = skipped + other.skipped,
-            .substituted = substituted + other.substituted};
-  }
-  double hit_rate() const {
-    return hits + misses == 0 ? 1 : static_cast<double>(hits) / static_cast<double>(hits + misses);
-  }
-};
-
-class SlottedExperts final : public ExpertSource {
+class SlottedExperts final : public ExpertSource, public ExpertSlots {
  public:
   static constexpr std::size_t kLeastSlots = 2;  // one is computed with while the next is read
   static constexpr int kTries = 3;               // of a read
@@ -85,27 +47,29 @@ class SlottedExperts final : public ExpertSource {
 
   // So many slots are wanted from here on; at least kLeastSlots, at most one for each expert. Memory is given back, or
   // taken again, before the next layer or by pump(), whichever comes first. From any thread.
-  void set_slots(std::size_t slots);
+  void set_slots(std::size_t slots) override;
 
   // Reads these into free slots in the background, the first ones first: pump() does, while nothing else is read.
-  void preload(std::span<const ExpertId> experts);
+  void preload(std::span<const ExpertId> experts) override;
   // Between steps. True while there is more to do in the background: to be called again within some milliseconds.
-  bool pump();
+  bool pump() override;
   // The experts in memory, the most useful first.
-  std::vector<ExpertId> hot_set() const;
+  std::vector<ExpertId> hot_set() const override;
 
   void set_foresight(bool on) { foresight_ = on; }
-  void set_timeline(Timeline* timeline);                   // before the first request; it outlives this
-  std::size_t slots() const { return usable_; }            // from any thread
-  std::size_t experts() const { return slot_of_.size(); }  // of the model
-  std::uint64_t slot_bytes() const { return store_->slot_bytes(); }
+  void set_timeline(Timeline* timeline);  // before the first request; it outlives this
+  std::size_t slots() const override { return usable_; }
+  std::size_t experts() const override { return slot_of_.size(); }
+  std::size_t least_slots() const override { return kLeastSlots; }
+  std::uint64_t slot_bytes() const override { return store_->slot_bytes(); }
+  std::uint64_t free_memory() const override;
   bool locked() const { return memory_.locked(); }  // none of the slots can be swapped out
   std::string reads() const;                        // how: "io_uring, 16 x 1024 KiB"
   // How long the engine thread has been waiting for the disk without any news; 0: it does not wait. From any thread.
   std::chrono::nanoseconds waiting_for_disk() const;
   std::uint32_t layers() const { return store_->layers(); }
   ExpertCounters counters(std::uint32_t layer) const;
-  ExpertCounters counters() const;  // of all layers
+  ExpertCounters counters() const override;
   std::uint32_t slots_of(std::uint32_t layer) const { return counters_[layer].slots; }
   // For which reads were under way, as the engine thread saw it.
   std::uint64_t reading_ns() const { return reading_ns_; }

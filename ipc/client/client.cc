@@ -377,8 +377,8 @@ ClientResult<wire::SessionReport> Client::session(const wire::Session& request) 
   return ask<wire::SessionReport>(request);
 }
 
-ClientResult<wire::BudgetReport> Client::set_budget(std::uint64_t bytes) {
-  return ask<wire::BudgetReport>(wire::SetBudget{.bytes = bytes});
+ClientResult<wire::BudgetReport> Client::set_budget(std::uint64_t bytes, bool device) {
+  return ask<wire::BudgetReport>(wire::SetBudget{.bytes = bytes, .device = device});
 }
 
 ClientResult<wire::EvictReport> Client::evict() {

@@ -86,7 +86,7 @@ class Client {
   ClientResult<wire::StatusReport> status();
   ClientResult<wire::SessionReport> session(const wire::Session& request);
   // On the socket for administration.
-  ClientResult<wire::BudgetReport> set_budget(std::uint64_t bytes);
+  ClientResult<wire::BudgetReport> set_budget(std::uint64_t bytes, bool device = false);
   ClientResult<wire::EvictReport> evict();
   // Likewise; these wait as long as it takes.
   ClientResult<wire::DrainReport> drain(const wire::Drain& request);

@@ -72,7 +72,8 @@ typedef enum sirocco_code {
   SIROCCO_NO_MODEL = 401,
   SIROCCO_INTERNAL = 500,
   SIROCCO_CORRUPT = 501,
-  SIROCCO_IO = 502
+  SIROCCO_IO = 502,
+  SIROCCO_DEVICE_FAILED = 503
 } sirocco_code;
 
 // --- connection

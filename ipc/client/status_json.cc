@@ -54,6 +54,27 @@ nlohmann::ordered_json power_json(const std::optional<wire::PowerReport>& power)
           {"limit_celsius", power->limit_celsius}};
 }
 
+nlohmann::ordered_json device_json(const std::optional<wire::DeviceReport>& device) {
+  if (!device) return nullptr;
+  return {{"name", device->name},
+          {"driver", device->driver},
+          {"architecture", device->architecture},
+          {"integrated", device->integrated},
+          {"memory_bytes", device->memory_bytes},
+          {"used_bytes", device->used_bytes},
+          {"arena_bytes", device->arena_bytes},
+          {"slots", device->slots},
+          {"planned_slots", device->planned_slots},
+          {"experts", device->experts},
+          {"hits", device->hits},
+          {"misses", device->misses},
+          {"clock_mhz", device->clock_mhz},
+          {"max_clock_mhz", device->max_clock_mhz},
+          {"celsius", device->celsius},
+          {"throttled", device->throttled},
+          {"unknown", device->unknown}};
+}
+
 }  // namespace
 
 nlohmann::ordered_json status_json(const wire::StatusReport& report) {
@@ -108,7 +129,8 @@ nlohmann::ordered_json status_json(const wire::StatusReport& report) {
           {"experts", experts_json(report.experts)},
           {"memory_released", report.memory_released},
           {"cache", cache_json(report.cache)},
-          {"power", power_json(report.power)}};
+          {"power", power_json(report.power)},
+          {"device", device_json(report.device)}};
 }
 
 }  // namespace sirocco

@@ -249,6 +249,27 @@ std::optional<PowerReport> power_report(const fbs::PowerReport* from, Converter&
                      .limit_celsius = from->limit_celsius()};
 }
 
+std::optional<DeviceReport> device_report(const fbs::DeviceReport* from, Converter& c) {
+  if (from == nullptr) return std::nullopt;
+  return DeviceReport{.name = c.text(from->name()),
+                      .driver = c.text(from->driver()),
+                      .architecture = c.text(from->architecture()),
+                      .integrated = from->integrated(),
+                      .memory_bytes = from->memory_bytes(),
+                      .used_bytes = from->used_bytes(),
+                      .arena_bytes = from->arena_bytes(),
+                      .slots = from->slots(),
+                      .planned_slots = from->planned_slots(),
+                      .hits = from->hits(),
+                      .misses = from->misses(),
+                      .clock_mhz = from->clock_mhz(),
+                      .max_clock_mhz = from->max_clock_mhz(),
+                      .celsius = from->celsius(),
+                      .throttled = c.text(from->throttled()),
+                      .unknown = c.text(from->unknown()),
+                      .experts = from->experts()};
+}
+
 StatusReport convert(const fbs::StatusReport& from, Converter& c) {
   const auto item = [&c](const fbs::MemoryItem* f) {
     return MemoryItem{c.text(f->name()), f->bytes(), c.text(f->note())};
@@ -286,11 +307,12 @@ StatusReport convert(const fbs::StatusReport& from, Converter& c) {
           .experts = expert_report(from.experts(), c),
           .memory_released = from.memory_released(),
           .cache = cache_report(from.cache()),
-          .power = power_report(from.power(), c)};
+          .power = power_report(from.power(), c),
+          .device = device_report(from.device(), c)};
 }
 
 SetBudget convert(const fbs::SetBudget& from, Converter&) {
-  return {.bytes = from.bytes()};
+  return {.bytes = from.bytes(), .device = from.device()};
 }
 
 BudgetReport convert(const fbs::BudgetReport& from, Converter&) {

@@ -157,6 +157,14 @@ Offset<fbs::PowerReport> build(Builder& b, const std::optional<PowerReport>& m) 
   return fbs::CreatePowerReport(b, m->duty, text(b, m->zone), m->celsius, m->limit_celsius);
 }
 
+Offset<fbs::DeviceReport> build(Builder& b, const std::optional<DeviceReport>& m) {
+  if (!m) return 0;
+  return fbs::CreateDeviceReport(b, text(b, m->name), text(b, m->driver), text(b, m->architecture), m->integrated,
+                                 m->memory_bytes, m->used_bytes, m->arena_bytes, m->slots, m->planned_slots, m->hits,
+                                 m->misses, m->clock_mhz, m->max_clock_mhz, m->celsius, text(b, m->throttled),
+                                 text(b, m->unknown), m->experts);
+}
+
 Offset<fbs::StatusReport> build(Builder& b, const StatusReport& m) {
   const auto memory = list(b, m.memory, [&b](const MemoryItem& item) {
     return fbs::CreateMemoryItem(b, text(b, item.name), item.bytes, text(b, item.note));
@@ -165,15 +173,16 @@ Offset<fbs::StatusReport> build(Builder& b, const StatusReport& m) {
     return fbs::CreateActiveRequest(b, a.id, a.uid, a.pid, static_cast<fbs::RequestState>(a.state), a.prompt_tokens,
                                     a.generated, static_cast<fbs::Priority>(a.priority), a.age_ms, a.queued_ms);
   });
-  return fbs::CreateStatusReport(
-      b, text(b, m.daemon_version), static_cast<fbs::State>(m.state), texts(b, m.reasons), build(b, m.model), memory,
-      m.requests_running, m.requests_queued, m.requests_done, m.requests_failed, m.tokens_prefilled, m.tokens_generated,
-      m.prefill_tokens_per_s, m.decode_tokens_per_s, m.uptime_ms, text(b, m.backend), text(b, m.isa), m.threads,
-      m.connections, active, build(b, m.experts), m.memory_released, build(b, m.cache), build(b, m.power));
+  return fbs::CreateStatusReport(b, text(b, m.daemon_version), static_cast<fbs::State>(m.state), texts(b, m.reasons),
+                                 build(b, m.model), memory, m.requests_running, m.requests_queued, m.requests_done,
+                                 m.requests_failed, m.tokens_prefilled, m.tokens_generated, m.prefill_tokens_per_s,
+                                 m.decode_tokens_per_s, m.uptime_ms, text(b, m.backend), text(b, m.isa), m.threads,
+                                 m.connections, active, build(b, m.experts), m.memory_released, build(b, m.cache),
+                                 build(b, m.power), build(b, m.device));
 }
 
 Offset<fbs::SetBudget> build(Builder& b, const SetBudget& m) {
-  return fbs::CreateSetBudget(b, m.bytes);
+  return fbs::CreateSetBudget(b, m.bytes, m.device);
 }
 
 Offset<fbs::BudgetReport> build(Builder& b, const BudgetReport& m) {

@@ -86,6 +86,7 @@ enum class ErrorCode : std::uint16_t {
   internal = 500,
   corrupt = 501,
   io = 502,
+  device_failed = 503,
 };
 
 struct Hello {
@@ -341,6 +342,28 @@ struct PowerReport {
   bool operator==(const PowerReport&) const = default;
 };
 
+struct DeviceReport {
+  std::string name{};
+  std::string driver{};
+  std::string architecture{};
+  bool integrated = false;
+  std::uint64_t memory_bytes = 0;
+  std::uint64_t used_bytes = 0;
+  std::uint64_t arena_bytes = 0;
+  std::uint32_t slots = 0;
+  std::uint32_t planned_slots = 0;
+  std::uint64_t hits = 0;
+  std::uint64_t misses = 0;
+  std::uint32_t clock_mhz = 0;
+  std::uint32_t max_clock_mhz = 0;
+  double celsius = 0;
+  std::string throttled{};
+  std::string unknown{};
+  std::uint32_t experts = 0;
+
+  bool operator==(const DeviceReport&) const = default;
+};
+
 struct StatusReport {
   std::string daemon_version{};
   State state = State::starting;
@@ -365,12 +388,14 @@ struct StatusReport {
   bool memory_released = false;
   std::optional<CacheReport> cache{};
   std::optional<PowerReport> power{};
+  std::optional<DeviceReport> device{};
 
   bool operator==(const StatusReport&) const = default;
 };
 
 struct SetBudget {
   std::uint64_t bytes = 0;
+  bool device = false;
 
   bool operator==(const SetBudget&) const = default;
 };

@@ -267,12 +267,20 @@ Valid check(const StatusReport& report) {
     CHECK_FIELD(name("ExpertReport.reads", report.experts->reads));
     CHECK_FIELD(count("ExpertReport.layers", report.experts->layers.size(), kMaxLayers));
   }
+  constexpr double kMostCelsius = 1000;
   if (report.power) {
-    constexpr double kMostCelsius = 1000;
     CHECK_FIELD(number("PowerReport.duty", report.power->duty, 0, 1));
     CHECK_FIELD(name("PowerReport.zone", report.power->zone));
     CHECK_FIELD(number("PowerReport.celsius", report.power->celsius, -kMostCelsius, kMostCelsius));
     CHECK_FIELD(number("PowerReport.limit_celsius", report.power->limit_celsius, 0, kMostCelsius));
+  }
+  if (report.device) {
+    CHECK_FIELD(name("DeviceReport.name", report.device->name));
+    CHECK_FIELD(name("DeviceReport.driver", report.device->driver));
+    CHECK_FIELD(name("DeviceReport.architecture", report.device->architecture));
+    CHECK_FIELD(number("DeviceReport.celsius", report.device->celsius, -kMostCelsius, kMostCelsius));
+    CHECK_FIELD(name("DeviceReport.throttled", report.device->throttled));
+    CHECK_FIELD(text("DeviceReport.unknown", report.device->unknown, kMaxMessageBytes));
   }
   return {};
 }

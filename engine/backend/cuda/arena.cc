@@ -19,9 +19,9 @@ Arena Arena::lay_out(const Model& model, const BackendOptions& options, std::siz
   if (slots == 0) return arena;
   const SlotLayout layout(model);
   arena.passing.take_device_part(layout, memory);
-  arena.experts.take_device_part(layout, slots, memory);
+  arena.slot_bytes = arena.experts.take_device_part(layout, slots, memory);
   arena.experts.table = arena.weights.expert_table;
-  arena.expert_bytes = memory.used() - arena.weight_bytes - arena.forward_bytes - arena.kv_bytes;
+  arena.expert_bytes = memory.used() - arena.weight_bytes - arena.forward_bytes - arena.kv_bytes + arena.slot_bytes;
   return arena;
 }
 

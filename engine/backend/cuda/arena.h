@@ -19,6 +19,7 @@ struct Arena {
   std::size_t forward_bytes = 0;
   std::size_t kv_bytes = 0;
   std::size_t expert_bytes = 0;  // slots, and experts on their way
+  std::size_t slot_bytes = 0;    // of these the slots, whose memory is not in one piece with the rest
 
   std::size_t bytes() const { return weight_bytes + forward_bytes + kv_bytes + expert_bytes; }
 

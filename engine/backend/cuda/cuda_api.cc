@@ -15,8 +15,12 @@ Result<void> checked(cudaError_t status, std::string_view call) {
 }
 
 Result<Stream> make_stream() {
+  int least = 0;
+  int greatest = 0;
+  SIROCCO_CHECK(checked(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange"));
   cudaStream_t stream = nullptr;
-  SIROCCO_CHECK(checked(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags"));
+  SIROCCO_CHECK(
+      checked(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, least), "cudaStreamCreateWithPriority"));
   return Stream(stream);
 }
 
@@ -56,17 +60,24 @@ Result<DeviceInfo> find_device() {
   }
   cudaDeviceProp properties = {};
   SIROCCO_CHECK(checked(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties"));
+  DeviceInfo info = {.name = properties.name,
+                     .isa = fmt::format("sm_{}{}", properties.major, properties.minor),
+                     .pci_bus_id = fmt::format("{:04x}:{:02x}:{:02x}.0", properties.pciDomainID, properties.pciBusID,
+                                               properties.pciDeviceID),
+                     .cuda = fmt::format("CUDA {}.{}", driver / 1000, driver % 1000 / 10),
+                     .integrated = properties.integrated != 0,
+                     .free = 0,
+                     .total = properties.totalGlobalMem};
+  SIROCCO_TRY(info.free, free_memory(info.integrated));
+  return info;
+}
+
+Result<std::uint64_t> free_memory(bool integrated) {
+  if (integrated) return memory_status().free();
   std::size_t free = 0;
   std::size_t total = 0;
   SIROCCO_CHECK(checked(cudaMemGetInfo(&free, &total), "cudaMemGetInfo"));
-  DeviceInfo info = {.name = properties.name,
-                     .isa = fmt::format("sm_{}{}", properties.major, properties.minor),
-                     .integrated = properties.integrated != 0,
-                     .free = free,
-                     .total = total};
-  // There the runtime does not count what the kernel can take back from the page cache.
-  if (info.integrated) info.free = memory_status().free();
-  return info;
+  return free;
 }
 
 }  // namespace sirocco::cuda

@@ -26,7 +26,20 @@ using Event = std::unique_ptr<CUevent_st, Destroy<CUevent_st, cudaEventDestroy>>
 using Graph = std::unique_ptr<CUgraph_st, Destroy<CUgraph_st, cudaGraphDestroy>>;
 using GraphExec = std::unique_ptr<CUgraphExec_st, Destroy<CUgraphExec_st, cudaGraphExecDestroy>>;
 
-Result<Stream> make_stream();
+// After a failure all that the process has on the device is gone or wrong, and calls go on failing, until this. It is
+// to be destroyed after every object on the device.
+struct ResetDevice {
+  bool wanted = false;
+
+  ResetDevice() = default;
+  ResetDevice(const ResetDevice&) = delete;
+  ResetDevice& operator=(const ResetDevice&) = delete;
+  ~ResetDevice() {
+    if (wanted) cudaDeviceReset();
+  }
+};
+
+Result<Stream> make_stream();  // of the least priority
 Result<Event> make_event();
 
 struct FreeDevice {
@@ -65,6 +78,8 @@ class Bump {
 struct DeviceInfo {
   std::string name;         // "NVIDIA H100 PCIe"
   std::string isa;          // "sm_90"
+  std::string pci_bus_id;   // "0000:01:00.0"
+  std::string cuda;         // that the driver is made for, "CUDA 13.0"
   bool integrated = false;  // its memory is the host's
   std::uint64_t free = 0;   // bytes that nobody uses now
   std::uint64_t total = 0;
@@ -72,5 +87,9 @@ struct DeviceInfo {
 // Of the first device (CUDA_VISIBLE_DEVICES says which that is). Error: NOT_FOUND: no driver, or no device;
 // UNSUPPORTED: a driver that does not work.
 Result<DeviceInfo> find_device();
+
+// Bytes that nobody uses now, from any thread. Of an integrated device: of the host's memory, where the runtime does
+// not count what the kernel can take back from the page cache.
+Result<std::uint64_t> free_memory(bool integrated);
 
 }  // namespace sirocco::cuda

@@ -12,6 +12,7 @@
 #include "engine/backend/cuda/graph_cache.h"
 #include "engine/backend/cuda/kv_blocks.h"
 #include "engine/backend/cuda/missing_experts.h"
+#include "engine/backend/cuda/nvml.h"
 #include "engine/backend/cuda/upload.h"
 
 namespace sirocco {
@@ -27,10 +28,29 @@ constexpr std::uint64_t kKvShare = 4;                // where the KV cache gets 
 constexpr std::size_t kCopyBytes = 256 * MiB;        // of a measurement: more than any cache
 constexpr std::uint64_t kRuntimeMemory = 192 * MiB;  // of the host, that the CUDA runtime and driver take
 
+// nvml: or why there is none.
+DeviceState state_of(const DeviceInfo& device, const Result<std::unique_ptr<Nvml>>& nvml) {
+  DeviceState state = {.name = device.name,
+                       .driver = "for " + device.cuda,
+                       .architecture = device.isa,
+                       .integrated = device.integrated,
+                       .memory = device.total,
+                       .used = device.total - std::min(device.free, device.total)};
+  if (nvml) {
+    (*nvml)->fill(state);
+  } else {
+    state.unknown = fmt::format("clock, temperature, throttling: {}", nvml.error().message());
+  }
+  return state;
+}
+
 class CudaBackend final : public Backend {
  public:
   CudaBackend(std::shared_ptr<const Model> model, const BackendOptions& options, DeviceInfo device)
-      : model_(std::move(model)), options_(options), device_(std::move(device)) {}
+      : model_(std::move(model)),
+        options_(options),
+        device_(std::move(device)),
+        nvml_(Nvml::load(device_.pci_bus_id)) {}
   ~CudaBackend() override {
     if (missing_) missing_->give_up();
     if (stream_) cudaStreamSynchronize(stream_.get());  // it uses what goes now
@@ -38,11 +58,15 @@ class CudaBackend final : public Backend {
 
   // slots: as Arena's. `experts`: those that have no slot.
   Result<void> open(std::size_t slots, ExpertSource& experts);
+  // Has failed: the next one is not to find what it has left in the device.
+  void distrust() { reset_.wanted = true; }
 
   std::string_view name() const override { return "cuda"; }
   std::string_view isa() const override { return device_.isa; }
   std::size_t threads() const override { return missing_ ? missing_->threads() : 1; }
   std::string_view device() const override { return device_.name; }
+  std::optional<DeviceState> device_state() const override;
+  ExpertSlots* device_slots() override { return device_experts_.get(); }
   Result<void> step(const Step& step, std::span<float> logits, StepReport& report) override;
 
   std::size_t block_bytes() const override { return KvBlocks::bytes(arena_.kv, model_->spec()); }
@@ -66,9 +90,11 @@ class CudaBackend final : public Backend {
     return {host_.inputs.sequences, shape.rows};
   }
 
+  ResetDevice reset_;  // first: when all that is below has gone
   std::shared_ptr<const Model> model_;
   BackendOptions options_;
   DeviceInfo device_;
+  Result<std::unique_ptr<Nvml>> nvml_;  // or why there is none
   DeviceMemory device_memory_;
   PinnedMemory host_memory_;
   Arena arena_;
@@ -88,8 +114,8 @@ class CudaBackend final : public Backend {
 // whether they run on this device.
 Result<void> CudaBackend::open(std::size_t slots, ExpertSource& experts) {
   const ModelSpec& spec = model_->spec();
-  const std::size_t bytes = Arena::lay_out(*model_, options_, slots, Bump()).bytes();
-  SIROCCO_TRY(device_memory_, allocate_device(bytes));
+  const Arena planned = Arena::lay_out(*model_, options_, slots, Bump());
+  SIROCCO_TRY(device_memory_, allocate_device(planned.bytes() - planned.slot_bytes));
   arena_ = Arena::lay_out(*model_, options_, slots, Bump(device_memory_.get()));
   SIROCCO_TRY(host_memory_, allocate_pinned(StepMemory::bytes(*model_, options_, slots != 0)));
   Bump host(host_memory_.get());
@@ -113,8 +139,8 @@ Result<void> CudaBackend::open(std::size_t slots, ExpertSource& experts) {
 }
 
 Result<void> CudaBackend::open_experts(ExpertSource& experts, ThreadPool& pool) {
-  SIROCCO_TRY(device_experts_, DeviceExperts::create(model_, SlotLayout(*model_), arena_.experts));
-  SIROCCO_CHECK(device_experts_->fill(pool));
+  SIROCCO_TRY(device_experts_, DeviceExperts::create(model_, SlotLayout(*model_), arena_.experts, device_.integrated));
+  SIROCCO_CHECK(device_experts_->fill(options_.hot_set, pool));
   const Mailbox& mailbox = arena_.forward.mailbox;
   const std::size_t counts = std::size_t{model_->spec().layers} * model_->spec().moe->experts;
   for (std::uint32_t* word : {mailbox.posts, mailbox.missing_now, mailbox.blocks_done})
@@ -131,13 +157,24 @@ Result<void> CudaBackend::step(const Step& step, std::span<float> logits, StepRe
                             {.kind = Timeline::Kind::step, .rows = static_cast<std::uint32_t>(step.rows())});
   report.failures.clear();
   report.lossy_experts.assign(options_.lossy.on() ? step.sequences.size() : 0, 0);
-  if (broken_) return fail(broken_->at("the GPU failed in an earlier step; restart the daemon"));
-  auto computed = compute(step, logits, report);
-  if (!computed) {
-    broken_ = computed.error();
-    return fail(computed.error().at(device_.name));
-  }
-  return {};
+  if (broken_) return fail(broken_->at("the GPU failed in an earlier step"));
+  const auto computed = compute(step, logits, report);
+  if (computed) return {};
+  distrust();
+  const std::optional<std::uint64_t> xid = nvml_ ? (*nvml_)->take_xid() : std::nullopt;
+  broken_ =
+      Error(ErrorCode::device_failed, fmt::format("the GPU failed: {}: {}{}", device_.name, computed.error().message(),
+                                                  xid ? fmt::format(", Xid {}", *xid) : ""));
+  return fail(*broken_);
+}
+
+std::optional<DeviceState> CudaBackend::device_state() const {
+  DeviceInfo device = device_;
+  if (const auto free = free_memory(device.integrated)) device.free = *free;
+  DeviceState state = state_of(device, nvml_);
+  state.arena = arena_.bytes();
+  if (device_experts_) state.arena -= (arena_.experts.slots - device_experts_->slots()) * device_experts_->slot_bytes();
+  return state;
 }
 
 Result<void> CudaBackend::compute(const Step& step, std::span<float> logits, StepReport& report) {
@@ -224,6 +261,10 @@ class CudaKind final : public BackendKind {
     return {};
   }
   Result<void> check(const Model& model, const BackendOptions& options) const override;
+  std::optional<DeviceState> device_state() const override {
+    const auto device = find_device();
+    return device ? std::optional(state_of(*device, Nvml::load(device->pci_bus_id))) : std::nullopt;
+  }
   std::uint32_t rows_per_step() const override { return kRowsPerStep; }
   bool holds_weights() const override { return true; }
   Result<std::optional<double>> memory_bandwidth() const override;
@@ -349,7 +390,10 @@ Result<std::unique_ptr<Backend>> CudaKind::make(std::shared_ptr<const Model> mod
   SIROCCO_TRY(const std::size_t slots, find_slots(*model, device, options));
   const std::string name = device.name;
   auto backend = std::make_unique<CudaBackend>(std::move(model), options, std::move(device));
-  if (const auto opened = backend->open(slots, experts); !opened) return fail(opened.error().at(name));
+  if (const auto opened = backend->open(slots, experts); !opened) {
+    if (opened.error().code() != ErrorCode::out_of_memory) backend->distrust();
+    return fail(opened.error().at(name));
+  }
   return backend;
 }
 

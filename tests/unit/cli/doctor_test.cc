@@ -184,6 +184,23 @@ TEST(DoctorGpu, WhyItIsNotUsedIsSaid) {
   EXPECT_EQ(check_gpu_model(passed_over).at(0).found, passed_over[0]);
 }
 
+TEST(DoctorGpu, ItsHeatAndWhatHoldsItDownAreSaid) {
+  DeviceState state = {.name = "NVIDIA Thor", .architecture = "sm_110", .memory = 2 * GiB, .used = 1 * GiB};
+  auto findings = check_gpu_state(state);
+  EXPECT_EQ(named(findings, "GPU memory").found, "NVIDIA Thor (sm_110): 1.00 GiB of 2.00 GiB used");
+  EXPECT_EQ(findings.size(), 1U);
+  state.unknown = "clock: NVML cannot be loaded";
+  EXPECT_TRUE(says(named(check_gpu_state(state), "GPU state"), "NVML cannot be loaded"));
+  state.celsius = 83.4;
+  state.clock_mhz = 1200;
+  state.most_mhz = 1980;
+  EXPECT_EQ(named(check_gpu_state(state), "GPU heat").found, "83 °C, 1200 of 1980 MHz");
+  EXPECT_EQ(named(check_gpu_state(state), "GPU heat").level, Level::ok);
+  state.throttled = "heat";
+  EXPECT_EQ(named(check_gpu_state(state), "GPU heat").level, Level::warning);
+  EXPECT_TRUE(says(named(check_gpu_state(state), "GPU heat"), "held down by heat"));
+}
+
 TEST(DoctorDisk, AFilesFileSystemIsTheOneOfTheLongestMountPoint) {
   const test::FakeRoot root;
   root.write("mountinfo",

@@ -114,6 +114,39 @@ TEST(StatusText, MemoryThatIsGivenBackIsSaid) {
             std::string::npos);
 }
 
+TEST(StatusText, AGpuIsShownWithWhatIsKnownOfIt) {
+  wire::StatusReport on_gpu = report();
+  EXPECT_EQ(status_text(on_gpu).find("device "), std::string::npos);
+  EXPECT_TRUE(status_json(on_gpu).at("device").is_null());
+  on_gpu.device = wire::DeviceReport{.name = "NVIDIA \033H100",
+                                     .driver = "580.65.06",
+                                     .architecture = "sm_90",
+                                     .memory_bytes = 80ULL << 30,
+                                     .used_bytes = 60ULL << 30,
+                                     .arena_bytes = 50ULL << 30,
+                                     .slots = 100,
+                                     .planned_slots = 120,
+                                     .hits = 3,
+                                     .misses = 1,
+                                     .clock_mhz = 1200,
+                                     .max_clock_mhz = 1980,
+                                     .celsius = 83.4,
+                                     .throttled = "heat",
+                                     .experts = 200};
+  EXPECT_NE(
+      status_text(on_gpu).find("device     NVIDIA  H100 (sm_90), driver 580.65.06\n"
+                               "           60.0 GiB of 80.0 GiB used, 50.0 GiB by this daemon\n"
+                               "           100 of 200 experts in it (120 planned), 75.0 % of those wanted were there\n"
+                               "           1200 of 1980 MHz, held down by heat\n"
+                               "           83 °C\n"),
+      std::string::npos)
+      << status_text(on_gpu);
+  EXPECT_EQ(status_json(on_gpu).at("device").at("throttled"), "heat");
+  on_gpu.device = wire::DeviceReport{.name = "NVIDIA Thor", .unknown = "clock: no NVML"};
+  EXPECT_NE(status_text(on_gpu).find("           not known: clock: no NVML\n"), std::string::npos);
+  EXPECT_EQ(status_text(on_gpu).find("MHz"), std::string::npos);
+}
+
 TEST(StatusText, HeatIsSaidAndWhatItCosts) {
   wire::StatusReport warm = report();
   warm.power = wire::PowerReport{.duty = 1, .zone = "gpu\033-thermal", .celsius = 61.4, .limit_celsius = 0};

@@ -69,7 +69,7 @@ TEST(Config, DocumentedFileHasEveryKey) {
       EXPECT_NE(text.find(indent + name + ":"), std::string::npos) << name;
     }
   }
-  EXPECT_EQ(keys, 59U + 15U);  // and 15 maps
+  EXPECT_EQ(keys, 60U + 15U);  // and 15 maps
 }
 
 TEST(Config, EmptyFileIsTheDefaults) {
@@ -99,7 +99,7 @@ TEST(Config, EveryKeyReachesItsField) {
                      .kv_tokens = 1ULL << 32,
                      .kv_swap_directory = "/k",
                      .kv_swap_bytes = 3 * GiB};
-  expected.device = {.memory = 20 * GiB};
+  expected.device = {.memory = 20 * GiB, .on_failure = DeviceFailure::fail};
   expected.power = {.max_duty = 0.75F, .hot_duty = 0.25F, .hot_celsius = 85};
   expected.lossy = {.skip_below = 0.25F, .substitute = true};
   expected.cache = {.share = CacheShare::all};
@@ -135,7 +135,7 @@ engine: {backend: cpu, isa: avx2, threads: 3, pin_threads: true, max_rows_per_st
   max_step_ms: 90, idle_after: 10min}
 memory: {budget: 6GiB, headroom: 100MB, eviction: layer-lru, foresight: true, hot_set: /s/hot, kv_type: q8_0, kv_tokens: 4294967296,
   kv_swap_directory: /k, kv_swap_bytes: 3GiB}
-device: {memory: 20GiB}
+device: {memory: 20GiB, on_failure: fail}
 power: {max_duty: 0.75, hot_duty: 0.25, hot_celsius: 85}
 lossy: {skip_below: 0.25, substitute: true}
 cache: {share: all}

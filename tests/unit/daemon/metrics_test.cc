@@ -34,6 +34,10 @@ TEST(Metrics, HaveTheValuesOfTheReport) {
   EXPECT_EQ(line_of(text, "sirocco_memory_budget_bytes"), "sirocco_memory_budget_bytes 1700000000");
   EXPECT_EQ(line_of(text, "sirocco_expert_wait_seconds_total"), "sirocco_expert_wait_seconds_total 0.25");
   EXPECT_EQ(line_of(text, "sirocco_uptime_seconds"), "sirocco_uptime_seconds 1.5");
+  EXPECT_EQ(line_of(text, "sirocco_device_expert_misses_total"), "sirocco_device_expert_misses_total 58");
+  EXPECT_EQ(line_of(text, "sirocco_device_clock_hertz"), "sirocco_device_clock_hertz 59000000");
+  report.device->clock_mhz = 0;
+  EXPECT_EQ(line_of(metrics_text(report), "sirocco_device_clock_hertz"), "none");
 }
 
 TEST(Metrics, EachFamilyIsDeclaredOnceAndEveryLineIsWellFormed) {

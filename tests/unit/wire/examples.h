@@ -81,7 +81,9 @@ inline StatusReport example_report() {
                                   40},
           .memory_released = true,
           .cache = CacheReport{41, 42, 43, 44, 45, 46, 47, 48, 49},
-          .power = PowerReport{0.5, "gpu-thermal", 50.5, 51.5}};
+          .power = PowerReport{0.5, "gpu-thermal", 50.5, 51.5},
+          .device = DeviceReport{"NVIDIA Thor", "580.00", "sm_110", true, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61.5,
+                                 "heat", "its power", 62}};
 }
 
 inline std::vector<Message> example_messages() {
@@ -114,7 +116,7 @@ inline std::vector<Message> example_messages() {
       Detokenized{"texte"},
       Status{},
       example_report(),
-      SetBudget{4294967296},
+      SetBudget{4294967296, true},
       BudgetReport{4294967296, 34, 35, 36},
       Drain{false, true},
       DrainReport{true, 41},

@@ -31,11 +31,22 @@ struct Copied {
 };
 Copied copied();
 
+// The priority of the most urgent stream that was made since the last play(); smaller is more urgent, 1 the least.
+int most_urgent_stream();
+
+// Other processes take so much of each device's memory, from now on until the next play().
+void use_by_others(std::size_t bytes);
+
 // What is live on all devices: allocations (page-locked ones included), streams, events and graphs. For leaks.
 std::size_t live_objects();
 
 // The nth call of `api` from now on returns `error` and does nothing.
 void fail_call(const char* api, int nth, cudaError_t error);
+
+// The nth call of `api` from now on breaks the device: all that is enqueued is lost, and every call returns `error`
+// until cudaDeviceReset, or for good. Those that free and destroy work.
+enum class Mends { by_reset, never };
+void break_device(const char* api, int nth, cudaError_t error, Mends mends);
 
 // The nth call of any function that can fail, from now on, returns an error: cudaErrorMemoryAllocation of what
 // allocates, else cudaErrorUnknown. Those that free and destroy, and cudaGetLastError, always work.

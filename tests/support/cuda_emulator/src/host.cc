@@ -66,6 +66,11 @@ cudaError_t returned(cudaError_t error) {
 
 cudaError_t injected(const char* api, bool allocates) {
   if (host.machine.devices == 0) return cudaErrorNoDevice;
+  if (host.breaks.calls > 0 && host.breaks.api == api && --host.breaks.calls == 0) {
+    host.broken = host.breaks.error;
+    for (CUstream_st* stream : host.streams) stream->queue.clear();
+  }
+  if (host.broken != cudaSuccess) return host.broken;
   if (host.calls_until_failure > 0 && --host.calls_until_failure == 0) {
     host.calls_until_failure = -1;
     return allocates ? cudaErrorMemoryAllocation : cudaErrorUnknown;
@@ -91,7 +96,11 @@ void play(const Machine& machine) {
   host.graphs = 0;
   host.failures.clear();
   host.calls_until_failure = 0;
+  host.breaks = {};
+  host.broken = cudaSuccess;
   host.copied = {};
+  host.most_urgent = kLeastPriority;
+  host.used_by_others = 0;
   host.last_error = cudaSuccess;
   host.machine = machine;
   this_device = 0;
@@ -101,6 +110,16 @@ void play(const Machine& machine) {
 Copied copied() {
   const Lock lock;
   return host.copied;
+}
+
+int most_urgent_stream() {
+  const Lock lock;
+  return host.most_urgent;
+}
+
+void use_by_others(std::size_t bytes) {
+  const Lock lock;
+  host.used_by_others = bytes;
 }
 
 std::size_t live_objects() {
@@ -117,6 +136,11 @@ std::size_t live_objects() {
 void fail_call(const char* api, int nth, cudaError_t error) {
   const Lock lock;
   host.failures[api] = {nth, error};
+}
+
+void break_device(const char* api, int nth, cudaError_t error, Mends mends) {
+  const Lock lock;
+  host.breaks = {.api = api, .calls = nth, .error = error, .for_good = mends == Mends::never};
 }
 
 void fail_nth_call(int nth) {
@@ -203,9 +227,16 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
   *value = it->second;
   return cudaSuccess;
 }
+cudaError_t cudaDeviceReset() {
+  CUDAEMU_API_THAT_FREES;
+  if (live_objects() != 0) fail("emulator", "cudaDeviceReset is played when everything has been freed alone");
+  if (!host.breaks.for_good) host.broken = cudaSuccess;
+  host.last_error = cudaSuccess;
+  return host.broken;
+}
 cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
   CUDAEMU_API(cudaDeviceGetStreamPriorityRange);
-  *least = 0;
+  *least = kLeastPriority;
   *greatest = -5;
   return cudaSuccess;
 }
@@ -268,6 +299,10 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorMemoryAllocation";
     case cudaErrorInvalidValue:
       return "cudaErrorInvalidValue";
+    case cudaErrorLaunchFailure:
+      return "cudaErrorLaunchFailure";
+    case cudaErrorECCUncorrectable:
+      return "cudaErrorECCUncorrectable";
     default:
       return "cudaError";
   }

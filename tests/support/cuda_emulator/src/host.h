@@ -96,6 +96,9 @@ struct Device {
   CUstream_st* null_stream = nullptr;
   std::vector<char> peers;  // [devices] whose memory it may touch
 };
+// Of streams. On GPUs the least is the default one; here not, to tell who has asked for it.
+inline constexpr int kLeastPriority = 1;
+inline constexpr int kDefaultPriority = 0;
 inline constexpr std::size_t kAddressSpace = std::size_t{64} << 30;  // of one device
 
 struct Host {
@@ -110,8 +113,17 @@ struct Host {
   std::map<const void*, int> shared_limit;  // of a kernel, bytes of dynamic shared memory
   cudaError_t last_error = cudaSuccess;
   Copied copied;
+  int most_urgent = kLeastPriority;  // of streams since the last play()
+  std::size_t used_by_others = 0;    // bytes of each device
   std::map<std::string, std::pair<int, cudaError_t>> failures;
   int calls_until_failure = 0;
+  struct Break {
+    std::string api;
+    int calls = 0;  // of it, until the device breaks
+    cudaError_t error = cudaSuccess;
+    bool for_good = false;
+  } breaks;
+  cudaError_t broken = cudaSuccess;
 };
 extern Host& host;
 

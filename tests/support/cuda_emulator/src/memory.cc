@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -136,6 +137,11 @@ void free_everything() {
   prepare_devices();
 }
 
+static std::size_t free_bytes(const Device& device) {
+  const std::size_t used = device.live + host.used_by_others;
+  return host.machine.memory - std::min(used, host.machine.memory);
+}
+
 // --- checks of pointers
 
 static void check_range(const void* p, std::size_t size, bool must_be_device, const char* what) {
@@ -205,7 +211,7 @@ static cudaError_t allocate(void** p, std::size_t size) {
   if (capturing()) return returned(cudaErrorStreamCaptureUnsupported);
   Device& device = host.devices[static_cast<std::size_t>(current_device())];
   *p = nullptr;
-  if (size > host.machine.memory - device.live) return returned(cudaErrorMemoryAllocation);
+  if (size > free_bytes(device)) return returned(cudaErrorMemoryAllocation);
   if (size == 0) return cudaSuccess;
   const std::size_t begin = round_up(device.used, kPage);
   const std::size_t end = round_up(begin + size + 512, kPage);
@@ -342,7 +348,7 @@ cudaError_t cudaHostGetDevicePointer(void** device, void* p, unsigned) {
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   CUDAEMU_API(cudaMemGetInfo);
   *total = host.machine.memory;
-  *free = host.machine.memory - host.devices[static_cast<std::size_t>(current_device())].live;
+  *free = free_bytes(host.devices[static_cast<std::size_t>(current_device())]);
   return cudaSuccess;
 }
 

@@ -193,16 +193,17 @@ using namespace cudaemu;  // NOLINT: every function below is of the toolkit's he
 
 extern "C" {
 
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int) {
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int priority) {
   CUDAEMU_API_OF(cudaStreamCreate, true);
+  host.most_urgent = std::min(host.most_urgent, priority);
   *stream = new_stream(current_device(), (flags & cudaStreamNonBlocking) == 0);
   return cudaSuccess;
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
-  return cudaStreamCreateWithPriority(stream, flags, 0);
+  return cudaStreamCreateWithPriority(stream, flags, kDefaultPriority);
 }
 cudaError_t cudaStreamCreate(cudaStream_t* stream) {
-  return cudaStreamCreateWithPriority(stream, 0, 0);
+  return cudaStreamCreateWithPriority(stream, 0, kDefaultPriority);
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   CUDAEMU_API_THAT_FREES;
