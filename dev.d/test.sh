@@ -78,24 +78,23 @@ phase_release() {
 
 phase_tidy() {
   build_targets release sirocco_schema_header  # clang-tidy reads the flags of every file, and the generated headers
-  say "style and structure (clang-tidy looks at what has changed since it last passed: minutes at first)"
+  say "style and structure (clang-tidy looks at what has changed since it last passed)"
   local script
   for script in tests/tidy/*.py; do run_one "$script" python3 "$script"; done
 }
 
-phase_asan() {
-  build_targets asan all
-  # A leak is a failure, and so is any arithmetic that C++ leaves undefined (flags.cmake: no recovery).
-  run_ctest asan
-}
+# A leak is a failure, and so is any arithmetic that C++ leaves undefined (flags.cmake: no recovery).
+phase_asan() { run_sanitized asan; }
 
-phase_tsan() {
+phase_tsan() { run_sanitized tsan -L tsan; }
+
+# run_sanitized PRESET [CTEST OPTION...]: a program of ctest is a target of the same name.
+run_sanitized() {
   local targets
-  ( configure tsan ) || true
-  # One test of ctest is one target of the same name.
-  mapfile -t targets < <(ctest --test-dir build/tsan -N -L tsan 2>/dev/null | sed -nE 's/^ *Test +#[0-9]+: //p')
-  build_targets tsan "${targets[@]}"
-  run_ctest tsan -L tsan
+  ( configure "$1" ) || true
+  mapfile -t targets < <(ctest --test-dir "build/$1" -N "${@:2}" 2>/dev/null | sed -nE 's/^ *Test +#[0-9]+: //p' | grep -v _late)
+  build_targets "$1" "${targets[@]}"
+  run_ctest "$1" "${@:2}"
 }
 
 # The kernels' tests for Arm, run by qemu: the other instruction sets' own machine is always at hand. The CUDA emulator's, too.
@@ -111,14 +110,14 @@ fuzz_one() {
   local corpus=build/test/corpus/$1
   mkdir -p "$corpus" build/test/crashes
   cp -n tests/fuzz/corpus/"${1%_fuzz}"/* "$corpus/"
-  without_aslr "build/fuzz/bin/$1" -max_total_time="$fuzz_seconds" -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 \
+  without_aslr "build/asan/bin/$1" -max_total_time="$fuzz_seconds" -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 \
     -artifact_prefix="build/test/crashes/$1-" "$corpus" >"build/test/$1.log" 2>&1 </dev/null
 }
 
 phase_fuzz() {
   local name index status names=() running=()
   for name in tests/fuzz/*_fuzz.cc; do names+=("$(basename "$name" .cc)"); done
-  build_targets fuzz "${names[@]}"
+  build_targets asan "${names[@]}"
   say "fuzzing, $fuzz_seconds s each, two at a time"
   for ((index = 0; index < ${#names[@]}; index += 2)); do
     running=()

@@ -152,7 +152,7 @@ TEST_P(LinearOf, RowsAreThoseOfTheCpuBitForBit) {
     if (kEmulated && shape.inputs > 1000) continue;
     const HostMatrix w(type, shape.inputs, shape.outputs, random);
     const OnDevice device(w.matrix);
-    for (const std::size_t count : {1, 2, 8, 9, 17, 32, 33, 130}) {
+    for (const std::size_t count : {1U, 2U, 8U, 9U, 17U, 32U, 33U, 130U}) {
       if (kEmulated && count > 33 && shape.inputs > 256) continue;
       SCOPED_TRACE(std::to_string(shape.inputs) + " inputs, " + std::to_string(count) + " rows");
       const std::vector<float> x = random_rows(count, shape.inputs, random);
@@ -188,7 +188,7 @@ TEST_P(LinearOf, GateAndUpAreThoseOfTheCpuBitForBit) {
   const HostMatrix up(type, inputs, outputs, random);
   const OnDevice on_gate(gate.matrix);
   const OnDevice on_up(up.matrix);
-  for (const std::size_t count : {1, 5, 12, 40}) {
+  for (const std::size_t count : {1U, 5U, 12U, 40U}) {
     const std::vector<float> x = random_rows(count, inputs, random);
     DeviceRows rows(x, count, inputs);
     rows.quantise(count, inputs, stream);
@@ -323,7 +323,7 @@ TEST(LinearOfFloats, FollowsTheReferenceAndDoesNotDependOnTheOtherRows) {
   SplitMix64 random(11);
   const test::Stream stream;
   for (const TensorType type : {TensorType::f32, TensorType::f16, TensorType::bf16}) {
-    for (const std::size_t outputs : {8, 1030}) {
+    for (const std::size_t outputs : {8U, 1030U}) {
       if (kEmulated && outputs > 1000) continue;
       const std::size_t inputs = 300;
       const std::size_t count = 6;
@@ -356,7 +356,7 @@ TEST(Norm, AddsNormsAndGathersAsTheReferenceDoes) {
   SIROCCO_NEEDS_DEVICE();
   SplitMix64 random(13);
   const test::Stream stream;
-  for (const std::size_t width : {64, 576, 1024}) {
+  for (const std::size_t width : {64U, 576U, 1024U}) {
     const std::size_t count = 3;
     const std::vector<float> x = random_rows(count, width, random);
     const std::vector<float> branch = random_rows(count, width, random);

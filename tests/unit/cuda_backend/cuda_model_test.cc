@@ -178,7 +178,7 @@ TEST(Cuda, RowsDoNotDependOnTheOtherSequencesOfTheStep) {
     std::iota(blocks.begin(), blocks.end(), 0U);
     std::shuffle(blocks.begin(), blocks.end(), random);
     std::vector<Text> texts;
-    for (const std::size_t length : {3, 40, 17, 36}) {
+    for (const std::size_t length : {3U, 40U, 17U, 36U}) {
       Text text;
       for (std::size_t i = 0; i < length; ++i) text.tokens.push_back(static_cast<TokenId>(random() % vocabulary));
       text.blocks = {blocks[2 * texts.size()], blocks[2 * texts.size() + 1]};
