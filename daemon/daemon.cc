@@ -172,18 +172,21 @@ void Daemon::serve() {
 // Between two looks. Nothing changes by itself but for a model with slots, one that is being loaded, and the
 // temperature.
 milliseconds Daemon::interval() const {
+  const auto now = steady_clock::now();
   const bool slots = host_.engine() != nullptr && host_.engine()->parts().slotted != nullptr;
-  const bool heat = host_.engine() != nullptr && heat_.watches();
-  const milliseconds next = metrics_ || slots || host_.loading() ? kLookInterval
-                            : heat                               ? HeatWatch::kInterval
-                                                                 : milliseconds(-1);
-  if (!watchdog_) return next;
-  const milliseconds due = watchdog_->until_due(steady_clock::now());
-  return next < milliseconds(0) ? due : std::min(next, due);
+  milliseconds next(-1);
+  const auto by = [&](milliseconds due) {
+    if (due >= milliseconds(0)) next = next < milliseconds(0) ? due : std::min(next, due);
+  };
+  if (metrics_ || slots || host_.loading()) by(kLookInterval);
+  if (host_.engine() != nullptr) by(heat_.until_due(service_.busy(), now));
+  if (watchdog_) by(watchdog_->until_due(now));
+  return next;
 }
 
 void Daemon::keep_pace() {
-  if (host_.engine() != nullptr) host_.engine()->set_pace(heat_.pace(config_.power, steady_clock::now()));
+  if (host_.engine() != nullptr)
+    host_.engine()->set_pace(heat_.pace(config_.power, service_.busy(), steady_clock::now()));
 }
 
 // False: it is time to end.
