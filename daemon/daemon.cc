@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <future>
 #include <optional>
 
 #include "daemon/heat.h"
@@ -30,8 +31,12 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr milliseconds kLookInterval(1000);  // at what has changed, to tell systemd
-// That systemd waits for the next sign that loading goes on; a disk that is silent for longer has failed.
-constexpr std::chrono::microseconds kLoadPatience = std::chrono::seconds(60);
+// That systemd waits for the next sign that loading goes on, or the end; a disk that is silent for longer has failed.
+constexpr std::chrono::microseconds kDiskPatience = std::chrono::seconds(60);
+
+void ask_for_patience() {
+  notify_systemd(fmt::format("EXTEND_TIMEOUT_USEC={}", kDiskPatience.count()));
+}
 
 // In front of what systemd is told of a reload: when it began, on the clock that systemd compares with.
 std::string reloading_state() {
@@ -76,6 +81,7 @@ class Daemon {
   void tell_status();
   void write_metrics();
   void log_failure() const;
+  bool close();
 
   Config config_;
   const ConfigSource& read_config_;
@@ -235,7 +241,7 @@ bool Daemon::finish_loading(const Result<void>& loaded) {
 void Daemon::tell_progress() {
   if (!host_.loading() || host_.progress()->done() == loaded_) return;
   loaded_ = host_.progress()->done();
-  notify_systemd(fmt::format("EXTEND_TIMEOUT_USEC={}", kLoadPatience.count()));
+  ask_for_patience();
 }
 
 void Daemon::tell_status() {
@@ -338,11 +344,26 @@ void Daemon::log_failure() const {
   }
 }
 
+// Sessions are written, after the step that is under way. As long as that goes on, systemd is to wait for it. False: a
+// model is still being read.
+bool Daemon::close() {
+  auto closed = std::async(std::launch::async, [this] {
+    service_.stop();
+    return host_.close();
+  });
+  const auto signs = [this] { return host_.synced() + (host_.engine() != nullptr ? host_.engine()->pulse() : 0); };
+  std::uint64_t seen = signs();
+  while (closed.wait_for(kLookInterval) != std::future_status::ready) {
+    if (signs() != seen) ask_for_patience();
+    seen = signs();
+  }
+  return closed.get();
+}
+
 Result<void> Daemon::stop(bool asked) {
   notify_systemd("STOPPING=1\nSTATUS=Stopping");
   server_->stop();  // every request in flight gets SHUTTING_DOWN
-  service_.stop();
-  const bool over = host_.close();
+  const bool over = close();
   const bool failed = !asked || load_failure_;
   if (failed) {
     log_failure();
