@@ -32,6 +32,12 @@ sirocco ($(package_version)) UNRELEASED; urgency=medium
 TEXT
 }
 
+# debhelper and a root give the build another home: without this it would begin with an empty cache.
+keep_ccache() {
+  CCACHE_DIR=$(ccache --get-config cache_dir)
+  export CCACHE_DIR
+}
+
 run_package() {
   local arch here profiles=(nocheck)
   install_packages "${BUILD_PACKAGES[@]}" "${PACKAGE_TOOLS[@]}"
@@ -64,9 +70,7 @@ run_package() {
   profile_list=$(IFS=, && echo "${profiles[*]}")
   copy_tree "$work/tree"
 
-  # debhelper gives the build another home: without this it would begin with an empty cache.
-  CCACHE_DIR=$(ccache --get-config cache_dir)
-  export CCACHE_DIR
+  keep_ccache
   local build=(dpkg-buildpackage --build=binary --unsigned-changes --unsigned-buildinfo --no-pre-clean
     --host-arch "$arch" --build-profiles="$profile_list" --jobs="${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}")
   if [[ $arch != "$here" ]]; then
