@@ -81,6 +81,7 @@ run_package() {
   say "building packages for $arch (log: $work.log)"
   rm -f "$work"/*.{deb,ddeb,changes,buildinfo}
   (cd "$work/tree" && "${build[@]}") >"$work.log" 2>&1 || die_with_log "$work.log" "the packages could not be built"
+  python3 tests/support/check_debs.py "$arch" "$work"/*.deb || die "the packages are not what they should be; see above"
   say "lintian"
   lintian --allow-root --fail-on error --display-info "$work"/*.changes || die "lintian finds errors in the packages; see above"
   mkdir -p "$out"
