@@ -14,6 +14,7 @@
 
 #include "kernels/cuda/tiles.h"
 #include "kernels/rope_parameters.h"
+#include "kernels/token_choice.h"
 
 namespace sirocco::cuda {
 
@@ -285,5 +286,21 @@ inline constexpr std::uint32_t kAttentionSplit = 256;
 std::size_t attention_part_bytes(std::uint32_t rows, std::uint32_t heads, std::uint32_t head_dim, std::uint32_t splits);
 cudaError_t rotate_and_store(const AttentionArguments& arguments, cudaStream_t stream);
 cudaError_t attend(const AttentionArguments& arguments, cudaStream_t stream);
+
+// --- the end of a step
+
+struct RowChoice {
+  TokenChoice choice;
+  std::uint32_t wanted = 0;  // 0: the row's logits go to the host
+};
+// chosen[row] = ref::choose_token() of the row, for those that want it.
+struct ChooseArguments {
+  std::uint32_t rows = 0;
+  std::uint32_t vocabulary = 0;        // at most kMostTokens
+  const float* logits = nullptr;       // [rows, vocabulary]
+  const RowChoice* choices = nullptr;  // [rows]
+  std::int32_t* chosen = nullptr;      // [rows], may be page-locked memory
+};
+cudaError_t choose(const ChooseArguments& arguments, cudaStream_t stream);
 
 }  // namespace sirocco::cuda

@@ -29,6 +29,7 @@ StepMemory StepMemory::lay_out(const ModelSpec& spec, const BackendOptions& opti
   StepMemory step;
   step.inputs = StepInputs::lay_out(options.limits, options.kv_block_tokens, memory);
   step.logits = memory.take<float>(std::size_t{options.limits.logit_rows} * spec.vocabulary);
+  step.chosen = memory.take<std::int32_t>(options.limits.logit_rows);
   return step;
 }
 

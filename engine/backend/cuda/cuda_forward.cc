@@ -328,7 +328,16 @@ Result<void> CudaForward::output_part(const StepShape& shape, Pending pending, c
   last.rows = shape.logit_rows;
   last.rows_of = m_.inputs.rows_of;
   SIROCCO_CHECK(checked(norm(last, stream), "norm"));
-  return multiply(weights_.output, shape.logit_rows, rows_in(weights_.output_formats, m_.normed), m_.logits, stream);
+  SIROCCO_CHECK(
+      multiply(weights_.output, shape.logit_rows, rows_in(weights_.output_formats, m_.normed), m_.logits, stream));
+  if (!shape.chooses) return {};
+  return checked(choose({.rows = shape.logit_rows,
+                         .vocabulary = spec_.vocabulary,
+                         .logits = m_.logits,
+                         .choices = m_.inputs.choices,
+                         .chosen = m_.chosen},
+                        stream),
+                 "choose");
 }
 
 }  // namespace sirocco::cuda

@@ -164,6 +164,10 @@ Result<void> check_model(const Model& model) {
     return fail(ErrorCode::unsupported,
                 "heads of {} dimensions: the cuda backend computes multiples of {} up to {}; use engine.backend: cpu",
                 spec.head_dim, kHeadUnit, kMaxHeadDim);
+  if (spec.vocabulary > kMostTokens)
+    return fail(ErrorCode::unsupported,
+                "a vocabulary of {} tokens: the cuda backend chooses among {}; use engine.backend: cpu",
+                spec.vocabulary, kMostTokens);
   const ModelWeights& weights = model.weights();
   SIROCCO_CHECK(check_type(weights.output,
                            weights.output.data == weights.embedding.data ? "token_embd.weight" : "output.weight"));
