@@ -83,8 +83,13 @@ struct GatedArguments {
   DeviceMatrix gate;
   DeviceMatrix up;
   Rows x;
-  float* y = nullptr;  // [rows, gate.outputs]
+  float* y = nullptr;      // [rows, gate.outputs]
+  float* of_up = nullptr;  // scratch of the same shape, unless gated_at_once()
 };
+// Whether one kernel multiplies with gate and up: integers of one type. If not, one after the other.
+constexpr bool gated_at_once(TensorType gate, TensorType up) {
+  return gate == up && gate != TensorType::f32 && gate != TensorType::f16 && gate != TensorType::bf16;
+}
 cudaError_t gated(const GatedArguments& arguments, cudaStream_t stream);
 
 // --- experts
@@ -145,12 +150,14 @@ struct ExpertArguments {
   std::uint32_t tile_rows = 0;
   TensorType type = TensorType::f32;     // of gate and up, or of down
   TensorType up_type = TensorType::f32;  // as `type`, unless the file mixes
+  std::uint32_t first = 0;               // place of the first assignment in question
   std::uint32_t inputs = 0;
   std::uint32_t outputs = 0;
   const DeviceExpert* experts_table = nullptr;  // [experts]
   ExpertLists lists;
-  Rows x;              // gate_up: [rows, inputs]; down: [assignments, inputs], by place
-  float* y = nullptr;  // [assignments, outputs]
+  Rows x;                  // gate_up: [rows, inputs]; down: [assignments, inputs], by place
+  float* y = nullptr;      // [assignments, outputs]
+  float* of_up = nullptr;  // gate_up: scratch of the same shape, unless gated_at_once()
 };
 cudaError_t expert_gate_up(const ExpertArguments& arguments, cudaStream_t stream);
 // y[place] = down x[place].
@@ -158,7 +165,7 @@ cudaError_t expert_down(const ExpertArguments& arguments, cudaStream_t stream);
 
 // From the file's layout to tiles, as tiles.h's repack() does it on the host.
 struct RepackArguments {
-  Matrix matrix;               // of a type with tiles; its data on the device
+  Matrix matrix;               // its data on the device
   std::byte* tiles = nullptr;  // [matrix_bytes()]
 };
 cudaError_t repack(const RepackArguments& arguments, cudaStream_t stream);

@@ -21,6 +21,7 @@ struct ForwardMemory {
   float* mixed = nullptr;          // [rows, heads * head_dim] attention's result
   float* branch = nullptr;         // [rows, width] what the next norm adds to x
   float* hidden = nullptr;         // [rows, ffn_width] or [assignments, expert width]
+  float* of_up = nullptr;          // of the same shape, where gate and up are not multiplied with at once
   float* cosines = nullptr;        // [rows, pairs]
   float* sines = nullptr;          // likewise
   float* parts = nullptr;          // attention's
@@ -35,7 +36,9 @@ struct ForwardMemory {
   Activations hidden_q8_32;  // of `hidden`; where experts are in slots, others than those above
   Activations hidden_q8_256;
 
-  static ForwardMemory lay_out(const ModelSpec& spec, const BackendOptions& options, bool slots, Bump& memory);
+  // of_up: some layer's gate and up are multiplied with one after the other.
+  static ForwardMemory lay_out(const ModelSpec& spec, const BackendOptions& options, bool slots, bool of_up,
+                               Bump& memory);
 };
 
 // The KV cache on the device: for each layer all keys, then all values.
