@@ -203,7 +203,8 @@ class BenchRun {
       sequences.push_back({.tokens = tokens.subspan(position % tokens.size(), 1),
                            .position = position,
                            .block_table = tables_[i],
-                           .logits = WantLogits::last});
+                           .logits = WantLogits::last,
+                           .choice = TokenChoice()});
     }
     return backend_->step_all({.sequences = sequences}, logits_);
   }

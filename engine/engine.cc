@@ -85,6 +85,7 @@ struct Engine::State {
     sequences.reserve(parts.max_running);
     plan = parts.plan;
     report.lossy_experts.reserve(parts.max_running);
+    report.tokens.reserve(parts.max_running);
   }
 
   Result<Submitted> submit(std::unique_ptr<RunningRequest> entry, const GenerateRequest& request,
@@ -99,7 +100,7 @@ struct Engine::State {
   void move_in();
   Result<void> take_step();
   void share_prompt(RunningRequest& request);
-  void after_row(RunningRequest& request, std::span<float> row);
+  void after_row(RunningRequest& request, TokenId chosen, std::span<float> row);
   void end(RunningRequest& request, Event&& event);
   void tell_end(RunningRequest& request, Event&& event);
   void end_all(const Error& error);
@@ -452,14 +453,15 @@ Result<void> Engine::State::take_step() {
       end(request, failed->error);
     } else if (sequences[i].logits != WantLogits::none) {
       if (request.prefilled()) share_prompt(request);
-      after_row(request, std::span(logits).subspan(here * vocabulary, vocabulary));
+      const TokenId chosen = report.tokens.empty() ? kNoToken : report.tokens[i];
+      after_row(request, chosen, std::span(logits).subspan(here * vocabulary, vocabulary));
     }
   }
   return {};
 }
 
-void Engine::State::after_row(RunningRequest& request, std::span<float> row) {
-  Result<RunningRequest::Output> output = request.sample(row);
+void Engine::State::after_row(RunningRequest& request, TokenId chosen, std::span<float> row) {
+  Result<RunningRequest::Output> output = chosen == kNoToken ? request.sample(row) : request.accept(chosen);
   if (!output) return end(request, output.error());
   if (!output->tokens.text.empty() || !output->tokens.ids.empty()) sink(request.id, std::move(output->tokens));
   if (output->done) end(request, *std::move(output->done));

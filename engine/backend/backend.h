@@ -43,7 +43,7 @@ class Backend {
   virtual std::size_t threads() const = 0;
   virtual std::string_view device() const { return {}; }  // "NVIDIA H100 PCIe"; empty: the host
 
-  //   logits  [step.logit_rows(), vocabulary] f32, in order of sequences and rows
+  //   logits  [step.logit_rows(), vocabulary] f32, in order of sequences and rows; void where report.tokens says so
   //   report  filled anew
   virtual Result<void> step(const Step& step, std::span<float> logits, StepReport& report) = 0;
 

@@ -38,6 +38,9 @@ __global__ void __launch_bounds__(kThreads) repack_kernel(Blocks a) {
 
 cudaError_t repack(const RepackArguments& arguments, cudaStream_t stream) {
   const Matrix& m = arguments.matrix;
+  if (tile_bytes(m.type) == 0)  // floats stay as they are
+    return cudaMemcpyAsync(arguments.tiles, m.data, matrix_bytes(m.type, m.inputs, m.outputs), cudaMemcpyDeviceToDevice,
+                           stream);
   const Blocks blocks = {.data = m.data,
                          .inputs = static_cast<std::uint32_t>(m.inputs),
                          .outputs = static_cast<std::uint32_t>(m.outputs),

@@ -10,7 +10,7 @@ Arena Arena::lay_out(const Model& model, const BackendOptions& options, std::siz
   Arena arena;
   arena.weights = lay_out_weights(model, slots != 0, memory);
   arena.weight_bytes = memory.used();
-  arena.forward = ForwardMemory::lay_out(model.spec(), options, slots != 0, memory);
+  arena.forward = ForwardMemory::lay_out(model.spec(), options, slots != 0, !gates_at_once(model), memory);
   arena.forward_bytes = memory.used() - arena.weight_bytes;
   arena.kv = {
       .base = nullptr, .blocks = options.kv_blocks, .block_tokens = options.kv_block_tokens, .type = options.kv_type};
@@ -29,6 +29,7 @@ StepMemory StepMemory::lay_out(const ModelSpec& spec, const BackendOptions& opti
   StepMemory step;
   step.inputs = StepInputs::lay_out(options.limits, options.kv_block_tokens, memory);
   step.logits = memory.take<float>(std::size_t{options.limits.logit_rows} * spec.vocabulary);
+  step.chosen = memory.take<std::int32_t>(options.limits.logit_rows);
   return step;
 }
 

@@ -29,7 +29,8 @@ struct Arena {
 // Page-locked: the steps' inputs, their logits, and what they ask for.
 struct StepMemory {
   StepInputs inputs;
-  float* logits = nullptr;  // [logit_rows, vocabulary]
+  float* logits = nullptr;         // [logit_rows, vocabulary]
+  std::int32_t* chosen = nullptr;  // [logit_rows] tokens, written by a kernel
 
   // Of experts and mailbox, the host's part.
   static StepMemory lay_out(const ModelSpec& spec, const BackendOptions& options, Bump& memory);

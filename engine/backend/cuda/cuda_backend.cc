@@ -57,6 +57,9 @@ class CudaBackend final : public Backend {
  private:
   Result<void> open_experts(ExpertSource& experts, ThreadPool& pool);
   Result<void> compute(const Step& step, std::span<float> logits, StepReport& report);
+  Result<void> copy_logits(std::size_t first, std::size_t rows);
+  Result<void> fetch_logits(const StepShape& shape);
+  Result<void> take_tokens(const Step& step, const StepShape& shape, std::span<float> logits, StepReport& report);
   Result<void> launch(const StepShape& shape, StepReport& report);
   Result<void> launch_graph(StepShape shape, StepReport& report);
   MissingExperts::ByLayer by_layers(const StepShape& shape, double share) const;
@@ -94,6 +97,7 @@ Result<void> CudaBackend::open(std::size_t slots, ExpertSource& experts) {
   SIROCCO_TRY(host_memory_, allocate_pinned(StepMemory::bytes(*model_, options_, slots != 0)));
   Bump host(host_memory_.get());
   host_ = StepMemory::lay_out(spec, options_, host);
+  arena_.forward.chosen = host_.chosen;
   if (slots != 0) StepMemory::lay_out_experts(*model_, options_, arena_, host);
   SIROCCO_TRY(stream_, make_stream());
   {
@@ -106,7 +110,8 @@ Result<void> CudaBackend::open(std::size_t slots, ExpertSource& experts) {
   SIROCCO_TRY(blocks_, KvBlocks::create(arena_.kv, spec));
   const TokenId token = 0;
   const BlockId block = 0;
-  const StepSequence sequence = {.tokens = {&token, 1}, .position = 0, .block_table = {&block, 1}};
+  const StepSequence sequence = {
+      .tokens = {&token, 1}, .position = 0, .block_table = {&block, 1}, .choice = TokenChoice()};
   std::vector<float> logits(spec.vocabulary);
   StepReport report;  // an expert that cannot be read now may be readable later
   return compute({.sequences = {&sequence, 1}}, logits, report);
@@ -130,6 +135,7 @@ Result<void> CudaBackend::step(const Step& step, std::span<float> logits, StepRe
   const Timeline::Span span(options_.instruments.timeline,
                             {.kind = Timeline::Kind::step, .rows = static_cast<std::uint32_t>(step.rows())});
   report.failures.clear();
+  report.tokens.clear();
   report.lossy_experts.assign(options_.lossy.on() ? step.sequences.size() : 0, 0);
   if (broken_) return fail(broken_->at("the GPU failed in an earlier step; restart the daemon"));
   auto computed = compute(step, logits, report);
@@ -152,20 +158,59 @@ Result<void> CudaBackend::compute(const Step& step, std::span<float> logits, Ste
       "cudaMemcpyAsync of a step's inputs"));
   if (missing_) missing_->set_pulse(step.pulse);
   Result<void> launched = launch(shape, report);
-  if (launched && !logits.empty())
-    launched = checked(cudaMemcpyAsync(host_.logits, arena_.forward.logits, logits.size_bytes(), cudaMemcpyDeviceToHost,
-                                       stream_.get()),
-                       "cudaMemcpyAsync of logits");
+  if (launched) launched = fetch_logits(shape);
   if (launched && missing_) launched = answer_until_done(shape, report);
   if (!launched && missing_) missing_->give_up();
   // Also after a failure: what was enqueued reads the host's memory.
   const auto done = checked(cudaStreamSynchronize(stream_.get()), "a step");
   SIROCCO_CHECK(launched);
   SIROCCO_CHECK(done);
-  std::copy_n(host_.logits, logits.size(), logits.data());
+  SIROCCO_CHECK(take_tokens(step, shape, logits, report));
   if (!device_experts_) return {};
   // As CudaForward::enqueue has it: where no row wants logits, the last layer's experts are not computed.
   return device_experts_->end_step(shape.rows, spec.layers - (shape.logit_rows == 0 ? 1 : 0));
+}
+
+Result<void> CudaBackend::copy_logits(std::size_t first, std::size_t rows) {
+  const std::size_t vocabulary = model_->spec().vocabulary;
+  return checked(cudaMemcpyAsync(host_.logits + first * vocabulary, arena_.forward.logits + first * vocabulary,
+                                 rows * vocabulary * sizeof(float), cudaMemcpyDeviceToHost, stream_.get()),
+                 "cudaMemcpyAsync of logits");
+}
+
+// Enqueues the way to the host of the logits that no kernel makes a token of.
+Result<void> CudaBackend::fetch_logits(const StepShape& shape) {
+  std::uint32_t first = 0;
+  while (first < shape.logit_rows) {
+    std::uint32_t end = first;
+    while (end < shape.logit_rows && host_.inputs.choices[end].wanted == 0) ++end;
+    if (end > first) SIROCCO_CHECK(copy_logits(first, end - first));
+    first = end + 1;
+  }
+  return {};
+}
+
+// The step has been waited for. Where no token could be chosen, the caller finds out why from the logits.
+Result<void> CudaBackend::take_tokens(const Step& step, const StepShape& shape, std::span<float> logits,
+                                      StepReport& report) {
+  const std::size_t vocabulary = model_->spec().vocabulary;
+  if (shape.chooses) report.tokens.assign(step.sequences.size(), kNoToken);
+  std::size_t row = 0;
+  for (std::size_t i = 0; i < step.sequences.size(); ++i) {
+    const StepSequence& sequence = step.sequences[i];
+    const std::size_t rows = sequence.logit_rows();
+    if (rows == 0) continue;
+    const bool chosen = host_.inputs.choices[row].wanted != 0;
+    if (chosen) report.tokens[i] = host_.chosen[row];
+    const bool void_row = chosen && host_.chosen[row] != kNoToken;
+    if (chosen && !void_row) {
+      SIROCCO_CHECK(copy_logits(row, 1));
+      SIROCCO_CHECK(checked(cudaStreamSynchronize(stream_.get()), "cudaStreamSynchronize"));
+    }
+    if (!void_row) std::copy_n(host_.logits + row * vocabulary, rows * vocabulary, &logits[row * vocabulary]);
+    row += rows;
+  }
+  return {};
 }
 
 Result<void> CudaBackend::launch(const StepShape& shape, StepReport& report) {

@@ -44,7 +44,8 @@ ExpertLists take_lists(std::uint32_t rows, const MoeSpec& moe, Bump& memory) {
 
 }  // namespace
 
-ForwardMemory ForwardMemory::lay_out(const ModelSpec& spec, const BackendOptions& options, bool slots, Bump& memory) {
+ForwardMemory ForwardMemory::lay_out(const ModelSpec& spec, const BackendOptions& options, bool slots, bool of_up,
+                                     Bump& memory) {
   const std::size_t rows = options.limits.rows;
   const std::size_t logit_rows = options.limits.logit_rows;
   const std::size_t hidden_rows = spec.moe ? rows * spec.moe->used : rows;
@@ -60,6 +61,7 @@ ForwardMemory ForwardMemory::lay_out(const ModelSpec& spec, const BackendOptions
   m.mixed = memory.take<float>(rows * spec.q_width());
   m.branch = memory.take<float>(rows * spec.width);
   m.hidden = memory.take<float>(hidden_rows * hidden_width);
+  if (of_up) m.of_up = memory.take<float>(hidden_rows * hidden_width);
   m.cosines = memory.take<float>(rows * pairs);
   m.sines = memory.take<float>(rows * pairs);
   m.parts = reinterpret_cast<float*>(memory.take<std::byte>(most_part_bytes(spec, options.limits)));
@@ -220,11 +222,14 @@ Result<void> CudaForward::attention_part(const StepShape& shape, std::uint32_t i
 }
 
 Result<void> CudaForward::dense_part(const StepShape& shape, const DeviceLayer& layer, cudaStream_t stream) const {
-  SIROCCO_CHECK(checked(
-      gated(
-          {.rows = shape.rows, .gate = layer.gate, .up = layer.up, .x = rows_in(layer.ffn, m_.normed), .y = m_.hidden},
-          stream),
-      "gated"));
+  SIROCCO_CHECK(checked(gated({.rows = shape.rows,
+                               .gate = layer.gate,
+                               .up = layer.up,
+                               .x = rows_in(layer.ffn, m_.normed),
+                               .y = m_.hidden,
+                               .of_up = m_.of_up},
+                              stream),
+                        "gated"));
   const Rows hidden = rows_in(layer.hidden, m_.hidden);
   if (hidden.f32 == nullptr)
     SIROCCO_CHECK(
@@ -291,15 +296,19 @@ Result<void> CudaForward::expert_products(const DeviceLayer& layer, ExpertArgume
   experts.inputs = spec_.width;
   experts.outputs = moe.width;
   experts.x = rows_in(layer.ffn, m_.normed);
+  experts.first = first;
   experts.y = m_.hidden;
+  experts.of_up = m_.of_up;
   SIROCCO_CHECK(checked(expert_gate_up(experts, stream), "expert_gate_up"));
   Rows hidden;  // of all places
+  if (layer.hidden.has(ActivationFormat::f32)) hidden.f32 = m_.hidden;
   if (layer.hidden.has(ActivationFormat::q8_32)) hidden.q8_32 = m_.hidden_q8_32;
   if (layer.hidden.has(ActivationFormat::q8_256)) hidden.q8_256 = m_.hidden_q8_256;
-  SIROCCO_CHECK(checked(
-      quantise(m_.hidden + std::size_t{first} * moe.width, count, moe.width,
-               from_row(hidden.q8_32, first, moe.width, 32), from_row(hidden.q8_256, first, moe.width, 256), stream),
-      "quantise"));
+  if (hidden.f32 == nullptr)
+    SIROCCO_CHECK(checked(
+        quantise(m_.hidden + std::size_t{first} * moe.width, count, moe.width,
+                 from_row(hidden.q8_32, first, moe.width, 32), from_row(hidden.q8_256, first, moe.width, 256), stream),
+        "quantise"));
   experts.type = experts.up_type = layer.down.type;
   experts.inputs = moe.width;
   experts.outputs = spec_.width;
@@ -328,7 +337,16 @@ Result<void> CudaForward::output_part(const StepShape& shape, Pending pending, c
   last.rows = shape.logit_rows;
   last.rows_of = m_.inputs.rows_of;
   SIROCCO_CHECK(checked(norm(last, stream), "norm"));
-  return multiply(weights_.output, shape.logit_rows, rows_in(weights_.output_formats, m_.normed), m_.logits, stream);
+  SIROCCO_CHECK(
+      multiply(weights_.output, shape.logit_rows, rows_in(weights_.output_formats, m_.normed), m_.logits, stream));
+  if (!shape.chooses) return {};
+  return checked(choose({.rows = shape.logit_rows,
+                         .vocabulary = spec_.vocabulary,
+                         .logits = m_.logits,
+                         .choices = m_.inputs.choices,
+                         .chosen = m_.chosen},
+                        stream),
+                 "choose");
 }
 
 }  // namespace sirocco::cuda

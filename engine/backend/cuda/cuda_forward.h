@@ -13,20 +13,22 @@ namespace sirocco::cuda {
 // The memory of a step on the device, sized for the limits. Assignments are (row, expert) pairs: rows * used of them.
 struct ForwardMemory {
   StepInputs inputs;
-  float* x = nullptr;           // [rows, width] the residual stream
-  float* normed = nullptr;      // [rows, width]
-  float* q = nullptr;           // [rows, heads * head_dim]
-  float* k = nullptr;           // [rows, kv_heads * head_dim]
-  float* v = nullptr;           // likewise
-  float* mixed = nullptr;       // [rows, heads * head_dim] attention's result
-  float* branch = nullptr;      // [rows, width] what the next norm adds to x
-  float* hidden = nullptr;      // [rows, ffn_width] or [assignments, expert width]
-  float* cosines = nullptr;     // [rows, pairs]
-  float* sines = nullptr;       // likewise
-  float* parts = nullptr;       // attention's
-  float* router = nullptr;      // [rows, experts]
-  float* expert_out = nullptr;  // [assignments, width]
-  float* logits = nullptr;      // [logit_rows, vocabulary]
+  float* x = nullptr;              // [rows, width] the residual stream
+  float* normed = nullptr;         // [rows, width]
+  float* q = nullptr;              // [rows, heads * head_dim]
+  float* k = nullptr;              // [rows, kv_heads * head_dim]
+  float* v = nullptr;              // likewise
+  float* mixed = nullptr;          // [rows, heads * head_dim] attention's result
+  float* branch = nullptr;         // [rows, width] what the next norm adds to x
+  float* hidden = nullptr;         // [rows, ffn_width] or [assignments, expert width]
+  float* of_up = nullptr;          // of the same shape, where gate and up are not multiplied with at once
+  float* cosines = nullptr;        // [rows, pairs]
+  float* sines = nullptr;          // likewise
+  float* parts = nullptr;          // attention's
+  float* router = nullptr;         // [rows, experts]
+  float* expert_out = nullptr;     // [assignments, width]
+  float* logits = nullptr;         // [logit_rows, vocabulary]
+  std::int32_t* chosen = nullptr;  // [logit_rows] in page-locked memory, which the layout does not have
   ExpertLists lists;
   Mailbox mailbox;    // its device part, where experts are in slots
   Activations q8_32;  // of whatever is multiplied next: one after another use them
@@ -34,7 +36,9 @@ struct ForwardMemory {
   Activations hidden_q8_32;  // of `hidden`; where experts are in slots, others than those above
   Activations hidden_q8_256;
 
-  static ForwardMemory lay_out(const ModelSpec& spec, const BackendOptions& options, bool slots, Bump& memory);
+  // of_up: some layer's gate and up are multiplied with one after the other.
+  static ForwardMemory lay_out(const ModelSpec& spec, const BackendOptions& options, bool slots, bool of_up,
+                               Bump& memory);
 };
 
 // The KV cache on the device: for each layer all keys, then all values.
@@ -68,7 +72,7 @@ class CudaForward {
   CudaForward(const ModelSpec& spec, const DeviceWeights& weights, const ForwardMemory& memory, const CudaKv& kv)
       : spec_(spec), weights_(weights), m_(memory), kv_(kv) {}
 
-  // Enqueues a step whose inputs are in memory.inputs; its logits come to memory.logits.
+  // Enqueues a step whose inputs are in memory.inputs; its logits come to memory.logits, its tokens to memory.chosen.
   //   missing  for each layer of experts, which asks the host whether or not it misses any; null: the stream waits for
   //            the answers, if there are questions
   Result<void> enqueue(const StepShape& shape, cudaStream_t stream, const MissingHook& missing = {}) const;

@@ -22,6 +22,7 @@ FormatSet formats_of(const Model& model, const Kernels& kernels, bool down) {
     if (layer.experts.empty()) continue;
     const ExpertWeights& expert = layer.experts.front();  // all of a layer are alike
     formats.add(kernels.activation_format(down ? expert.down.type : expert.gate.type));
+    if (!down) formats.add(kernels.activation_format(expert.up.type));
   }
   return formats;
 }

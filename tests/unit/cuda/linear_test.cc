@@ -228,12 +228,10 @@ struct Lists {
   }
 };
 
-TEST_P(LinearOf, ExpertsAreThoseOfTheCpuBitForBit) {
-  const TensorType type = GetParam();
+// Five experts, their up in `up_type`, gate and down in `type`.
+void expect_experts(TensorType type, TensorType up_type, std::uint32_t width, std::uint32_t hidden) {
   SplitMix64 random(700 + static_cast<std::uint64_t>(type));
   const test::Stream stream;
-  const std::size_t width = 512;
-  const std::size_t hidden = 256;
   const std::uint32_t experts = 5;
   const std::uint32_t used = 2;
   std::vector<HostMatrix> gate, up, down;
@@ -241,7 +239,7 @@ TEST_P(LinearOf, ExpertsAreThoseOfTheCpuBitForBit) {
   std::vector<DeviceExpert> table(experts);
   for (DeviceExpert& expert : table) {
     gate.emplace_back(type, width, hidden, random);
-    up.emplace_back(type, width, hidden, random);
+    up.emplace_back(up_type, width, hidden, random);
     down.emplace_back(type, hidden, width, random);
     for (const HostMatrix* m : {&gate.back(), &up.back(), &down.back()})
       on_device.push_back(std::make_unique<OnDevice>(m->matrix));
@@ -269,13 +267,14 @@ TEST_P(LinearOf, ExpertsAreThoseOfTheCpuBitForBit) {
     DeviceRows in(x, rows, width);
     in.quantise(rows, width, stream);
     const DeviceBuffer<float> h(std::size_t{rows} * used * hidden);
+    const DeviceBuffer<float> of_up(h.size());
     ExpertArguments arguments = {};
     arguments.rows = rows;
     arguments.used = used;
     arguments.experts = experts;
     arguments.tile_rows = tile_rows;
     arguments.type = type;
-    arguments.up_type = type;
+    arguments.up_type = up_type;
     arguments.inputs = width;
     arguments.outputs = hidden;
     arguments.experts_table = device_table.data();
@@ -284,6 +283,7 @@ TEST_P(LinearOf, ExpertsAreThoseOfTheCpuBitForBit) {
     arguments.lists.tile_count = tile_count.data();
     arguments.x = in.rows;
     arguments.y = h.data();
+    arguments.of_up = of_up.data();
     ASSERT_EQ(expert_gate_up(arguments, stream), cudaSuccess);
     const std::vector<float> got_hidden = h.download();
     std::vector<float> want_hidden(got_hidden.size());
@@ -311,6 +311,11 @@ TEST_P(LinearOf, ExpertsAreThoseOfTheCpuBitForBit) {
     }
     EXPECT_SAME(got, want, width);
   }
+}
+
+TEST_P(LinearOf, ExpertsAreThoseOfTheCpuBitForBit) {
+  SIROCCO_NEEDS_DEVICE();
+  expect_experts(GetParam(), GetParam(), 512, 256);
 }
 
 std::string name_of(const ::testing::TestParamInfo<TensorType>& info) {
@@ -348,6 +353,19 @@ TEST(LinearOfFloats, FollowsTheReferenceAndDoesNotDependOnTheOtherRows) {
       }
     }
   }
+}
+
+TEST(ExpertsOfFloats, AreThoseOfTheCpuBitForBit) {
+  SIROCCO_NEEDS_DEVICE();
+  expect_experts(TensorType::f32, TensorType::f32, 64, 23);
+  expect_experts(TensorType::f16, TensorType::f16, 40, 50);
+  expect_experts(TensorType::bf16, TensorType::bf16, 96, 32);
+}
+
+TEST(ExpertsOfMixedTypes, AreThoseOfTheCpuBitForBit) {
+  SIROCCO_NEEDS_DEVICE();
+  expect_experts(TensorType::q8_0, TensorType::q4_0, 128, 64);
+  expect_experts(TensorType::q4_k, TensorType::f16, 256, 256);
 }
 
 // --- rows between the products
