@@ -88,6 +88,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const PreparedModel& prepared, Even
   SIROCCO_TRY(EnginePlan plan, plan_engine(parts.model, options));
   parts.plan = std::move(plan.memory);
   SIROCCO_TRY(Residency residency, make_residency(parts.model, {.slots = plan.residency.slots,
+                                                                .slot_bytes = plan.residency.slot_bytes,
+                                                                .dense = plan.residency.dense_bytes != 0,
                                                                 .policy = options.eviction,
                                                                 .foresight = options.foresight,
                                                                 .read_shape = options.read_shape,

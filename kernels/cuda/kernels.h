@@ -206,9 +206,9 @@ struct MailArguments {
   std::uint32_t experts = 0;
   std::uint32_t width = 0;
   std::uint32_t layer = 0;
-  const DeviceExpert* experts_table = nullptr;  // [experts]
+  const DeviceExpert* experts_table = nullptr;  // [experts]; null: all are missing, and asked for
   ExpertLists lists;
-  const float* x = nullptr;     // [rows, width] the experts' input
+  const float* x = nullptr;     // [rows, width] the experts' input; null: the host does not want it
   float* expert_out = nullptr;  // [assignments, width]
   bool always = false;          // posts also if nothing is missing: the host wants to know that
   Mailbox mailbox;

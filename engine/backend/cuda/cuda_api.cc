@@ -62,6 +62,8 @@ Result<DeviceInfo> find_device() {
   DeviceInfo info = {.name = properties.name,
                      .isa = fmt::format("sm_{}{}", properties.major, properties.minor),
                      .integrated = properties.integrated != 0,
+                     .reads_pageable = properties.pageableMemoryAccess != 0,
+                     .registers = properties.hostRegisterSupported != 0,
                      .free = free,
                      .total = total};
   // There the runtime does not count what the kernel can take back from the page cache.

@@ -217,7 +217,7 @@ Result<void> CudaForward::attention_part(const StepShape& shape, std::uint32_t i
   SIROCCO_CHECK(checked(attend(attention_of(shape, index), stream), "attend"));
   SIROCCO_CHECK(multiply(layer.attention_output, shape.rows, rows_in(layer.mixed, m_.mixed), m_.branch, stream));
   NormArguments arguments = norm_after(shape, Pending::branch, layer.ffn_norm, layer.ffn);
-  if (layer.experts != nullptr && has_slots()) arguments.f32 = m_.normed;  // the host wants them so
+  if (layer.experts != nullptr && has_slots() && !m_.shared) arguments.f32 = m_.normed;  // the host wants them so
   return checked(norm(arguments, stream), "norm");
 }
 
@@ -243,9 +243,9 @@ MailArguments CudaForward::mail_of(const StepShape& shape, std::uint32_t layer) 
           .experts = spec_.moe->experts,
           .width = spec_.width,
           .layer = layer,
-          .experts_table = weights_.layers[layer].experts,
+          .experts_table = m_.shared ? nullptr : weights_.layers[layer].experts,
           .lists = m_.lists,
-          .x = m_.normed,
+          .x = m_.shared ? nullptr : m_.normed,
           .expert_out = m_.expert_out,
           .mailbox = m_.mailbox};
 }
@@ -264,7 +264,7 @@ Result<void> CudaForward::expert_part(const StepShape& shape, std::uint32_t inde
                                .normalise = moe.route.normalise,
                                .scale = moe.route.scale,
                                .logits = m_.router,
-                               .experts_table = has_slots() ? layer.experts : nullptr,
+                               .experts_table = has_slots() && !m_.shared ? layer.experts : nullptr,
                                .lists = m_.lists},
                               stream),
                         "route"));
@@ -274,6 +274,7 @@ Result<void> CudaForward::expert_part(const StepShape& shape, std::uint32_t inde
     mail.always = static_cast<bool>(missing);
     SIROCCO_CHECK(checked(post_missing(mail, stream), "post_missing"));
   }
+  if (m_.shared) return missing(index);
   const ExpertArguments experts = {.rows = shape.rows,
                                    .used = moe.used,
                                    .experts = moe.experts,
@@ -317,19 +318,19 @@ Result<void> CudaForward::expert_products(const DeviceLayer& layer, ExpertArgume
   return checked(expert_down(experts, stream), "expert_down");
 }
 
-Result<void> CudaForward::enqueue_passing(const StepShape& shape, std::uint32_t index, const PassingExpert& expert,
-                                          cudaStream_t stream) const {
+Result<void> CudaForward::enqueue_group(const StepShape& shape, std::uint32_t index, const ExpertGroup& group,
+                                        cudaStream_t stream) const {
   const MoeSpec& moe = *spec_.moe;
-  ExpertArguments experts = {.rows = expert.count,
+  ExpertArguments experts = {.rows = group.assignments,
                              .used = 1,
-                             .experts = 1,
+                             .experts = group.experts,
                              .tile_rows = expert_tile_rows(shape.rows, moe.used, moe.experts),
-                             .experts_table = expert.table,
+                             .experts_table = group.table,
                              .lists = m_.lists,
                              .x = {}};
-  experts.lists.tiles = const_cast<ExpertTile*>(expert.tiles);
-  experts.lists.tile_count = const_cast<std::uint32_t*>(expert.tile_count);
-  return expert_products(weights_.layers[index], experts, expert.first, expert.count, stream);
+  experts.lists.tiles = const_cast<ExpertTile*>(group.tiles);
+  experts.lists.tile_count = const_cast<std::uint32_t*>(group.tile_count);
+  return expert_products(weights_.layers[index], experts, group.first, group.count, stream);
 }
 
 Result<void> CudaForward::output_part(const StepShape& shape, Pending pending, cudaStream_t stream) const {

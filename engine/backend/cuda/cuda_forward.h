@@ -30,8 +30,9 @@ struct ForwardMemory {
   float* logits = nullptr;         // [logit_rows, vocabulary]
   std::int32_t* chosen = nullptr;  // [logit_rows] in page-locked memory, which the layout does not have
   ExpertLists lists;
-  Mailbox mailbox;    // its device part, where experts are in slots
-  Activations q8_32;  // of whatever is multiplied next: one after another use them
+  Mailbox mailbox;      // its device part, where experts are in slots
+  bool shared = false;  // slots are the host's, which is asked for all experts and enqueues their products
+  Activations q8_32;    // of whatever is multiplied next: one after another use them
   Activations q8_256;
   Activations hidden_q8_32;  // of `hidden`; where experts are in slots, others than those above
   Activations hidden_q8_256;
@@ -53,12 +54,15 @@ struct CudaKv {
   DeviceKv layer(const ModelSpec& spec, std::uint32_t index) const;
 };
 
-// An expert that is on the device for a moment, with the rows that meet it. The lists may be in page-locked memory.
-struct PassingExpert {
-  const DeviceExpert* table = nullptr;  // [1]
-  const ExpertTile* tiles = nullptr;    // of expert 0 of that table
+// Experts that are computed with apart from the layer's others, and the rows that meet them. Table and lists may be in
+// page-locked memory.
+struct ExpertGroup {
+  const DeviceExpert* table = nullptr;  // of the tiles' experts
+  const ExpertTile* tiles = nullptr;
   const std::uint32_t* tile_count = nullptr;
-  std::uint32_t first = 0;  // its places
+  std::uint32_t experts = 1;
+  std::uint32_t assignments = 0;
+  std::uint32_t first = 0;  // their places, and perhaps others' in between
   std::uint32_t count = 0;
 };
 
@@ -76,9 +80,9 @@ class CudaForward {
   //   missing  for each layer of experts, which asks the host whether or not it misses any; null: the stream waits for
   //            the answers, if there are questions
   Result<void> enqueue(const StepShape& shape, cudaStream_t stream, const MissingHook& missing = {}) const;
-  // Enqueues the products of one more expert, for expert_out.
-  Result<void> enqueue_passing(const StepShape& shape, std::uint32_t layer, const PassingExpert& expert,
-                               cudaStream_t stream) const;
+  // Enqueues the products of more experts, for expert_out.
+  Result<void> enqueue_group(const StepShape& shape, std::uint32_t layer, const ExpertGroup& group,
+                             cudaStream_t stream) const;
   // Where the outputs of a layer's experts are, by place.
   float* expert_out() const { return m_.expert_out; }
 

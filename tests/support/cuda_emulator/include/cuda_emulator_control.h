@@ -14,7 +14,8 @@ struct Machine {
   std::size_t memory = std::size_t{4} << 30;  // bytes of each device
   bool integrated = false;                    // device and host share one memory
   bool pageable_memory_access = false;        // kernels may read any memory of the host
-  bool host_register = true;                  // cudaHostRegister works, also on memory that may only be read
+  bool host_register = true;                  // cudaHostRegister works
+  bool register_read_only = true;             // also on memory that may only be read
   bool peer_access = true;                    // between any two devices
   int compute_major = 8;
   int compute_minor = 7;
