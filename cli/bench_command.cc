@@ -77,6 +77,8 @@ class BenchRun {
     }
     backend.instruments = {.timeline = timeline, .replay = run.replay_.get()};
     SIROCCO_TRY(run.residency_, make_residency(model, {.slots = plan.residency.slots,
+                                                       .slot_bytes = plan.residency.slot_bytes,
+                                                       .dense = plan.residency.dense_bytes != 0,
                                                        .policy = options.engine.eviction,
                                                        .foresight = options.engine.foresight,
                                                        .timeline = timeline,
@@ -203,7 +205,8 @@ class BenchRun {
       sequences.push_back({.tokens = tokens.subspan(position % tokens.size(), 1),
                            .position = position,
                            .block_table = tables_[i],
-                           .logits = WantLogits::last});
+                           .logits = WantLogits::last,
+                           .choice = TokenChoice()});
     }
     return backend_->step_all({.sequences = sequences}, logits_);
   }

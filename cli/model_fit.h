@@ -13,13 +13,15 @@ namespace sirocco {
 struct FitReport {
   std::shared_ptr<const Model> model;
   EnginePlan plan;
-  bool in_device = false;      // all of it, in a GPU's memory
-  double memory = 0;           // bytes per second
+  bool in_device = false;      // all of it, or all but some experts, in a GPU's memory
+  double memory = 0;           // bytes per second, of the device's if it is there
+  double host_memory = 0;      // where the host computes the experts that the device has not
   std::optional<double> disk;  // likewise; nothing where the file system knows no O_DIRECT
 
-  // If `hit_rate` of the experts wanted are in memory: tokens/s of one sequence that memory and disk allow.
+  // If `hit_rate` of the experts wanted are in memory, or in the device's slots: tokens/s of one sequence that memory
+  // and disk allow.
   double tokens_per_s(double hit_rate) const;
-  double share() const;  // of the experts, in memory: the hit rate if each is as likely as any other
+  double share() const;  // of the experts, likewise: the hit rate if each is as likely as any other
 };
 
 // The hit rate to expect of a model that favours some experts, as most do, with that share of them in memory.

@@ -15,8 +15,8 @@ function(sirocco_instruction_set NAME)
   target_compile_options(sirocco_kernels_${NAME} PRIVATE ${ARGN})
   if(NOT SIROCCO_SANITIZE AND NOT NAME STREQUAL portable)  # which is for tests alone, and the slowest to compile
     target_compile_options(sirocco_kernels_${NAME} PRIVATE $<$<CONFIG:Release>:-O3>)
-  elseif(NAME STREQUAL avx_vnni)
-    # The same source as avx2 but for four instructions, and few machines can run it: not worth minutes.
+  elseif(NOT SIROCCO_SANITIZE OR NAME MATCHES "portable|avx_vnni")
+    # With avx2 they share all but the instructions: not worth minutes under sanitizers.
     target_compile_options(sirocco_kernels_${NAME} PRIVATE -O1 -fno-sanitize=all)
   else()
     # Everything is inlined here: at -O2, with every check, a file takes a minute and half a gigabyte.

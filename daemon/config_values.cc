@@ -34,8 +34,8 @@ Allowed boolean(const YamlEntry& entry, bool& out) {
 }
 
 Allowed text(const YamlEntry& entry, std::size_t shortest, std::size_t longest, std::string& out) {
-  const bool printable =
-      std::none_of(entry.text.begin(), entry.text.end(), [](char c) { return (c >= 0 && c < ' ') || c == '\x7f'; });
+  const bool printable = std::none_of(entry.text.begin(), entry.text.end(),
+                                      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
   if (entry.kind != YamlEntry::Kind::scalar || !printable || entry.text.size() < shortest ||
       entry.text.size() > longest) {
     return fmt::format("{} to {} bytes without control characters", shortest, longest);

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <future>
 #include <optional>
 
 #include "daemon/device_recovery.h"
@@ -31,8 +32,12 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr milliseconds kLookInterval(1000);  // at what has changed, to tell systemd
-// That systemd waits for the next sign that loading goes on; a disk that is silent for longer has failed.
-constexpr std::chrono::microseconds kLoadPatience = std::chrono::seconds(60);
+// That systemd waits for the next sign that loading goes on, or the end; a disk that is silent for longer has failed.
+constexpr std::chrono::microseconds kDiskPatience = std::chrono::seconds(60);
+
+void ask_for_patience() {
+  notify_systemd(fmt::format("EXTEND_TIMEOUT_USEC={}", kDiskPatience.count()));
+}
 
 // In front of what systemd is told of a reload: when it began, on the clock that systemd compares with.
 std::string reloading_state() {
@@ -79,6 +84,7 @@ class Daemon {
   void tell_status();
   void write_metrics();
   void log_failure() const;
+  bool close();
 
   Config config_;
   const ConfigSource& read_config_;
@@ -178,19 +184,22 @@ void Daemon::serve() {
 // Between two looks. Nothing changes by itself but for a model with slots, one that is being loaded, and the
 // temperature.
 milliseconds Daemon::interval() const {
+  const auto now = steady_clock::now();
   const bool slots = host_.engine() != nullptr && (host_.engine()->parts().slotted != nullptr ||
                                                    host_.engine()->parts().backend->device_slots() != nullptr);
-  const bool heat = host_.engine() != nullptr && heat_.watches();
-  const milliseconds next = metrics_ || slots || host_.loading() ? kLookInterval
-                            : heat                               ? HeatWatch::kInterval
-                                                                 : milliseconds(-1);
-  if (!watchdog_) return next;
-  const milliseconds due = watchdog_->until_due(steady_clock::now());
-  return next < milliseconds(0) ? due : std::min(next, due);
+  milliseconds next(-1);
+  const auto by = [&](milliseconds due) {
+    if (due >= milliseconds(0)) next = next < milliseconds(0) ? due : std::min(next, due);
+  };
+  if (metrics_ || slots || host_.loading()) by(kLookInterval);
+  if (host_.engine() != nullptr) by(heat_.until_due(service_.busy(), now));
+  if (watchdog_) by(watchdog_->until_due(now));
+  return next;
 }
 
 void Daemon::keep_pace() {
-  if (host_.engine() != nullptr) host_.engine()->set_pace(heat_.pace(config_.power, steady_clock::now()));
+  if (host_.engine() != nullptr)
+    host_.engine()->set_pace(heat_.pace(config_.power, service_.busy(), steady_clock::now()));
 }
 
 // False: it is time to end.
@@ -271,7 +280,7 @@ void Daemon::finish_recovery(const Result<void>& recovered) {
 void Daemon::tell_progress() {
   if (!host_.loading() || host_.progress()->done() == loaded_) return;
   loaded_ = host_.progress()->done();
-  notify_systemd(fmt::format("EXTEND_TIMEOUT_USEC={}", kLoadPatience.count()));
+  ask_for_patience();
 }
 
 void Daemon::tell_status() {
@@ -374,11 +383,26 @@ void Daemon::log_failure() const {
   }
 }
 
+// Sessions are written, after the step that is under way. As long as that goes on, systemd is to wait for it. False: a
+// model is still being read.
+bool Daemon::close() {
+  auto closed = std::async(std::launch::async, [this] {
+    service_.stop();
+    return host_.close();
+  });
+  const auto signs = [this] { return host_.synced() + (host_.engine() != nullptr ? host_.engine()->pulse() : 0); };
+  std::uint64_t seen = signs();
+  while (closed.wait_for(kLookInterval) != std::future_status::ready) {
+    if (signs() != seen) ask_for_patience();
+    seen = signs();
+  }
+  return closed.get();
+}
+
 Result<void> Daemon::stop(bool asked) {
   notify_systemd("STOPPING=1\nSTATUS=Stopping");
   server_->stop();  // every request in flight gets SHUTTING_DOWN
-  service_.stop();
-  const bool over = host_.close();
+  const bool over = close();
   const bool failed = !asked || load_failure_;
   if (failed) {
     log_failure();

@@ -42,12 +42,19 @@ Pace pace_of(const Heat& heat, const PowerConfig& config) {
   return pace;
 }
 
-Pace HeatWatch::pace(const PowerConfig& config, std::chrono::steady_clock::time_point now) {
-  if (!looked_ || now - *looked_ >= kInterval) {
+Pace HeatWatch::pace(const PowerConfig& config, bool busy, std::chrono::steady_clock::time_point now) {
+  if (!looked_ || now - *looked_ >= (busy ? kInterval : kIdleInterval)) {
     looked_ = now;
     heat_ = judge_heat(heat_, thermal_zones(sys_), config);
   }
   return pace_of(heat_, config);
+}
+
+std::chrono::milliseconds HeatWatch::until_due(bool busy, std::chrono::steady_clock::time_point now) const {
+  if (looked_ && heat_.zone.empty()) return std::chrono::milliseconds(-1);
+  if (!looked_) return std::chrono::milliseconds(0);
+  const auto due = *looked_ + (busy ? kInterval : kIdleInterval);
+  return std::max(std::chrono::ceil<std::chrono::milliseconds>(due - now), std::chrono::milliseconds(0));
 }
 
 }  // namespace sirocco::daemon

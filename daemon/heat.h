@@ -1,5 +1,5 @@
 // What the machine's temperature does to the engine's pace. The decision is a pure function with hysteresis; HeatWatch
-// reads the thermal zones every few seconds. Main thread only.
+// reads the thermal zones every few seconds while there are requests, and hardly ever else. Main thread only.
 #pragma once
 
 #include <chrono>
@@ -33,13 +33,15 @@ Pace pace_of(const Heat& heat, const PowerConfig& config);
 class HeatWatch {
  public:
   static constexpr std::chrono::seconds kInterval{2};
+  // Without requests nothing of ours makes it warm: for status alone, about as often as the watchdog wakes up.
+  static constexpr std::chrono::seconds kIdleInterval{60};
 
   explicit HeatWatch(std::filesystem::path sys = "/sys") : sys_(std::move(sys)) {}
 
-  // Looks at the zones, unless it did so less than kInterval ago.
-  Pace pace(const PowerConfig& config, std::chrono::steady_clock::time_point now);
-  // Whether there is anything to look at again.
-  bool watches() const { return !heat_.zone.empty(); }
+  // Looks at the zones, unless it did so less than the interval ago. busy: there are requests.
+  Pace pace(const PowerConfig& config, bool busy, std::chrono::steady_clock::time_point now);
+  // Until the next look is due; negative: never, there are no zones.
+  std::chrono::milliseconds until_due(bool busy, std::chrono::steady_clock::time_point now) const;
 
  private:
   std::filesystem::path sys_;

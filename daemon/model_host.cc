@@ -15,11 +15,12 @@ namespace {
 constexpr std::chrono::seconds kPatience(2);  // at the end, with a model that is being read: some hundred MiB
 
 // No text thread uses it any more. Its memory is free when it is destroyed.
-void end_engine(Engine& engine, const PreparedModel& model) {
+void end_engine(Engine& engine, const PreparedModel& model, std::atomic<std::uint64_t>& synced) {
   engine.close();
   // After a failure what was computed may be wrong; what was said is not.
   const bool computed = !engine.status().failure;
-  for (const Error& error : engine.sessions().save_all(computed)) spdlog::warn("{}", error.message());
+  for (const Error& error : engine.sessions().save_all(computed, [&] { ++synced; }))
+    spdlog::warn("{}", error.message());
   const std::filesystem::path& hot_set = model.options.hot_set;
   if (hot_set.empty()) return;
   if (const auto saved = engine.save_hot_set(hot_set); !saved) spdlog::warn("{}", saved.error().message());
@@ -101,8 +102,8 @@ std::optional<Result<void>> ModelHost::advance() {
     if (!service_.held()) return std::nullopt;
     service_.use(nullptr);
     if (engine_) {
-      run(Phase::saving, [engine = std::move(engine_), model = *current_]() mutable -> Work {
-        end_engine(*engine, model);
+      run(Phase::saving, [this, engine = std::move(engine_), model = *current_]() mutable -> Work {
+        end_engine(*engine, model, synced_);
         engine.reset();
         return {};
       });
@@ -199,7 +200,7 @@ bool ModelHost::close() {
   }
   if (over) phase_ = Phase::idle;
   if (next_engine_) next_engine_->close();
-  if (engine_) end_engine(*engine_, *current_);
+  if (engine_) end_engine(*engine_, *current_, synced_);
   return over;
 }
 

@@ -9,6 +9,8 @@
 // Main thread only.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <functional>
 #include <future>
 #include <memory>
@@ -63,9 +65,11 @@ class ModelHost {
   Engine* engine() const { return engine_.get(); }  // null: none
 
   // Ends it, after the server and then the Service have stopped. Its sessions, and which experts were in memory, are
-  // saved. False: a model is still being read, from a disk that does not answer; nothing of it is worth waiting for, so
-  // the process is to end without its destructors.
+  // saved; as long as that goes on synced() rises. False: a model is still being read, from a disk that does not
+  // answer; nothing of it is worth waiting for, so the process is to end without its destructors.
   bool close();
+  // How often something that the end waits for has reached the disk. From any thread.
+  std::uint64_t synced() const { return synced_; }
 
  private:
   enum class Phase {
@@ -109,6 +113,7 @@ class ModelHost {
   std::shared_ptr<LoadProgress> progress_;
   Phase phase_ = Phase::idle;
   std::future<Work> work_;
+  std::atomic<std::uint64_t> synced_ = 0;
   std::thread thread_;
 };
 

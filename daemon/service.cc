@@ -241,12 +241,15 @@ wire::Welcome Service::on_hello(const Peer&, const wire::Hello&) {
 void Service::on_generate(RequestKey key, const Peer& peer, wire::Generate generate) {
   const auto all = clients();
   const ClientPolicies::Found& client = all->find(peer);
+  bool first = false;
   {
     const std::lock_guard lock(mutex_);
+    first = requests_.empty();
     requests_.emplace(
         key,
         Request{.peer = peer, .priority = generate.priority, .tokens_per_minute = client.policy.tokens_per_minute});
   }
+  if (first) attention_();
   if (const auto refused = refusal(peer, client, generate.priority)) return void(end(key, *refused));
   std::string prompt = log_prompts_ ? logged_prompt(generate.prompt) : std::string();
   auto request = from_wire(std::move(generate), peer.uid, client.policy);

@@ -30,8 +30,8 @@ namespace sirocco::daemon {
 
 class Service final : public Handler {
  public:
-  // attention: asks the main thread to look, because an administrator wants something of it, or because requests have
-  // ended that it waits for. From any thread; must not wait.
+  // attention: asks the main thread to look, because an administrator wants something of it, because requests have
+  // ended that it waits for, or because one has come when there was none. From any thread; must not wait.
   explicit Service(std::function<void()> attention = [] {});
   ~Service() override { stop(); }
 
@@ -53,6 +53,8 @@ class Service final : public Handler {
 
   // How the daemon is; what answers Status. From any thread.
   wire::StatusReport report();
+  // Whether there are requests. From any thread.
+  bool busy() const;
 
   // --- by the main thread, to exchange the engine while clients stay connected
 
@@ -136,7 +138,7 @@ class Service final : public Handler {
   wire::ModelCard card_;
   std::string why_no_engine_;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::map<RequestKey, Request> requests_;
   std::unordered_map<RequestId, RequestKey> keys_;  // of those that the engine has
   std::shared_ptr<const ClientPolicies> clients_;

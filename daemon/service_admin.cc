@@ -91,6 +91,11 @@ wire::StatusReport Service::report() {
   return report;
 }
 
+bool Service::busy() const {
+  const std::lock_guard lock(mutex_);
+  return !requests_.empty();
+}
+
 // --- of administrators
 
 void Service::on_set_budget(RequestKey key, const Peer& peer, wire::SetBudget budget) {

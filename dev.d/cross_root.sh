@@ -1,8 +1,8 @@
-# A root of Debian 12 in which `./dev package --arch` builds for another architecture. Of two libraries (yaml-cpp, sentencepiece) the
-# development files for two architectures exclude each other, so this machine keeps its own and the root has the others. Made once,
-# by debootstrap; needs root.
+# A root of Debian 12 in which `./dev package --arch` and `./dev test arm64` build for another architecture. Of two libraries (yaml-cpp,
+# sentencepiece) the development files for two architectures exclude each other, so this machine keeps its own and the root has the
+# others. Made once, by debootstrap; needs root.
 
-# in_cross_root WORK COMMAND...: in the root, in WORK/tree, with the checkout, ccache's folder and CUDA where they are here.
+# in_cross_root WORK COMMAND...: in the root, in this folder, with the checkout, ccache's folder and CUDA where they are here.
 in_cross_root() {
   local work=$CHECKOUT/$1 options=() name
   shift
@@ -11,7 +11,7 @@ in_cross_root() {
   done
   [[ ! -d /usr/local/cuda ]] || options+=("--bind-ro=$(realpath /usr/local/cuda):/usr/local/cuda")
   systemd-nspawn --quiet --register=no --keep-unit --console=pipe --as-pid2 --resolv-conf=copy-host --timezone=off --directory="$work/root" \
-    --bind="$CHECKOUT" --bind="$CCACHE_DIR" --chdir="$work/tree" --setenv=DEBIAN_FRONTEND=noninteractive "${options[@]}" "$@"
+    --bind="$CHECKOUT" --bind="$CCACHE_DIR" --chdir="$PWD" --setenv=DEBIAN_FRONTEND=noninteractive "${options[@]}" "$@"
 }
 
 # Debian's mirror, as this machine's apt has it.
@@ -20,11 +20,11 @@ debian_mirror() {
     head -n 1
 }
 
-# make_cross_root ARCH WORK PROFILES
+# make_cross_root ARCH WORK PROFILES PACKAGE...: with what the packages of WORK/tree are built from, and these packages.
 make_cross_root() {
   local arch=$1 work=$2 profiles=$3 root=$2/root
   CHECKOUT=$PWD
-  [[ $EUID -eq 0 ]] || die "--arch builds in a root of its own: run as root"
+  [[ $EUID -eq 0 ]] || die "programs for $arch are built in a root of their own: run as root"
   install_packages debootstrap systemd-container
   mkdir -p "$CCACHE_DIR"
   if [[ ! -e $root ]]; then
@@ -36,8 +36,10 @@ make_cross_root() {
     cp -a /usr/local/share/ca-certificates/. "$root.part/usr/local/share/ca-certificates/"
     mv "$root.part" "$root"
   fi
-  in_cross_root "$work" sh -c 'update-ca-certificates && dpkg --add-architecture "$0" && apt-get -qq update &&
-    apt-get -qq -y install --no-install-recommends "crossbuild-essential-$0" &&
-    apt-get -qq -y build-dep --no-install-recommends --arch-only -a "$0" -P "$1" ./' "$arch" "$profiles" >>"$work-root.log" 2>&1 ||
+  (cd "$work/tree" && in_cross_root "$work" sh -c 'arch=$1 profiles=$2; shift 2; update-ca-certificates &&
+    dpkg --add-architecture "$arch" && apt-get -qq update &&
+    apt-get -qq -y install --no-install-recommends "crossbuild-essential-$arch" "$@" &&
+    apt-get -qq -y build-dep --no-install-recommends --arch-only -a "$arch" -P "$profiles" ./' sh "$arch" "$profiles" "${@:4}") \
+    >>"$work-root.log" 2>&1 ||
     die_with_log "$work-root.log" "the packages to build for $arch with could not be installed"
 }

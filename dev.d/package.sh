@@ -32,6 +32,12 @@ sirocco ($(package_version)) UNRELEASED; urgency=medium
 TEXT
 }
 
+# debhelper and a root give the build another home: without this it would begin with an empty cache.
+keep_ccache() {
+  CCACHE_DIR=$(ccache --get-config cache_dir)
+  export CCACHE_DIR
+}
+
 run_package() {
   local arch here profiles=(nocheck)
   install_packages "${BUILD_PACKAGES[@]}" "${PACKAGE_TOOLS[@]}"
@@ -64,9 +70,7 @@ run_package() {
   profile_list=$(IFS=, && echo "${profiles[*]}")
   copy_tree "$work/tree"
 
-  # debhelper gives the build another home: without this it would begin with an empty cache.
-  CCACHE_DIR=$(ccache --get-config cache_dir)
-  export CCACHE_DIR
+  keep_ccache
   local build=(dpkg-buildpackage --build=binary --unsigned-changes --unsigned-buildinfo --no-pre-clean
     --host-arch "$arch" --build-profiles="$profile_list" --jobs="${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}")
   if [[ $arch != "$here" ]]; then
@@ -77,6 +81,7 @@ run_package() {
   say "building packages for $arch (log: $work.log)"
   rm -f "$work"/*.{deb,ddeb,changes,buildinfo}
   (cd "$work/tree" && "${build[@]}") >"$work.log" 2>&1 || die_with_log "$work.log" "the packages could not be built"
+  python3 tests/support/check_debs.py "$arch" "$work"/*.deb || die "the packages are not what they should be; see above"
   say "lintian"
   lintian --allow-root --fail-on error --display-info "$work"/*.changes || die "lintian finds errors in the packages; see above"
   mkdir -p "$out"

@@ -48,8 +48,10 @@ without_aslr() {
 # run_ctest PRESET [CTEST OPTION...]: one test is one program of tests/unit.
 run_ctest() {
   local log=build/test/ctest-$1.log line name
+  local run=(without_aslr)
+  [[ $1 != arm64 ]] || run=(in_cross_root build/package/arm64)
   say "ctest ($1)"
-  without_aslr ctest --test-dir "build/$1" --output-on-failure -j"$(nproc)" "${@:2}" >"$log" 2>&1 </dev/null || true
+  "${run[@]}" ctest --test-dir "build/$1" --output-on-failure -j"$(nproc)" "${@:2}" >"$log" 2>&1 </dev/null || true
   local before=$((passed + failed + skipped))
   while read -r line; do
     name=$(sed -E 's/.*: ([^ ]+) .*/\1/' <<<"$line")
@@ -78,24 +80,23 @@ phase_release() {
 
 phase_tidy() {
   build_targets release sirocco_schema_header  # clang-tidy reads the flags of every file, and the generated headers
-  say "style and structure (clang-tidy looks at what has changed since it last passed: minutes at first)"
+  say "style and structure (clang-tidy looks at what has changed since it last passed)"
   local script
   for script in tests/tidy/*.py; do run_one "$script" python3 "$script"; done
 }
 
-phase_asan() {
-  build_targets asan all
-  # A leak is a failure, and so is any arithmetic that C++ leaves undefined (flags.cmake: no recovery).
-  run_ctest asan
-}
+# A leak is a failure, and so is any arithmetic that C++ leaves undefined (flags.cmake: no recovery).
+phase_asan() { run_sanitized asan; }
 
-phase_tsan() {
+phase_tsan() { run_sanitized tsan -L tsan; }
+
+# run_sanitized PRESET [CTEST OPTION...]: a program of ctest is a target of the same name.
+run_sanitized() {
   local targets
-  ( configure tsan ) || true
-  # One test of ctest is one target of the same name.
-  mapfile -t targets < <(ctest --test-dir build/tsan -N -L tsan 2>/dev/null | sed -nE 's/^ *Test +#[0-9]+: //p')
-  build_targets tsan "${targets[@]}"
-  run_ctest tsan -L tsan
+  ( configure "$1" ) || true
+  mapfile -t targets < <(ctest --test-dir "build/$1" -N "${@:2}" 2>/dev/null | sed -nE 's/^ *Test +#[0-9]+: //p' | grep -v _late)
+  build_targets "$1" "${targets[@]}"
+  run_ctest "$1" "${@:2}"
 }
 
 # The kernels' tests for Arm, run by qemu: the other instruction sets' own machine is always at hand. The CUDA emulator's, too.
@@ -106,19 +107,51 @@ phase_aarch64() {
   run_ctest aarch64
 }
 
+# What of the daemon is not arithmetic, for Arm, in the root that packages for Arm are built in, run by qemu. Not part of all: without a
+# compiler's cache all of the engine and the daemon is compiled once more, and the root must be made.
+# Only what was seen to pass is here. Under qemu 7.2 two wait forever and nobody has found out why: kv_test in
+# SwapFile.WhatDoesNotFitTheDiskLeavesItsSlotFree (a child process), server_test in ClientTest.SomebodyWhoSpeaksAnotherProtocolIsNamed.
+# daemon_test, engine_test and the others have not been tried.
+ARM64_TESTS=(session_test)
+phase_arm64() {
+  local work=build/package/arm64
+  if [[ $(uname -m) == aarch64 ]]; then return 0; fi  # likewise
+  if [[ $EUID -ne 0 ]]; then
+    skipped=$((skipped + 1))
+    printf '    SKIPPED %s\n' "the daemon's tests for Arm (built in a root of their own, which only root can make)"
+    return 0
+  fi
+  source dev.d/package.sh
+  source dev.d/cross_root.sh
+  if ! ( copy_tree "$work/tree" && keep_ccache &&
+    make_cross_root arm64 "$work" cross,nocheck qemu-user {libgtest,libgmock,librapidcheck}-dev:arm64 ); then
+    count_one "a root that builds for Arm" 1 "see above"
+    return 0
+  fi
+  CHECKOUT=$PWD
+  keep_ccache
+  say "building for arm64"
+  if ! { in_cross_root "$work" cmake --preset arm64 && in_cross_root "$work" cmake --build build/arm64 --target "${ARM64_TESTS[@]}" -- -k 0; } \
+    >build/test/build-arm64.log 2>&1 </dev/null; then
+    tail -n 30 build/test/build-arm64.log
+    count_one "build arm64" 1 build/test/build-arm64.log
+  fi
+  run_ctest arm64 -R "^($(IFS='|' && echo "${ARM64_TESTS[*]}"))\$"
+}
+
 # fuzz_one NAME_fuzz: works on a copy of the corpus, so that a run does not change the repository.
 fuzz_one() {
   local corpus=build/test/corpus/$1
   mkdir -p "$corpus" build/test/crashes
   cp -n tests/fuzz/corpus/"${1%_fuzz}"/* "$corpus/"
-  without_aslr "build/fuzz/bin/$1" -max_total_time="$fuzz_seconds" -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 \
+  without_aslr "build/asan/bin/$1" -max_total_time="$fuzz_seconds" -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 \
     -artifact_prefix="build/test/crashes/$1-" "$corpus" >"build/test/$1.log" 2>&1 </dev/null
 }
 
 phase_fuzz() {
   local name index status names=() running=()
   for name in tests/fuzz/*_fuzz.cc; do names+=("$(basename "$name" .cc)"); done
-  build_targets fuzz "${names[@]}"
+  build_targets asan "${names[@]}"
   say "fuzzing, $fuzz_seconds s each, two at a time"
   for ((index = 0; index < ${#names[@]}; index += 2)); do
     running=()
@@ -158,8 +191,8 @@ run_tests() {
     case $phase in
       all) phases+=(release tidy system aarch64 asan tsan fuzz) ;;
       quick) phases+=(release) ;;
-      aarch64 | asan | tsan | fuzz | system | tidy) phases+=("$phase") ;;
-      *) die "no test phase \"$phase\"; there are: quick, aarch64, asan, tsan, fuzz, system, tidy" ;;
+      aarch64 | arm64 | asan | tsan | fuzz | system | tidy) phases+=("$phase") ;;
+      *) die "no test phase \"$phase\"; there are: quick, aarch64, arm64, asan, tsan, fuzz, system, tidy" ;;
     esac
   done
   install_packages "${BUILD_PACKAGES[@]}" "${TOOL_PACKAGES[@]}"

@@ -87,6 +87,7 @@ struct Engine::State {
     sequences.reserve(parts.max_running);
     plan = parts.plan;
     report.lossy_experts.reserve(parts.max_running);
+    report.tokens.reserve(parts.max_running);
   }
 
   Result<Submitted> submit(std::unique_ptr<RunningRequest> entry, const GenerateRequest& request,
@@ -101,7 +102,7 @@ struct Engine::State {
   void move_in();
   Result<void> take_step();
   void share_prompt(RunningRequest& request);
-  void after_row(RunningRequest& request, std::span<float> row);
+  void after_row(RunningRequest& request, TokenId chosen, std::span<float> row);
   void end(RunningRequest& request, Event&& event);
   void tell_end(RunningRequest& request, Event&& event);
   void end_all(const Error& error);
@@ -129,9 +130,7 @@ std::unique_ptr<Engine> Engine::start(EngineParts parts, EventSink sink, Failure
     });
   };
   state->governor = govern(state->parts.slotted, state->parts.memory_reserve);
-  ExpertSlots* const device = state->parts.backend->device_slots();
-  const bool of_host = device != nullptr && device->of_host();
-  state->device_governor = govern(device, of_host ? state->parts.memory_reserve : state->parts.device_reserve);
+  state->device_governor = govern(state->parts.backend->device_slots(), state->parts.device_reserve);
   return std::unique_ptr<Engine>(new Engine(std::move(state)));
 }
 
@@ -212,8 +211,9 @@ Result<void> Engine::set_device_budget(std::uint64_t bytes, std::function<void(c
   if (s.closing) return fail(ErrorCode::shutting_down, "the engine is shutting down");
   ExpertSlots* const slots = s.parts.backend->device_slots();
   if (s.device_governor == nullptr || !device)
-    return fail(ErrorCode::unsupported,
-                "no GPU holds some of the experts: a budget of its memory takes a restart (device.memory)");
+    return fail(
+        ErrorCode::unsupported,
+        "no GPU holds some of the experts in slots of its own: a budget of its memory takes a restart (device.memory)");
   const std::uint64_t rest = device->arena - slots->slots() * slots->slot_bytes();
   const std::uint64_t least = rest + slots->least_slots() * slots->slot_bytes();
   if (bytes != 0 && bytes < least)
@@ -222,8 +222,7 @@ Result<void> Engine::set_device_budget(std::uint64_t bytes, std::function<void(c
   std::size_t planned = slots->most_slots();
   if (bytes != 0 && (bytes - rest) / slots->slot_bytes() < planned)
     planned = (bytes - rest) / slots->slot_bytes() / slots->slots_at_once() * slots->slots_at_once();
-  const std::uint64_t reserve = slots->of_host() ? s.parts.memory_reserve : s.parts.device_reserve;
-  s.device_governor->set_plan(planned, reserve, [slots, rest, planned, done = std::move(done)] {
+  s.device_governor->set_plan(planned, s.parts.device_reserve, [slots, rest, planned, done = std::move(done)] {
     done({.budget = rest + planned * slots->slot_bytes(),
           .slots = slots->slots(),
           .planned_slots = planned,
@@ -491,14 +490,15 @@ Result<void> Engine::State::take_step() {
       end(request, failed->error);
     } else if (sequences[i].logits != WantLogits::none) {
       if (request.prefilled()) share_prompt(request);
-      after_row(request, std::span(logits).subspan(here * vocabulary, vocabulary));
+      const TokenId chosen = report.tokens.empty() ? kNoToken : report.tokens[i];
+      after_row(request, chosen, std::span(logits).subspan(here * vocabulary, vocabulary));
     }
   }
   return {};
 }
 
-void Engine::State::after_row(RunningRequest& request, std::span<float> row) {
-  Result<RunningRequest::Output> output = request.sample(row);
+void Engine::State::after_row(RunningRequest& request, TokenId chosen, std::span<float> row) {
+  Result<RunningRequest::Output> output = chosen == kNoToken ? request.sample(row) : request.accept(chosen);
   if (!output) return end(request, output.error());
   if (!output->tokens.text.empty() || !output->tokens.ids.empty()) sink(request.id, std::move(output->tokens));
   if (output->done) end(request, *std::move(output->done));

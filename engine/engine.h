@@ -316,6 +316,7 @@ struct EnginePlan {
   BackendOptions backend;
   MemoryPlan memory;
   ResidencyPlan residency;
+  std::size_t device_slots = 0;       // for experts, in memory of the device's own; 0: it has all of them, or none
   std::vector<std::string> warnings;  // backends that were passed over, and why
 };
 Result<EnginePlan> plan_engine(const std::shared_ptr<const Model>& model, const EngineOptions& options);

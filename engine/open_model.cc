@@ -49,9 +49,9 @@ Result<std::unique_ptr<SessionStore>> open_session_store(const Model& model, con
 constexpr int kMostPlans = 4;  // for a device that gives less than it says is free, each for an eighth less
 
 // What a plan takes of a device's memory.
-std::uint64_t device_bytes(const MemoryPlan& plan) {
-  std::uint64_t bytes = 0;
-  for (const MemoryPlan::Line& line : plan.lines)
+std::uint64_t device_bytes(const EnginePlan& plan) {
+  std::uint64_t bytes = plan.residency.shared ? plan.residency.slots * plan.residency.slot_bytes : 0;
+  for (const MemoryPlan::Line& line : plan.memory.lines)
     if (line.name.starts_with("device ")) bytes += line.bytes;
   return bytes;
 }
@@ -75,6 +75,8 @@ Result<void> open_backend(const PreparedModel& prepared, const EngineOptions& op
   parts.model = prepared.model;
   parts.plan = plan.memory;
   SIROCCO_TRY(Residency residency, make_residency(parts.model, {.slots = plan.residency.slots,
+                                                                .slot_bytes = plan.residency.slot_bytes,
+                                                                .dense = plan.residency.dense_bytes != 0,
                                                                 .policy = options.eviction,
                                                                 .foresight = options.foresight,
                                                                 .read_shape = options.read_shape,
@@ -96,7 +98,7 @@ Result<void> open_backend(const PreparedModel& prepared, const EngineOptions& op
   parts.residency = plan.residency;
   if (parts.model->spec().moe && !options.hot_set.empty()) {
     if (parts.slotted != nullptr) parts.slotted->preload(hot_experts(options.hot_set, parts));
-    if (device_bytes(plan.memory) != 0) plan.backend.hot_set = hot_experts(device_hot_set(options.hot_set), parts);
+    if (plan.device_slots != 0) plan.backend.hot_set = hot_experts(device_hot_set(options.hot_set), parts);
   }
   SIROCCO_TRY(parts.backend, make_backend(parts.model, *parts.experts, plan.backend));
   return {};
@@ -144,7 +146,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const PreparedModel& prepared, Even
     parts = {};
     const auto opened = open_backend(prepared, options, plan, parts);
     if (opened) break;
-    const std::uint64_t planned = device_bytes(plan.memory);
+    const std::uint64_t planned = device_bytes(plan);
     if (opened.error().code() != ErrorCode::out_of_memory || planned == 0 || tries == kMostPlans)
       return fail(opened.error());
     // Others have taken what was free, or it is in pieces that are too small.

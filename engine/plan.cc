@@ -69,18 +69,19 @@ Result<EnginePlan> plan_with_rows(const BackendKind& kind, const std::shared_ptr
   if (most_kv_blocks(context, window, kBlockTokens) > backend.kv_blocks)
     backend.limits.context = std::min(context, backend.kv_blocks * kBlockTokens);
   plan.memory.lines.push_back({.name = "program", .bytes = program_bytes(), .note = "code, tokenizer, connections"});
-  SIROCCO_TRY(const bool complete, kind.plan(*model, backend, plan.memory));
   plan.memory.lines.push_back({.name = "logits",
                                .bytes = std::uint64_t{options.max_running} * spec.vocabulary * sizeof(float),
                                .note = fmt::format("{} sequences", options.max_running)});
+  SIROCCO_TRY(const HostWeights host, kind.plan(*model, backend, plan.memory));
+  plan.device_slots = host.device_slots;
   if (plan.memory.charged() > plan.memory.budget)
     return fail(ErrorCode::out_of_memory,
                 "the memory budget is {}, the program, its KV cache and its scratch need {}: raise memory.budget to "
                 "that, or lower "
                 "memory.kv_tokens, engine.max_rows_per_step or engine.max_running",
                 format_bytes(plan.memory.budget), format_bytes(plan.memory.charged()));
-  if (complete) return plan;
-  SIROCCO_TRY(plan.residency, plan_residency(model, plan.memory));
+  if (!host.dense && !host.experts) return plan;
+  SIROCCO_TRY(plan.residency, plan_residency(model, host, plan.memory));
   return plan;
 }
 

@@ -41,15 +41,26 @@ StepSequence RunningRequest::rows(std::uint32_t count) const {
   return {.tokens = std::span(tokens_).subspan(cached_, count),
           .position = cached_,
           .block_table = blocks_,
-          .logits = last ? WantLogits::last : WantLogits::none};
+          .logits = last ? WantLogits::last : WantLogits::none,
+          .choice = last ? sampler_.choice() : std::nullopt};
 }
 
 Result<RunningRequest::Output> RunningRequest::sample(std::span<float> logits) {
+  if (prefill_only_) return append(kNoToken);
+  SIROCCO_TRY(const TokenId token, sampler_.sample(logits));
+  return append(token);
+}
+
+RunningRequest::Output RunningRequest::accept(TokenId chosen) {
+  sampler_.chosen();
+  return append(chosen);
+}
+
+RunningRequest::Output RunningRequest::append(TokenId token) {
   if (prefill_only_) {
     first_token_ = Clock::now();
     return Output{.tokens = {}, .done = done(FinishReason::max_tokens, {})};
   }
-  SIROCCO_TRY(const TokenId token, sampler_.sample(logits));
   if (generated() == 0) first_token_ = Clock::now();
   tokens_.push_back(token);
   Output output;

@@ -69,12 +69,13 @@ class RunningRequest {
   void advance(std::uint32_t count) { cached_ += count; }
   void add_lossy(std::uint64_t experts) { lossy_experts_ += experts; }
 
-  // Chooses the next token, and what may be shown because of it.
+  // Chooses the next token, or takes the one that the backend has chosen; and what may be shown because of it.
   struct Output {
     TokensEvent tokens;
     std::optional<DoneEvent> done;
   };
   Result<Output> sample(std::span<float> logits);
+  Output accept(TokenId chosen);
 
   // What was held back because of what might have come after it, once nothing will.
   std::string held_text();
@@ -82,6 +83,7 @@ class RunningRequest {
   DoneEvent done(FinishReason reason, std::string stop) const;
 
  private:
+  Output append(TokenId token);
   std::uint32_t generated() const { return static_cast<std::uint32_t>(tokens_.size()) - prompt_tokens_; }
 
   std::vector<TokenId> tokens_;  // prompt and answer

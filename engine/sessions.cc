@@ -97,25 +97,27 @@ Result<void> Sessions::load(const Key& key) {
   return {};
 }
 
-Result<void> Sessions::save(const Key& key, const Session& session, bool with_computed) {
+Result<void> Sessions::save(const Key& key, const Session& session, bool with_computed,
+                            const std::function<void()>& synced) {
   SessionHead head;
   head.uid = key.first;
   head.name = key.second;
   head.overflow = session.overflow;
   head.content = session.content;
   head.computed = session.computed;
-  return store_->save(std::move(head), [&](std::uint32_t index, std::span<std::byte> block) {
+  const auto read_block = [&](std::uint32_t index, std::span<std::byte> block) {
     const std::lock_guard lock(mutex_);
     return with_computed && kv_.export_block(session.owner, session.computed, index, block);
-  });
+  };
+  return store_->save(std::move(head), read_block, synced);
 }
 
-std::vector<Error> Sessions::save_all(bool with_computed) {
+std::vector<Error> Sessions::save_all(bool with_computed, const std::function<void()>& synced) {
   std::vector<Error> errors;
   if (store_ == nullptr) return errors;
   for (auto& [key, session] : sessions_) {
     if (!session.changed) continue;
-    if (const auto saved = save(key, session, with_computed); !saved) errors.push_back(saved.error());
+    if (const auto saved = save(key, session, with_computed, synced); !saved) errors.push_back(saved.error());
     session.changed = false;
   }
   return errors;
@@ -178,7 +180,7 @@ Result<void> Sessions::close(std::uint32_t uid, const std::string& name, bool sa
     session->busy = true;
   }
   Session& session = sessions_.at(key);
-  const auto saved = save && session.changed ? this->save(key, session, true) : Result<void>();
+  const auto saved = save && session.changed ? this->save(key, session, true, [] {}) : Result<void>();
   const std::lock_guard lock(mutex_);
   session.busy = false;
   SIROCCO_CHECK(saved);

@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -64,8 +65,9 @@ class Sessions {
   // Forgets it; or writes it to disk, where it is found by its name. UNSUPPORTED: there is no folder for that.
   Result<void> close(std::uint32_t uid, const std::string& name, bool save);
   // Writes what is not on disk as it is, with what was computed or without. After Engine::close(); what could not be
-  // written, one error each.
-  std::vector<Error> save_all(bool with_computed);
+  // written, one error each. `synced` as SessionStore::save's.
+  std::vector<Error> save_all(
+      bool with_computed, const std::function<void()>& synced = [] {});
   // What was found damaged, and repaired, since this was asked last.
   std::vector<Error> warnings() { return std::exchange(warnings_, {}); }
 
@@ -97,7 +99,7 @@ class Sessions {
 
   std::uint64_t bytes_on_disk(const Key& key) const;
   Result<void> load(const Key& key);
-  Result<void> save(const Key& key, const Session& session, bool with_computed);
+  Result<void> save(const Key& key, const Session& session, bool with_computed, const std::function<void()>& synced);
   Result<Session*> find(const Key& key);
   Result<Session*> add(const Key& key);
   std::map<Key, Session>::iterator find(std::uint64_t id);

@@ -64,7 +64,7 @@ class Backend {
   virtual std::optional<DeviceState> device_state() const { return std::nullopt; }
   virtual ExpertSlots* device_slots() { return nullptr; }  // where a device holds some of the experts
 
-  //   logits  [step.logit_rows(), vocabulary] f32, in order of sequences and rows
+  //   logits  [step.logit_rows(), vocabulary] f32, in order of sequences and rows; void where report.tokens says so
   //   report  filled anew
   virtual Result<void> step(const Step& step, std::span<float> logits, StepReport& report) = 0;
 
@@ -82,6 +82,15 @@ class Backend {
     if (!report.failures.empty()) return fail(report.failures.front().error);
     return {};
   }
+};
+
+// What a backend needs of the weights in the host's memory, once it is open.
+struct HostWeights {
+  bool dense = false;
+  bool experts = false;           // those that the device has not
+  std::size_t device_slots = 0;   // for experts, in memory of the device's own; 0: it has all of them there, or none
+  std::uint64_t slot_bytes = 0;   // not 0: slots are the device's too, at least as large, and nothing else will do
+  std::uint64_t slot_memory = 0;  // then: bytes of slots, at most
 };
 
 // A kind of backend: what is to be known, and planned, before there is one. One object of each, for good.
@@ -107,9 +116,8 @@ class BackendKind {
   // What the KV cache may take where nothing else is said, bytes. `host_budget` is of the memory plan.
   virtual Result<std::uint64_t> kv_budget(const Model& model, const BackendOptions& options,
                                           std::uint64_t host_budget) const = 0;
-  // Adds what a backend of these options will allocate; returns whether that is all, since it needs no weights on the
-  // host. Error: OUT_OF_MEMORY with the smallest device memory that does.
-  virtual Result<bool> plan(const Model& model, const BackendOptions& options, MemoryPlan& plan) const = 0;
+  // Adds what a backend of these options will allocate. Error: OUT_OF_MEMORY with the smallest device memory that does.
+  virtual Result<HostWeights> plan(const Model& model, const BackendOptions& options, MemoryPlan& plan) const = 0;
   // After available() and check(). `experts` outlives the backend.
   virtual Result<std::unique_ptr<Backend>> make(std::shared_ptr<const Model> model, ExpertSource& experts,
                                                 const BackendOptions& options) const = 0;

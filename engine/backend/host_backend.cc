@@ -96,7 +96,7 @@ class HostKind final : public BackendKind {
   Result<std::uint64_t> kv_budget(const Model&, const BackendOptions&, std::uint64_t host_budget) const override {
     return host_budget / kKvShare;
   }
-  Result<bool> plan(const Model& model, const BackendOptions& options, MemoryPlan& plan) const override;
+  Result<HostWeights> plan(const Model& model, const BackendOptions& options, MemoryPlan& plan) const override;
   Result<std::unique_ptr<Backend>> make(std::shared_ptr<const Model> model, ExpertSource& experts,
                                         const BackendOptions& options) const override;
 
@@ -121,7 +121,7 @@ Result<void> HostKind::check(const Model& model, const BackendOptions& options) 
   return {};
 }
 
-Result<bool> HostKind::plan(const Model& model, const BackendOptions& options, MemoryPlan& plan) const {
+Result<HostWeights> HostKind::plan(const Model& model, const BackendOptions& options, MemoryPlan& plan) const {
   SIROCCO_TRY(const Kernels* kernels, this->kernels(options));
   const std::size_t threads = options.threads == 0 ? ThreadPool::default_threads() : options.threads;
   plan.lines.push_back(
@@ -132,7 +132,7 @@ Result<bool> HostKind::plan(const Model& model, const BackendOptions& options, M
   plan.lines.push_back({.name = "scratch",
                         .bytes = Forward::scratch_bytes(model, *kernels, options.limits, threads),
                         .note = fmt::format("{} rows a step, {} threads", options.limits.rows, threads)});
-  return false;
+  return HostWeights{.dense = true, .experts = true};
 }
 
 Result<std::unique_ptr<Backend>> HostKind::make(std::shared_ptr<const Model> model, ExpertSource& experts,

@@ -40,13 +40,17 @@ ExpertStore::Layout lay_out(const ModelFiles& files, const ExpertWeights& weight
 }  // namespace
 
 Result<std::unique_ptr<ExpertStore>> ExpertStore::create(std::shared_ptr<const Model> model,
-                                                         std::shared_ptr<const ModelFiles> files) {
+                                                         std::shared_ptr<const ModelFiles> files,
+                                                         std::uint64_t least_slot_bytes) {
   if (!model->spec().moe) return fail(ErrorCode::unsupported, "the model has no experts to keep on disk");
-  return std::unique_ptr<ExpertStore>(new ExpertStore(std::move(model), std::move(files)));
+  return std::unique_ptr<ExpertStore>(new ExpertStore(std::move(model), std::move(files), least_slot_bytes));
 }
 
-ExpertStore::ExpertStore(std::shared_ptr<const Model> model, std::shared_ptr<const ModelFiles> files)
-    : model_(std::move(model)), files_(std::move(files)) {
+ExpertStore::ExpertStore(std::shared_ptr<const Model> model, std::shared_ptr<const ModelFiles> files,
+                         std::uint64_t least_slot_bytes)
+    : model_(std::move(model)),
+      files_(std::move(files)),
+      slot_bytes_((least_slot_bytes + kDirectBlock - 1) / kDirectBlock * kDirectBlock) {
   layers_ = model_->spec().layers;
   experts_ = model_->spec().moe->experts;
   layouts_.reserve(std::size_t{layers_} * experts_);

@@ -19,9 +19,10 @@ inline constexpr std::size_t kProjections = 3;
 
 class ExpertStore {
  public:
-  // Error: a model without experts.
+  // least_slot_bytes: where a slot's user wants more than the file's bytes. Error: a model without experts.
   static Result<std::unique_ptr<ExpertStore>> create(std::shared_ptr<const Model> model,
-                                                     std::shared_ptr<const ModelFiles> files);
+                                                     std::shared_ptr<const ModelFiles> files,
+                                                     std::uint64_t least_slot_bytes = 0);
 
   // One projection in the file, or several that adjoin; read as the whole blocks that enclose it.
   struct Extent {
@@ -47,7 +48,8 @@ class ExpertStore {
   ExpertWeights weights(ExpertId expert, const std::byte* slot) const;
 
  private:
-  ExpertStore(std::shared_ptr<const Model> model, std::shared_ptr<const ModelFiles> files);
+  ExpertStore(std::shared_ptr<const Model> model, std::shared_ptr<const ModelFiles> files,
+              std::uint64_t least_slot_bytes);
 
   std::shared_ptr<const Model> model_;
   std::shared_ptr<const ModelFiles> files_;

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/backend/backend.h"
 #include "engine/base/load_progress.h"
 #include "engine/base/memory_plan.h"
 #include "engine/experts/slotted_experts.h"
@@ -19,12 +20,15 @@ namespace sirocco {
 struct ResidencyPlan {
   std::size_t slots = 0;  // 0: nothing is copied, leases point into the mapping
   std::size_t experts = 0;
+  std::size_t most = 0;  // slots that may be had: `experts`, or fewer
   std::uint64_t slot_bytes = 0;
+  bool shared = false;            // a device computes in the slots
   std::uint64_t dense_bytes = 0;  // that are read from the file
 };
 
 // Adds the weights' lines to a plan that has all others. Error: OUT_OF_MEMORY with the smallest workable budget.
-Result<ResidencyPlan> plan_residency(const std::shared_ptr<const Model>& model, MemoryPlan& plan);
+Result<ResidencyPlan> plan_residency(const std::shared_ptr<const Model>& model, const HostWeights& host,
+                                     MemoryPlan& plan);
 
 // The same for another budget, while slots are in use: the plan and the number of slots it buys. Error: as above.
 Result<void> replan_slots(MemoryPlan& plan, ResidencyPlan& residency, std::uint64_t budget);
@@ -39,6 +43,8 @@ struct Residency {
 
 struct ResidencyOptions {
   std::size_t slots = 0;
+  std::uint64_t slot_bytes = 0;  // at least
+  bool dense = true;             // where there are slots: false where the device has the dense weights
   std::string_view policy = "lfru";
   bool foresight = false;  // read what the next layer probably wants while the disk is idle
   // Where the depth and size of reads that suit the disk are kept; empty: nowhere.

@@ -94,6 +94,8 @@ void SlottedExperts::follow_wish() {
     ++usable_;
   }
   memory_.take(added);
+  if (user_ != nullptr)
+    for (const std::size_t at : added) user_->comes(memory_of(at));
   free_.insert(free_.end(), added.rbegin(), added.rend());  // the first of them will be taken first
 }
 
@@ -101,6 +103,7 @@ void SlottedExperts::follow_wish() {
 bool SlottedExperts::give_back_one() {
   std::size_t at = 0;
   if (!find_slot(false, at)) return false;
+  if (user_ != nullptr) user_->goes(memory_of(at));
   memory_.give_back(at);
   slots_[at].state = SlotState::absent;
   --usable_;
@@ -329,6 +332,24 @@ void SlottedExperts::empty_failed() {
     empty(at);
     ++emptied_failures_;
   }
+}
+
+void SlottedExperts::set_slot_user(SlotUser* user) {
+  for (std::size_t at = 0; at < slots_.size(); ++at) {
+    if (slots_[at].state == SlotState::absent) continue;
+    if (user_ != nullptr) user_->goes(memory_of(at));
+    if (slots_[at].converted) empty(at);
+    if (user != nullptr) user->comes(memory_of(at));
+  }
+  user_ = user;
+}
+
+bool SlottedExperts::converted(ExpertId expert) const {
+  return slots_[static_cast<std::size_t>(slot_of_[number(expert)])].converted;
+}
+
+void SlottedExperts::set_converted(ExpertId expert) {
+  slots_[static_cast<std::size_t>(slot_of_[number(expert)])].converted = true;
 }
 
 void SlottedExperts::set_timeline(Timeline* timeline) {

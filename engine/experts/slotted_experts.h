@@ -36,6 +36,10 @@ class SlottedExperts final : public ExpertSource, public ExpertSlots {
                                                         std::string_view policy);
   ~SlottedExperts() override;
 
+  bool has_slots() const override { return true; }
+  void set_slot_user(SlotUser* user) override;
+  bool converted(ExpertId expert) const override;
+  void set_converted(ExpertId expert) override;
   void request(std::uint32_t layer, std::span<const WantedExpert> wanted, std::uint32_t rows) override;
   void wait(std::vector<ExpertNews>& news) override;
   void tell_resident(std::uint32_t layer, std::span<std::uint8_t> resident) override;
@@ -82,6 +86,7 @@ class SlottedExperts final : public ExpertSource, public ExpertSlots {
     bool preloaded = false;    // being read for nobody
     bool guessed = false;      // brought in for a layer that has not come yet
     bool passing = false;      // brought in by a prompt, not yet used by an answer
+    bool converted = false;    // by the slots' user
     std::uint8_t missing = 0;  // extents that have not arrived, a bit each
     std::uint32_t pins = 0;
     std::array<std::uint8_t, kProjections> tries = {};  // of each extent
@@ -98,6 +103,7 @@ class SlottedExperts final : public ExpertSource, public ExpertSlots {
   SlottedExperts(std::unique_ptr<ExpertStore> store, std::unique_ptr<TransferQueue> queue);
   Result<void> allocate(std::size_t slots);
   std::size_t number(ExpertId expert) const { return std::size_t{expert.layer} * store_->experts() + expert.index; }
+  std::span<std::byte> memory_of(std::size_t slot) const { return {memory_.at(slot), store_->slot_bytes()}; }
   bool has(const Slot& slot, std::initializer_list<Projection> projections) const;
   void follow_wish();
   void forget_guesses();
@@ -119,6 +125,7 @@ class SlottedExperts final : public ExpertSource, public ExpertSlots {
   std::unique_ptr<TransferQueue> queue_;
   std::unique_ptr<EvictionPolicy> policy_;
   SlotMemory memory_;
+  SlotUser* user_ = nullptr;
 
   std::vector<Slot> slots_;  // one for each expert; those that have memory are used
   std::atomic<std::size_t> usable_ = 0;

@@ -58,9 +58,27 @@ struct ExpertNews {
   What what = What::lease;
 };
 
+// Who computes with experts where they lie, in memory that it has to be told of: a device that shares it with the host.
+// Called by the engine thread, while no expert in that memory is leased.
+class SlotUser {
+ public:
+  virtual ~SlotUser() = default;
+  virtual void comes(std::span<std::byte> slot) = 0;
+  virtual void goes(std::span<std::byte> slot) = 0;  // before the memory does
+};
+
 class ExpertSource {
  public:
   virtual ~ExpertSource() = default;
+
+  // Whether experts are in slots: memory into which they were read, and which their user may write to.
+  virtual bool has_slots() const { return false; }
+  // Null: nobody. It is told of the slots that there are. An expert that it has converted is read anew for the next
+  // one.
+  virtual void set_slot_user(SlotUser* /*user*/) {}
+  // Whether the user has put a leased expert into a layout of its own since it was read; and that it does so now.
+  virtual bool converted(ExpertId /*expert*/) const { return false; }
+  virtual void set_converted(ExpertId /*expert*/) {}
 
   // The experts that this layer wants, ascending; `rows` is what the step has. Everything that the last request brought
   // must have been taken and dropped.

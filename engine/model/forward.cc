@@ -53,6 +53,7 @@ void Forward::run(const Step& step, const KvMemory& kv, std::span<float> logits,
   const Timeline::Span span(instruments_.timeline,
                             {.kind = Timeline::Kind::step, .rows = static_cast<std::uint32_t>(rows)});
   report.failures.clear();
+  report.tokens.clear();
   report.lossy_experts.assign(lossy_.on() ? step.sequences.size() : 0, 0);
   embed(step);
   for (std::uint32_t layer = 0; layer < spec_.layers; ++layer) {

@@ -4,11 +4,13 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "engine/base/ids.h"
 #include "engine/base/result.h"
+#include "kernels/token_choice.h"
 
 namespace sirocco {
 
@@ -21,6 +23,13 @@ struct StepSequence {
   std::uint32_t position = 0;            // of the first
   std::span<const BlockId> block_table;  // covers positions 0 to position + rows - 1
   WantLogits logits = WantLogits::last;
+  // With WantLogits::last: that this is how the next token will be chosen. A backend may do that itself; see
+  // StepReport.
+  std::optional<TokenChoice> choice = std::nullopt;
+
+  std::size_t logit_rows() const {
+    return logits == WantLogits::none ? 0 : logits == WantLogits::last ? 1 : tokens.size();
+  }
 };
 
 // A sequence that an expert of could not be had: its logits and the KV entries of its rows are void.
@@ -31,6 +40,9 @@ struct SequenceFailure {
 
 // What a step says beside its logits.
 struct StepReport {
+  // [sequences] that the backend has chosen: of these the logits are void. kNoToken: there are logits. Empty: there are
+  // all that were asked for.
+  std::vector<TokenId> tokens;
   std::vector<SequenceFailure> failures;     // sequences that failed, while the others were computed
   std::vector<std::uint64_t> lossy_experts;  // [sequences] that their rows did without; empty where no mode is lossy
 };
@@ -51,8 +63,7 @@ struct Step {
   }
   std::size_t logit_rows() const {
     std::size_t sum = 0;
-    for (const StepSequence& s : sequences)
-      sum += s.logits == WantLogits::none ? 0 : s.logits == WantLogits::last ? 1 : s.tokens.size();
+    for (const StepSequence& s : sequences) sum += s.logit_rows();
     return sum;
   }
 };

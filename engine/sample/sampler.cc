@@ -1,7 +1,6 @@
 #include "engine/sample/sampler.h"
 
 #include <algorithm>
-#include <bit>
 #include <cassert>
 #include <cmath>
 #include <cstdint>
@@ -120,99 +119,53 @@ std::span<Candidate> at_least(std::span<const float> logits, std::span<const flo
   return scratch.first(count);
 }
 
-// The shortest run of the most probable whose probabilities reach `mass`. Only as much of the front is sorted as that
+// The shortest run of the most probable whose weights reach `enough`. Only as much of the front is sorted as that
 // takes, in blocks that grow: it is a few tokens of a hundred thousand as a rule.
-std::span<Candidate> top_p(std::span<Candidate> all, double mass) {
+std::span<Candidate> top_p(std::span<Candidate> all, std::uint64_t enough) {
   constexpr std::size_t kFirstBlock = 64;
-  double sum = 0;
+  std::uint64_t sum = 0;
   std::size_t kept = 0;
   while (kept < all.size()) {
     const std::span<Candidate> rest = all.subspan(kept);
     const std::span<Candidate> block = sorted_front(rest, std::min(rest.size(), std::max(kFirstBlock, 3 * kept)));
     for (const Candidate& candidate : block) {
-      if (kept > 0 && sum >= mass) return all.first(kept);
-      sum += double{candidate.probability};
+      if (sum >= enough) return all.first(kept);
+      sum += token_weight(candidate.probability);
       ++kept;
     }
   }
   return all;
 }
 
-// In four sums that are added at the end: one would wait for itself a hundred thousand times.
-double sum_of_probabilities(std::span<const Candidate> candidates) {
-  double sums[4] = {};
-  std::size_t i = 0;
-  for (; i + 4 <= candidates.size(); i += 4)
-    for (std::size_t j = 0; j < 4; ++j) sums[j] += double{candidates[i + j].probability};
-  for (; i < candidates.size(); ++i) sums[0] += double{candidates[i].probability};
-  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+std::uint64_t sum_of_weights(std::span<const Candidate> candidates) {
+  std::uint64_t sum = 0;
+  for (const Candidate& candidate : candidates) sum += token_weight(candidate.probability);
+  return sum;
 }
 
-// The first candidate at which the probabilities add up to more than `target`, or the last of probability above 0 if
-// rounding keeps the sum below it.
-std::size_t reach(std::span<const Candidate> candidates, double target) {
-  constexpr std::size_t kBlock = 256;
-  double sum = 0;
-  std::size_t begin = 0;
-  while (begin + kBlock < candidates.size()) {  // whole blocks are stepped over
-    const double after = sum + sum_of_probabilities(candidates.subspan(begin, kBlock));
-    if (after > target) break;
-    sum = after;
-    begin += kBlock;
+// The candidate at which the weights, added up, exceed `target`, which is less than their sum.
+const Candidate& reach(std::span<const Candidate> candidates, std::uint64_t target) {
+  std::uint64_t sum = 0;
+  for (const Candidate& candidate : candidates) {
+    sum += token_weight(candidate.probability);
+    if (sum > target) return candidate;
   }
-  std::size_t last = 0;
-  for (std::size_t i = begin; i < candidates.size(); ++i) {
-    if (candidates[i].probability > 0) last = i;
-    sum += double{candidates[i].probability};
-    if (sum > target) return i;
-  }
-  return last;
+  return candidates.back();
 }
 
-// e^x for x up to 0, within 2e-7 of it: plain multiplications and additions, so the same on every machine and, other
-// than the library's, four or more at a time. Cephes' polynomial; below 1e-37 it is 0.
-float exponential(float x) {
-  constexpr float kLog2E = 1.44269504F;
-  constexpr float kLn2High = 0.693359375F;
-  constexpr float kLn2Low = -2.12194440e-4F;
-  constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: adding it leaves no fraction
-  const float kept = x < -85.0F ? -85.0F : x;
-  const float n = (kept * kLog2E + kRound) - kRound;
-  const float r = (kept - n * kLn2High) - n * kLn2Low;
-  float p = 1.9875691500e-4F;
-  p = p * r + 1.3981999507e-3F;
-  p = p * r + 8.3334519073e-3F;
-  p = p * r + 4.1665795894e-2F;
-  p = p * r + 1.6666665459e-1F;
-  p = p * r + 5.0000001201e-1F;
-  p = p * (r * r) + r + 1.0F;
-  const float power = std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
-  return x < -85.0F ? 0.0F : p * power;
-}
-
-// What logits are multiplied with; finite at the lowest temperatures too, or the highest's own 0 would become NaN.
-float inverse(float temperature) {
-  return std::min(1.0F / temperature, kLargest);
-}
-
-// Probabilities before their division by `total`, of all logits. What cannot be chosen gets 0.
+// Probabilities before their division by their sum, of all logits. What cannot be chosen gets 0.
 void exponentials(std::span<const float> logits, float highest, float temperature, std::span<float> out) {
   assert(out.size() == logits.size());
-  const float scale = inverse(temperature);
+  const float scale = inverse_temperature(temperature);
   const float* const from = logits.data();  // a span's checks would keep the loop from being vectorised
   float* const to = out.data();
   for (std::size_t i = 0; i < logits.size(); ++i) to[i] = exponential((from[i] - highest) * scale);
 }
 
-double sum_of(std::span<const float> values) {
-  constexpr std::size_t kLanes = 8;
-  double sums[kLanes] = {};
-  std::size_t i = 0;
-  const float* const from = values.data();
-  for (; i + kLanes <= values.size(); i += kLanes)
-    for (std::size_t j = 0; j < kLanes; ++j) sums[j] += double{from[i + j]};
-  for (; i < values.size(); ++i) sums[0] += double{from[i]};
-  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+std::uint64_t sum_of_weights(std::span<const float> probabilities) {
+  std::uint64_t sum = 0;
+  for (const float probability : probabilities) sum += token_weight(probability);
+  return sum;
 }
 
 }  // namespace
@@ -240,16 +193,31 @@ Sampler::Sampler(SamplingParameters parameters, std::span<const TokenId> prompt,
   for (const TokenId id : prompt) count(id, 0);
 }
 
+std::optional<TokenChoice> Sampler::choice() const {
+  if (penalised() || !parameters_.logit_bias.empty()) return std::nullopt;
+  return TokenChoice{.temperature = parameters_.temperature,
+                     .top_p = parameters_.top_p,
+                     .min_p = parameters_.min_p,
+                     .top_k = parameters_.top_k,
+                     .random = split_mix_64(parameters_.seed, draws_)};
+}
+
 Result<TokenId> Sampler::sample(std::span<float> logits) {
-  SIROCCO_TRY(const std::span<const Candidate> choice, candidates(logits));
-
-  const std::size_t i = reach(choice, uniform(parameters_.seed, draws_++) * sum_of_probabilities(choice));
-
-  if (penalised()) count(choice[i].id, 1);
-  return choice[i].id;
+  SIROCCO_TRY(const std::span<const Candidate> choice, keep(logits));
+  const std::uint64_t random = split_mix_64(parameters_.seed, draws_++);
+  const TokenId id = reach(choice, drawn_weight(random, sum_of_weights(choice))).id;
+  if (penalised()) count(id, 1);
+  return id;
 }
 
 Result<std::span<const Sampler::Candidate>> Sampler::candidates(std::span<float> logits) {
+  SIROCCO_TRY(const std::span<Candidate> kept, keep(logits));
+  const double total = static_cast<double>(sum_of_weights(kept)) / double{kWeightUnits};
+  for (Candidate& candidate : kept) candidate.probability = static_cast<float>(double{candidate.probability} / total);
+  return kept;
+}
+
+Result<std::span<Sampler::Candidate>> Sampler::keep(std::span<float> logits) {
   assert(logits.size() == vocabulary_);
   adjust(logits);
   SIROCCO_TRY(const TokenId best, largest(logits));
@@ -261,29 +229,24 @@ Result<std::span<const Sampler::Candidate>> Sampler::candidates(std::span<float>
 
   // Softmax without its division. The highest is subtracted first: no temperature, however low, overflows.
   std::span<Candidate> kept;
-  double total = 0;  // of what top-p takes its share of
+  std::uint64_t total = 0;  // of what top-p takes its share of
   if (parameters_.top_k > 0) {
     kept = top_k(logits, parameters_.top_k, scratch_);
-    for (Candidate& c : kept) c.probability = exponential((c.logit - highest) * inverse(parameters_.temperature));
-    total = sum_of_probabilities(kept);
+    const float scale = inverse_temperature(parameters_.temperature);
+    for (Candidate& c : kept) c.probability = exponential((c.logit - highest) * scale);
+    total = sum_of_weights(kept);
   } else {
     exponentials(logits, highest, parameters_.temperature, exponentials_);
-    total = sum_of(exponentials_);
-    // What top-p leaves out for certain: all those below the bound together are less than it may leave out.
-    const double rest = (1 - double{parameters_.top_p}) * total / static_cast<double>(logits.size());
-    kept = at_least(logits, exponentials_, std::max(static_cast<float>(rest * 0.99), parameters_.min_p), scratch_);
+    if (parameters_.top_p < 1) total = sum_of_weights(exponentials_);
+    const float surely_out = below_top_p(parameters_.top_p, total, static_cast<std::uint32_t>(logits.size()));
+    kept = at_least(logits, exponentials_, std::max(surely_out, parameters_.min_p), scratch_);
   }
 
   // min-p and top-p each keep the front of one order, so min-p, which needs no sorting, can come first; top-p's share
   // is of what there was before either. The most probable token's share is exactly 1 here.
   const auto too_small = [this](const Candidate& candidate) { return candidate.probability < parameters_.min_p; };
   kept = kept.first(static_cast<std::size_t>(std::remove_if(kept.begin(), kept.end(), too_small) - kept.begin()));
-  if (parameters_.top_p < 1) kept = top_p(kept, double{parameters_.top_p} * total);
-
-  const double kept_total = sum_of_probabilities(kept);
-  for (Candidate& candidate : kept) {
-    candidate.probability = static_cast<float>(double{candidate.probability} / kept_total);
-  }
+  if (parameters_.top_p < 1) kept = top_p(kept, top_p_weight(parameters_.top_p, total));
   return kept;
 }
 

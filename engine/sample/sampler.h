@@ -5,12 +5,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "engine/base/ids.h"
 #include "engine/base/result.h"
+#include "kernels/token_choice.h"
 
 namespace sirocco {
 
@@ -50,11 +52,18 @@ class Sampler {
   // never chosen.
   Result<TokenId> sample(std::span<float> logits);
 
+  // What sample() would do with the next logits, where they alone decide: then another may choose, to the bit the same
+  // token, and says so with chosen(). Nothing: with penalties and biases.
+  std::optional<TokenChoice> choice() const;
+  void chosen() { ++draws_; }
+
   // The tokens that sample() would choose from, most probable first with top-k or top-p, otherwise in the order of
   // their ids; greedy: one. Valid until the next call.
   Result<std::span<const Candidate>> candidates(std::span<float> logits);
 
  private:
+  // candidates() before probabilities are divided by their sum.
+  Result<std::span<Candidate>> keep(std::span<float> logits);
   bool penalised() const;
   void adjust(std::span<float> logits) const;
   void count(TokenId id, std::uint32_t in_answer);

@@ -78,6 +78,7 @@ void Planner::list_requests(double now) {
   plan_.marks.assign(state_.requests.size(), Mark::none);
   plan_.behind.assign(state_.requests.size(), kNone);
   plan_.chains.assign(state_.accounts.size(), {});
+  plan_.running.clear();
   std::array<Chain, kClasses>* const chains = plan_.chains.data();
   std::uint32_t* const behind = plan_.behind.data();
   const auto append = [&](Chain::Part& part, std::uint32_t first, std::uint32_t last) {
@@ -87,6 +88,7 @@ void Planner::list_requests(double now) {
   std::uint32_t next = 0;
   for (const SchedRequest& r : state_.requests) {
     const std::uint32_t index = next++;
+    if (r.state == SchedRequestState::running) plan_.running.push_back(index);
     if ((r.deadline > 0 || r.max_queue_time > 0) && end_if_late(index, now)) continue;
     if (r.pending() == 0) continue;
     Chain& chain = chains[r.account][class_of(r)];
@@ -276,8 +278,9 @@ void apply_plan(SchedState& state, const StepPlan& plan) {
     state.requests[index].state = SchedRequestState::swapped;
     state.free_blocks += state.requests[index].blocks;
   }
-  for (SchedRequest& r : state.requests)
-    if (r.state == SchedRequestState::running) r.state = SchedRequestState::paused;
+  for (const std::uint32_t index : plan.running)
+    if (SchedRequest& r = state.requests[index]; r.state == SchedRequestState::running)
+      r.state = SchedRequestState::paused;
   std::array<bool, kClasses> had_rows = {};
   for (const PlannedRows& planned : plan.rows) {
     SchedRequest& r = state.requests[planned.request];

@@ -60,7 +60,8 @@ struct StepPlan {
 
   // What plan_step notes for itself and apply_plan.
   enum class Mark : std::uint8_t { none, ended, swapped, chosen };
-  std::vector<Mark> marks;  // of each request
+  std::vector<Mark> marks;             // of each request
+  std::vector<std::uint32_t> running;  // those that had rows in the last step
   static constexpr std::uint32_t kNone = UINT32_MAX;
   // The requests of a uid and class that could have a row, in order: those that have started, then those that wait.
   struct Chain {

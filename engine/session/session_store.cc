@@ -109,7 +109,7 @@ void SessionStore::remove(const Key& key) {
 
 // --- save
 
-Result<void> SessionStore::save(SessionHead head, const ReadBlock& read_block) {
+Result<void> SessionStore::save(SessionHead head, const ReadBlock& read_block, const std::function<void()>& synced) {
   const Key key(head.uid, head.name);
   head.model = options_.model;
   head.kv_layout = options_.kv_layout;
@@ -128,22 +128,26 @@ Result<void> SessionStore::save(SessionHead head, const ReadBlock& read_block) {
   const std::filesystem::path file = path(key);
   const std::filesystem::path unfinished = file.string() + std::string(kUnfinished);
   const std::size_t blocks = (head.computed.size() + options_.block_tokens - 1) / options_.block_tokens;
-  const auto written = write(unfinished, bytes, blocks, options_.bytes_per_uid - others, read_block);
+  const auto written = write(unfinished, bytes, blocks, options_.bytes_per_uid - others, read_block, synced);
   if (!written) {
     unlink(unfinished.c_str());
     return fail(written.error());
   }
   if (std::rename(unfinished.c_str(), file.c_str()) != 0) return io_error(file, "cannot be replaced");
   index()[key] = *written;
-  return sync_folder();
+  SIROCCO_CHECK(sync_folder());
+  synced();
+  return {};
 }
 
 Result<std::uint64_t> SessionStore::write(const std::filesystem::path& file, Bytes head, std::size_t blocks,
-                                          std::uint64_t most, const ReadBlock& read_block) const {
+                                          std::uint64_t most, const ReadBlock& read_block,
+                                          const std::function<void()>& synced) const {
   const int descriptor = ::open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (descriptor < 0) return io_error(file, "cannot be written");
   const File out(fdopen(descriptor, "w"), &std::fclose);
   std::uint64_t bytes = head.size();
+  std::uint64_t on_the_way = bytes;  // to the disk
   bool good = write_all(out.get(), head);
   std::vector<std::byte> block(options_.block_bytes);
   for (std::uint32_t i = 0; good && i < blocks; ++i) {
@@ -152,6 +156,11 @@ Result<std::uint64_t> SessionStore::write(const std::filesystem::path& file, Byt
     const Sha256::Digest digest = session_block_digest(head, i, block);
     good = write_all(out.get(), block) && write_all(out.get(), digest);
     bytes += more;
+    on_the_way += more;
+    if (!good || on_the_way < kSyncBytes) continue;
+    on_the_way = 0;
+    good = std::fflush(out.get()) == 0 && fdatasync(descriptor) == 0;
+    if (good) synced();
   }
   if (!good || std::fflush(out.get()) != 0 || fsync(descriptor) != 0) return io_error(file, "cannot be written");
   return bytes;

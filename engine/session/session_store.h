@@ -42,9 +42,12 @@ class SessionStore {
 
   // Of `head`, uid, name, overflow, content and computed; `read_block` gives block `index`, or says that it is not to
   // be had: then no more are written, as when the quota is reached. On disk when this returns. Errors: BUSY, not even
-  // the text fits in the quota; IO, and what was there before is there still.
+  // the text fits in the quota; IO, and what was there before is there still. `synced` is called whenever a part of it,
+  // kSyncBytes or what is left, has reached the disk: a slow one is told from one that does not answer.
   using ReadBlock = std::function<bool(std::uint32_t index, std::span<std::byte> block)>;
-  Result<void> save(SessionHead head, const ReadBlock& read_block);
+  static constexpr std::uint64_t kSyncBytes = 16 * MiB;
+  Result<void> save(
+      SessionHead head, const ReadBlock& read_block, const std::function<void()>& synced = [] {});
 
   // Hands over the head, then one block after the other until `on_block` returns false. What is damaged after the head
   // is not handed over, and returned. Errors: CORRUPT; UNSUPPORTED, of another model or format: the file stays.
@@ -58,7 +61,7 @@ class SessionStore {
   explicit SessionStore(Options options) : options_(std::move(options)) {}
   std::filesystem::path path(const Key& key) const;
   Result<std::uint64_t> write(const std::filesystem::path& file, Bytes head, std::size_t blocks, std::uint64_t most,
-                              const ReadBlock& read_block) const;
+                              const ReadBlock& read_block, const std::function<void()>& synced) const;
   Result<void> sync_folder() const;
 
   std::map<Key, std::uint64_t>& index() const;

@@ -14,6 +14,7 @@
 
 #include "kernels/cuda/tiles.h"
 #include "kernels/rope_parameters.h"
+#include "kernels/token_choice.h"
 
 namespace sirocco::cuda {
 
@@ -82,8 +83,13 @@ struct GatedArguments {
   DeviceMatrix gate;
   DeviceMatrix up;
   Rows x;
-  float* y = nullptr;  // [rows, gate.outputs]
+  float* y = nullptr;      // [rows, gate.outputs]
+  float* of_up = nullptr;  // scratch of the same shape, unless gated_at_once()
 };
+// Whether one kernel multiplies with gate and up: integers of one type. If not, one after the other.
+constexpr bool gated_at_once(TensorType gate, TensorType up) {
+  return gate == up && gate != TensorType::f32 && gate != TensorType::f16 && gate != TensorType::bf16;
+}
 cudaError_t gated(const GatedArguments& arguments, cudaStream_t stream);
 
 // --- experts
@@ -144,12 +150,14 @@ struct ExpertArguments {
   std::uint32_t tile_rows = 0;
   TensorType type = TensorType::f32;     // of gate and up, or of down
   TensorType up_type = TensorType::f32;  // as `type`, unless the file mixes
+  std::uint32_t first = 0;               // place of the first assignment in question
   std::uint32_t inputs = 0;
   std::uint32_t outputs = 0;
   const DeviceExpert* experts_table = nullptr;  // [experts]
   ExpertLists lists;
-  Rows x;              // gate_up: [rows, inputs]; down: [assignments, inputs], by place
-  float* y = nullptr;  // [assignments, outputs]
+  Rows x;                  // gate_up: [rows, inputs]; down: [assignments, inputs], by place
+  float* y = nullptr;      // [assignments, outputs]
+  float* of_up = nullptr;  // gate_up: scratch of the same shape, unless gated_at_once()
 };
 cudaError_t expert_gate_up(const ExpertArguments& arguments, cudaStream_t stream);
 // y[place] = down x[place].
@@ -157,7 +165,7 @@ cudaError_t expert_down(const ExpertArguments& arguments, cudaStream_t stream);
 
 // From the file's layout to tiles, as tiles.h's repack() does it on the host.
 struct RepackArguments {
-  Matrix matrix;               // of a type with tiles; its data on the device
+  Matrix matrix;               // its data on the device
   std::byte* tiles = nullptr;  // [matrix_bytes()]
 };
 cudaError_t repack(const RepackArguments& arguments, cudaStream_t stream);
@@ -198,9 +206,9 @@ struct MailArguments {
   std::uint32_t experts = 0;
   std::uint32_t width = 0;
   std::uint32_t layer = 0;
-  const DeviceExpert* experts_table = nullptr;  // [experts]
+  const DeviceExpert* experts_table = nullptr;  // [experts]; null: all are missing, and asked for
   ExpertLists lists;
-  const float* x = nullptr;     // [rows, width] the experts' input
+  const float* x = nullptr;     // [rows, width] the experts' input; null: the host does not want it
   float* expert_out = nullptr;  // [assignments, width]
   bool always = false;          // posts also if nothing is missing: the host wants to know that
   Mailbox mailbox;
@@ -285,5 +293,21 @@ inline constexpr std::uint32_t kAttentionSplit = 256;
 std::size_t attention_part_bytes(std::uint32_t rows, std::uint32_t heads, std::uint32_t head_dim, std::uint32_t splits);
 cudaError_t rotate_and_store(const AttentionArguments& arguments, cudaStream_t stream);
 cudaError_t attend(const AttentionArguments& arguments, cudaStream_t stream);
+
+// --- the end of a step
+
+struct RowChoice {
+  TokenChoice choice;
+  std::uint32_t wanted = 0;  // 0: the row's logits go to the host
+};
+// chosen[row] = ref::choose_token() of the row, for those that want it.
+struct ChooseArguments {
+  std::uint32_t rows = 0;
+  std::uint32_t vocabulary = 0;        // at most kMostTokens
+  const float* logits = nullptr;       // [rows, vocabulary]
+  const RowChoice* choices = nullptr;  // [rows]
+  std::int32_t* chosen = nullptr;      // [rows], may be page-locked memory
+};
+cudaError_t choose(const ChooseArguments& arguments, cudaStream_t stream);
 
 }  // namespace sirocco::cuda

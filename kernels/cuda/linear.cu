@@ -1,6 +1,7 @@
 // The products of a step's rows with weight matrices, and which kernel computes them: linear_rounds.cuh up to
 // eight rows of one matrix, linear_few.cuh up to 32, linear_many.cuh beyond, linear_float.cuh for weights that are
-// floats. The same bits whichever it is.
+// floats, expert_floats.cu for experts' that are. The same bits whichever it is.
+#include "kernels/cuda/expert_floats.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/linear_few.cuh"
 #include "kernels/cuda/linear_float.cuh"
@@ -22,7 +23,7 @@ struct RowList {
   const std::uint32_t* tile_count = nullptr;
   const DeviceExpert* experts = nullptr;
   const std::uint32_t* row_of = nullptr;  // of a place; null: the place itself
-  bool down = false;
+  ExpertPart part = ExpertPart::gate;     // of experts; paired: gate, and up behind it
 };
 
 struct ProductArguments {
@@ -42,7 +43,9 @@ __device__ __forceinline__ bool take_rows(ProductArguments& a, unsigned index) {
   if (index >= *a.list.tile_count) return false;
   const ExpertTile tile = a.list.tiles[index];
   const DeviceExpert expert = a.list.experts[tile.expert];
-  a.parts.tiles[0] = a.list.down ? expert.down : expert.gate;
+  a.parts.tiles[0] = a.list.part == ExpertPart::gate ? expert.gate
+                     : a.list.part == ExpertPart::up ? expert.up
+                                                     : expert.down;
   a.parts.tiles[1] = expert.up;
   a.columns.first = tile.first;
   a.columns.count = tile.count;
@@ -279,7 +282,14 @@ cudaError_t linear(const LinearArguments& arguments, cudaStream_t stream) {
 
 cudaError_t gated(const GatedArguments& arguments, cudaStream_t stream) {
   const TensorType type = arguments.gate.type;
-  if (type != arguments.up.type) return cudaErrorNotSupported;
+  if (!gated_at_once(type, arguments.up.type)) {
+    LinearArguments both = {.rows = arguments.rows, .parts = 2, .part = {}, .x = arguments.x};
+    both.part[0] = {.w = arguments.gate, .y = arguments.y};
+    both.part[1] = {.w = arguments.up, .y = arguments.of_up};
+    if (const cudaError_t error = linear(both, stream)) return error;
+    const std::size_t count = std::size_t{arguments.rows} * arguments.gate.outputs;
+    return multiply_gated(arguments.y, arguments.of_up, count, stream);
+  }
   ProductArguments a = {};
   add_part(a.parts, 0, arguments.gate.data, arguments.gate.outputs, arguments.y);
   add_part(a.parts, 1, arguments.up.data, arguments.up.outputs, arguments.y);
@@ -302,31 +312,39 @@ std::uint32_t expert_tile_rows(std::uint32_t rows, std::uint32_t used, std::uint
 
 namespace {
 
-cudaError_t expert_products(const ExpertArguments& arguments, bool down, cudaStream_t stream) {
+// paired: of gate, with up.
+cudaError_t expert_products(const ExpertArguments& arguments, ExpertPart part, TensorType type, bool paired, float* y,
+                            cudaStream_t stream) {
+  if (is_float(type)) return expert_floats(arguments, part, type, y, stream);
   const std::uint32_t assignments = arguments.rows * arguments.used;
   ProductArguments a = {};
-  add_part(a.parts, 0, nullptr, arguments.outputs, arguments.y);
-  a.parts.paired = !down;
-  if (!down) add_part(a.parts, 1, nullptr, arguments.outputs, arguments.y);
-  a.columns = columns_for(arguments.type, arguments.x, arguments.inputs, assignments);
+  add_part(a.parts, 0, nullptr, arguments.outputs, y);
+  a.parts.paired = paired;
+  if (paired) add_part(a.parts, 1, nullptr, arguments.outputs, y);
+  a.columns = columns_for(type, arguments.x, arguments.inputs, assignments);
   a.list = {.tiles = arguments.lists.tiles,
             .tile_count = arguments.lists.tile_count,
             .experts = arguments.experts_table,
-            .row_of = down ? nullptr : arguments.lists.row_of,
-            .down = down};
+            .row_of = part == ExpertPart::down ? nullptr : arguments.lists.row_of,
+            .part = part};
   const std::uint32_t groups = max_expert_tiles(arguments.rows, arguments.used, arguments.experts, arguments.tile_rows);
-  return launch_products(arguments.type, a, arguments.tile_rows, groups, stream);
+  return launch_products(type, a, arguments.tile_rows, groups, stream);
 }
 
 }  // namespace
 
 cudaError_t expert_gate_up(const ExpertArguments& arguments, cudaStream_t stream) {
-  if (arguments.type != arguments.up_type) return cudaErrorNotSupported;
-  return expert_products(arguments, false, stream);
+  const bool at_once = gated_at_once(arguments.type, arguments.up_type);
+  const cudaError_t error = expert_products(arguments, ExpertPart::gate, arguments.type, at_once, arguments.y, stream);
+  if (error != cudaSuccess || at_once) return error;
+  const ExpertArguments& a = arguments;
+  if (const cudaError_t of_up = expert_products(a, ExpertPart::up, a.up_type, false, a.of_up, stream)) return of_up;
+  const std::size_t first = std::size_t{a.first} * a.outputs;
+  return multiply_gated(a.y + first, a.of_up + first, std::size_t{a.rows} * a.used * a.outputs, stream);
 }
 
 cudaError_t expert_down(const ExpertArguments& arguments, cudaStream_t stream) {
-  return expert_products(arguments, true, stream);
+  return expert_products(arguments, ExpertPart::down, arguments.type, false, arguments.y, stream);
 }
 
 }  // namespace sirocco::cuda

@@ -1,4 +1,5 @@
 // Weights from the file's layout to tiles: the function of a tile's bytes that the host uses as well, a thread a byte.
+#include "kernels/cuda/copy_bytes.h"
 #include "kernels/cuda/cu.cuh"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/tile_layout.h"
@@ -38,6 +39,8 @@ __global__ void __launch_bounds__(kThreads) repack_kernel(Blocks a) {
 
 cudaError_t repack(const RepackArguments& arguments, cudaStream_t stream) {
   const Matrix& m = arguments.matrix;
+  if (tile_bytes(m.type) == 0)  // floats stay as they are
+    return copy_bytes(m.data, arguments.tiles, matrix_bytes(m.type, m.inputs, m.outputs), stream);
   const Blocks blocks = {.data = m.data,
                          .inputs = static_cast<std::uint32_t>(m.inputs),
                          .outputs = static_cast<std::uint32_t>(m.outputs),

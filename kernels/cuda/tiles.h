@@ -20,7 +20,7 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/cuda/host_device.h"
+#include "kernels/host_device.h"
 #include "kernels/matrix.h"
 
 namespace sirocco::cuda {

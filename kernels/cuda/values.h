@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/host_device.h"
+#include "kernels/host_device.h"
 #include "kernels/quant_blocks.h"
 
 namespace sirocco::cuda {

@@ -1,5 +1,7 @@
 // What the kernels of kernels/cuda reach next to the device's bounds, measured in the same run: memory by a copy, the
-// integer tensor cores by a loop of mma alone. Medians of `rounds`, interleaved with the bounds. Prints JSON.
+// integer tensor cores by a loop of mma alone and, where libcublasLt is found, by its int8 product of the same shape.
+// Its F16 product of that shape stands for "dequantise, then cuBLAS", without the time that dequantising takes. Medians
+// of `rounds`, interleaved with the bounds. Prints JSON.
 //
 //   cuda_bench [--rounds N] [--type Q4_K]…
 #include <cuda_runtime.h>
@@ -15,6 +17,7 @@
 
 #include "kernels/cuda/cu.cuh"
 #include "kernels/cuda/kernels.h"
+#include "tests/bench/cublas_lt.h"
 
 using namespace sirocco;
 using namespace sirocco::cuda;
@@ -138,6 +141,9 @@ struct Case {
   double macs = 0;              // multiplications of int8
   std::function<double()> run;  // microseconds
   Median us;
+  std::function<double(bool int8)> run_cublas;  // of prompts
+  Median cublas_s8_us;
+  Median cublas_f16_us;
 };
 
 struct Setup {
@@ -148,6 +154,7 @@ struct Setup {
   float* y = nullptr;
   Rows rows;
   std::vector<Case> cases;
+  CublasLt cublas;
 };
 
 constexpr std::uint32_t kMostRows = 4096;
@@ -192,7 +199,29 @@ void add_linear(Setup& s, TensorType type, std::uint32_t inputs, std::uint32_t o
       return linear(a, s.timer.stream());
     });
   };
+  CublasLt::Product products[2];
+  const std::uint64_t all_outputs = std::uint64_t{outputs} * (gate_and_up ? 2 : 1);
+  if (rows > 64 && s.cublas.there() && s.cublas.prepare(false, rows, inputs, all_outputs, products[0]) &&
+      s.cublas.prepare(true, rows, inputs, all_outputs, products[1])) {
+    c.run_cublas = [&s, inputs, all_outputs, products](bool int8) {
+      const std::size_t of_matrix = all_outputs * inputs * (int8 ? 1 : 2);
+      const int calls = static_cast<int>(std::clamp<std::size_t>(s.weight_bytes / of_matrix, 1, 4));
+      return s.timer.time(calls, [&](int i) {
+        return s.cublas.multiply(products[int8 ? 1 : 0], s.weights + static_cast<std::size_t>(i) * of_matrix,
+                                 s.rows.q8_32.q, s.y, s.timer.stream());
+      });
+    };
+  }
   s.cases.push_back(std::move(c));
+}
+
+// What cuBLAS took, if it was measured.
+std::string cublas_part(Case& c) {
+  if (!c.run_cublas) return "";
+  char text[100];
+  std::snprintf(text, sizeof text, ", \"cublas_s8_us\": %.2f, \"cublas_f16_us\": %.2f", c.cublas_s8_us.at(0.5),
+                c.cublas_f16_us.at(0.5));
+  return text;
 }
 
 }  // namespace
@@ -243,22 +272,27 @@ int main(int argc, char** argv) {
       return launch({.grid = dim3(properties.multiProcessorCount * 4), .block = dim3(256)}, s.timer.stream(),
                     mma_peak_kernel, sink, kRounds);
     }) / 1e6);
-    for (Case& c : s.cases) c.us.values.push_back(c.run());
+    for (Case& c : s.cases) {
+      c.us.values.push_back(c.run());
+      if (!c.run_cublas) continue;
+      c.cublas_s8_us.values.push_back(c.run_cublas(true));
+      c.cublas_f16_us.values.push_back(c.run_cublas(false));
+    }
   }
   const double read_gb_s = read.at(0.5);
   const double tops = peak.at(0.5);
   std::printf(
-      "{\"device\": \"%s\", \"copy_gb_s\": %.0f, \"read_gb_s\": %.0f, \"mma_s8_tops\": %.0f, \"rounds\": %d, "
-      "\"cases\": [\n",
-      properties.name, copy.at(0.5), read_gb_s, tops, rounds);
+      "{\"device\": \"%s\", \"copy_gb_s\": %.0f, \"read_gb_s\": %.0f, \"mma_s8_tops\": %.0f, \"cublas\": %s, "
+      "\"rounds\": %d, \"cases\": [\n",
+      properties.name, copy.at(0.5), read_gb_s, tops, s.cublas.there() ? "true" : "false", rounds);
   for (std::size_t i = 0; i < s.cases.size(); ++i) {
     Case& c = s.cases[i];
     const double us = c.us.at(0.5);
     std::printf(
         " {\"case\": \"%s\", \"us\": %.2f, \"us_low\": %.2f, \"us_high\": %.2f, \"of_read\": %.3f, \"of_mma\": "
-        "%.3f}%s\n",
+        "%.3f%s}%s\n",
         c.name.c_str(), us, c.us.at(0), c.us.at(1), c.bytes / us / 1e3 / read_gb_s, 2 * c.macs / us / 1e6 / tops,
-        i + 1 < s.cases.size() ? "," : "");
+        cublas_part(c).c_str(), i + 1 < s.cases.size() ? "," : "");
   }
   std::printf("]}\n");
   return 0;

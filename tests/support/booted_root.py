@@ -53,10 +53,11 @@ def mirror():
     raise Unavailable("/etc/apt names no Debian mirror to make a root from")
 
 
-def base_root(debs):
-    """The folder of a root in which everything is installed that the packages `debs` depend on, but not they."""
+def base_root(debs, *more):
+    """The folder of a root in which everything is installed that the packages `debs` depend on, but not they; and packages of
+    Debian's that a test wants."""
     check_tools()
-    needs = dependencies(debs)
+    needs = ", ".join(filter(None, (dependencies(debs), *more)))
     bare = made_once(KEPT / "bookworm", bootstrap)
     if not needs:
         return bare

@@ -4,19 +4,24 @@
 A fresh Debian 12 is booted by systemd-nspawn (tests/support/booted_root.py); where that cannot be done, all of it is skipped.
 """
 import json
+import pathlib
+import re
+import subprocess
 import sys
 import time
 import unittest
 
-from booted_service import (CONFIG, MODELS, SLOW, Service, TestOfService, as_version, freeze, open_things, packages,
-                            within)
+from booted_service import (CLIENT_PACKAGES, CONFIG, MODELS, PACKAGES, SLOW, Service, TestOfService, as_version, freeze, open_things,
+                            packages, within)
 from booted_root import BootedRoot, Unavailable, base_root, check_tools
 from memory_group import MemoryGroup
-from programs import DEMO_MODEL, PATIENCE_S, wait_until
+from programs import BIN, DEMO_MODEL, PATIENCE_S, ROOT, slow_disk, wait_until
 
 RESTARTS = 200
 EXPOSURE = 10  # of systemd-analyze security, in tenths: 1.0
-DEBS = []
+CAPITAL = "Name the capital of France."
+DEBS = []         # of the daemon and the command
+CLIENT_DEBS = []  # of the libraries for programs
 
 
 class Running(TestOfService):
@@ -110,6 +115,20 @@ class Running(TestOfService):
         self.assertRegex(error, r"^sirocco: .*SHUTTING_DOWN")
         self.assertEqual((self.service.show("Result"), self.service.show("ActiveState")), ("success", "inactive"))
 
+    def test_a_stop_waits_for_a_slow_disk_as_long_as_sessions_reach_it(self):
+        limit, sessions = 2, 6
+        library = self.service.root.copy(slow_disk(self.folder), "/usr/local/lib")
+        self.service.drop_in(f"[Service]\nTimeoutStopSec={limit}s\nEnvironment=LD_PRELOAD={library} SLOW_DISK_MS=350\n")
+        self.service.restart()
+        for number in range(sessions):
+            self.service.turn(f"slow-{number}", "hello")
+        began = time.monotonic()
+        self.service.systemctl("stop", "sirocco.service")
+        self.assertGreater(time.monotonic() - began, 1.5 * limit)
+        self.assertEqual(self.service.show("Result"), "success", self.service.journal())
+        saved = self.service.root.run("ls", "/var/lib/sirocco/sessions").stdout.split()
+        self.assertEqual([name for name in saved if "slow-" in name], [f"0-slow-{number}.session" for number in range(sessions)])
+
     def test_a_full_disk_costs_the_saved_sessions_and_nothing_else(self):
         self.service.systemctl("stop", "sirocco.service")
         folder = "/var/lib/sirocco/sessions"
@@ -188,23 +207,70 @@ class Running(TestOfService):
 class Installing(TestOfService):
     """Each test has a root of its own."""
 
-    def service(self, debs, memory=None):
-        service = Service(debs, memory)
+    def service(self, debs, memory=None, base=None):
+        service = Service(debs, memory, base)
         self.addCleanup(service.close)
         return service
 
-    def test_three_commands_lead_from_the_packages_to_an_answer(self):
+    def test_the_three_commands_of_the_readme_lead_to_an_answer_and_programs_get_the_same_one(self):
+        service = self.service([], base=base_root(DEBS + CLIENT_DEBS, "sudo"))
+        for deb in DEBS + CLIENT_DEBS:
+            service.root.copy(deb, "/home")
+        service.root.copy(DEMO_MODEL, "/home")
+        service.root.run("mv", f"/home/{DEMO_MODEL.name}", "/home/FILE.gguf")
+        install, setup, chat = readme_commands()
+        service.root.run("sh", "-c", f"cd /home && {install}", stdin="y\n")
+        self.assertEqual((service.show("ActiveState"), service.show("UnitFileState")), ("active", "enabled"))
+        service.root.run("sh", "-c", f"cd /home && {setup}", stdin="y\n")
+        said = service.root.run("sh", "-c", f"cd /home && {chat}", stdin=f"{CAPITAL}\n").stdout
+        self.assertIn(service.status()["state"], ("READY", "DEGRADED"))
+        self.assertEqual(service.processes("siroccod"), ["siroccod"])
+        service.root.run("systemd-analyze", "security", f"--threshold={EXPOSURE}", "--no-pager", "sirocco.service")
+        told = json.loads(service.sirocco("generate", "--prompt", CAPITAL, "--max-tokens", 40, "--json").stdout)["text"]
+        self.assertIn("Paris", told)
+        self.assertRegex(said, r"\w+")  # chat draws its answers; these are not always the capital
+        self.ask_by_the_libraries(service, told)
+
+    def ask_by_the_libraries(self, service, told):
+        """As a user who has joined the group, and installed the packages."""
+        service.root.run("sh", "-c", "cd /home && apt install --yes " + " ".join(f"./{name}_*.deb" for name in CLIENT_PACKAGES))
+        service.root.run("useradd", "--groups=sirocco", "member")
+        program = pathlib.Path(self.folder) / "c_client"
+        subprocess.run(["cc", "-std=gnu99", f"-I{ROOT / 'ipc/client'}", ROOT / "tests/system/c_client.c", "-o", program,
+                        f"-L{BIN.parent / 'lib'}", "-lsirocco", "-pthread"], check=True)
+        in_c = service.root.run(service.root.copy(program, "/usr/local/bin"), "answer", CAPITAL, 40, user="member").stdout
+        self.assertEqual(in_c.rsplit("\n", 2)[0], told)
+        source = f"import sirocco\nwith sirocco.Client() as client: print(client.generate(prompt={CAPITAL!r}, max_tokens=40).read(), end='')"
+        self.assertEqual(service.root.run("python3", "-X", "dev", "-c", source, user="member").stdout, told)
+
+    def test_without_a_model_it_is_up_and_setup_lists_what_fits_and_imports_a_file(self):
         service = self.service(DEBS)
-        self.assertEqual(service.show("ActiveState"), "active")
-        self.assertEqual(service.show("UnitFileState"), "enabled")
         self.assertEqual(service.status()["state"], "NO_MODEL")
+        self.assertEqual((service.show("ActiveState"), service.show("StatusText")), ("active", "No model is configured (model.path)"))
         self.assertEqual(service.sirocco("status", "--check").returncode, 2)
         self.assertEqual(service.systemctl("--failed", "--no-legend").stdout, "")
-        model = service.root.copy(self.one, "/root")
-        service.root.run("sirocco", "setup", model)
-        service.wait_ready()
-        self.assertEqual(service.status()["model"]["name"] != "", True)
-        self.assertEqual(len(service.answer()), 20)
+        listed = service.setup()
+        self.assertEqual((service.show("NRestarts"), listed["models"]), ("0", []))
+        self.assertGreater(len(listed["sizes"]), 1)
+        model = service.root.copy(self.one, "/root/downloads")
+        listed = service.setup("--folder", "/root/downloads")["models"]
+        self.assertEqual([(one["file"], one["runs"]) for one in listed], [(model, True)])
+        broken = service.root.copy(self.one, "/root/broken")
+        service.root.run("truncate", "--size=-1000", broken)
+        self.assertEqual(service.sirocco("setup", broken).returncode, 1)
+        service.root.run("useradd", "stranger")
+        refused = service.sirocco("setup", service.root.copy(self.other, "/srv"), user="stranger")
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("run this as root", refused.stderr)
+        self.assertEqual((service.status()["state"], service.root.run("ls", MODELS).stdout), ("NO_MODEL", ""))
+        imported = service.setup(model)
+        self.assertEqual((imported["model"], imported["daemon_running"]), (f"{MODELS}/{self.one.name}", True))
+        expected = service.answer()
+        self.assertEqual(len(expected), 20)
+        self.assertEqual(service.sirocco("setup", broken).returncode, 1)
+        service.restart()
+        self.assertEqual(service.answer(), expected)
+        self.assertEqual([one["file"] for one in service.setup()["models"]], [imported["model"]])
 
     def test_an_upgrade_goes_on_with_saved_sessions(self):
         service = self.service(as_version(DEBS, "0.0.1~previous", self.folder))
@@ -262,10 +328,18 @@ class Installing(TestOfService):
         self.assertEqual(answers[1], answers[0])
 
 
+def readme_commands():
+    """Those of its section Install: how a person with the packages and a model file gets an answer."""
+    section = (ROOT / "README.md").read_text().split("\n## Install\n")[1].split("\n## ")[0]
+    return re.findall(r"^    (.*?)(?: {2,}.*)?$", section, re.M)[:3]
+
+
 def main():
     try:
         check_tools()
-        DEBS.extend(packages())
+        found = packages()
+        DEBS.extend(found[name] for name in PACKAGES)
+        CLIENT_DEBS.extend(found[name] for name in CLIENT_PACKAGES)
         BootedRoot(base_root(DEBS)).close()
     except Unavailable as why:
         print(f"no root can be booted here: {why}")

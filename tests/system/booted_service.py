@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT / "tests/support"))
 from booted_root import BootedRoot, base_root, field  # noqa: E402
 
 PACKAGES = ("siroccod", "sirocco")
+CLIENT_PACKAGES = ("libsirocco0", "python3-sirocco")
 MODELS = "/var/lib/sirocco/models"
 CONFIG = "/etc/sirocco/siroccod.d"
 DROP_INS = "/run/systemd/system/sirocco.service.d"
@@ -23,15 +24,15 @@ LONG_ANSWER = ("generate", "--raw", "--prompt", "once", "--max-tokens", 400, "--
 
 
 def packages():
-    """The .debs of siroccod and sirocco, from $SIROCCO_DEBS or made by ./dev package."""
+    """The .debs by their names, from $SIROCCO_DEBS or made by ./dev package."""
     folder = pathlib.Path(os.environ.get("SIROCCO_DEBS", ROOT / "build/packages"))
     if "SIROCCO_DEBS" not in os.environ:
         subprocess.run([ROOT / "dev", "package"], check=True)
     found = {field(deb, "Package"): deb for deb in sorted(folder.glob("*.deb"))}
-    missing = [name for name in PACKAGES if name not in found]
+    missing = [name for name in PACKAGES + CLIENT_PACKAGES if name not in found]
     if missing:
         raise AssertionError(f"{folder} has no package {', '.join(missing)}")
-    return [found[name] for name in PACKAGES]
+    return found
 
 
 def as_version(debs, version, folder):
@@ -56,10 +57,10 @@ def synth(folder, name, seed):
 
 
 class Service:
-    """A booted root with the packages in it."""
+    """A booted root with the packages in it. base: the root that they are installed in, if not one with what they need."""
 
-    def __init__(self, debs, memory=None):
-        self.root = BootedRoot(base_root(debs), memory)
+    def __init__(self, debs, memory=None, base=None):
+        self.root = BootedRoot(base or base_root(debs), memory)
         try:
             self.install(debs)
         except BaseException:
@@ -89,6 +90,13 @@ class Service:
 
     def sirocco(self, *arguments, user=None):
         return self.root.run("sirocco", *arguments, user=user, check=False)
+
+    def setup(self, *arguments):
+        """What `sirocco setup` tells."""
+        done = self.sirocco("setup", *arguments, "--json")
+        if done.returncode != 0:
+            raise AssertionError(f"sirocco setup: {done.stderr}")
+        return json.loads(done.stdout)
 
     def status(self):
         told = self.sirocco("status", "--json")
@@ -166,8 +174,9 @@ def freeze(pid, name):
         if (task / "comm").read_text().strip() == name:
             helper = subprocess.Popen([sys.executable, ROOT / "tests/system/freeze_thread.py", task.name],
                                       stdout=subprocess.PIPE, text=True)
-            if helper.stdout.readline() != "frozen\n":
-                raise AssertionError(f"thread {name} of {pid} could not be stopped")
+            with helper.stdout:
+                if helper.stdout.readline() != "frozen\n":
+                    raise AssertionError(f"thread {name} of {pid} could not be stopped")
             return helper
     names = sorted((task / "comm").read_text().strip() for task in pathlib.Path(f"/proc/{pid}/task").iterdir())
     raise AssertionError(f"process {pid} has no thread {name}, only {names}")

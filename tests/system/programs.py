@@ -24,6 +24,14 @@ def wait_until(condition, what):
         time.sleep(0.02)
 
 
+def slow_disk(folder):
+    """A library for LD_PRELOAD that makes the disk slow (slow_disk.c)."""
+    library = pathlib.Path(folder) / "slow_disk.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", ROOT / "tests/system/slow_disk.c", "-o",
+                    library], check=True)
+    return library
+
+
 class Daemon:
     """A siroccod in a folder of its own."""
 

@@ -15,7 +15,7 @@ import subprocess
 import time
 import unittest
 
-from programs import BIN, PATIENCE_S, Daemon, TestWithFolder, wait_until
+from programs import BIN, PATIENCE_S, Daemon, TestWithFolder, slow_disk, wait_until
 
 RAW = ("generate", "--raw", "--prompt", "hello", "--max-tokens", 10, "--json")
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
@@ -150,6 +150,35 @@ class States(ServiceTest):
         self.wait_for_state(daemon, "NO_MODEL")
         self.assertIn("READY=1", self.systemd.lines())
         self.assertEqual(self.check(daemon), (2, "NO_MODEL"))
+
+
+class Ending(ServiceTest):
+    def told_while_it_ends(self, slow_ms, sessions, patience_s):
+        """How often more time was asked for, by a daemon that ends with so many sessions to write to such a disk."""
+        daemon = self.service(self.synth(), f"sessions: {{directory: {self.folder}/sessions}}\n",
+                              environment={"LD_PRELOAD": str(slow_disk(self.folder)), "SLOW_DISK_MS": str(slow_ms)})
+        self.wait_for_state(daemon, "READY")
+        for number in range(sessions):
+            done = daemon.sirocco("generate", "--raw", "--session", f"s{number}", "--prompt", "hello", "--max-tokens", 2)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        daemon.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            daemon.process.wait(patience_s)
+        status = daemon.process.poll()
+        daemon.process.kill()
+        told = self.systemd.lines()
+        return status, sum(line.startswith("EXTEND_TIMEOUT_USEC=") for line in told[told.index("STOPPING=1"):])
+
+    def test_as_long_as_sessions_reach_the_disk_more_time_is_asked_for(self):
+        status, asked = self.told_while_it_ends(slow_ms=500, sessions=3, patience_s=PATIENCE_S)
+        self.assertEqual(status, 0)
+        self.assertGreaterEqual(asked, 2)
+        self.assertEqual(len(list((self.folder / "sessions").glob("*.session"))), 3)
+
+    def test_but_not_of_a_disk_that_does_not_answer(self):
+        status, asked = self.told_while_it_ends(slow_ms=600_000, sessions=3, patience_s=3.5)
+        self.assertIsNone(status)
+        self.assertLessEqual(asked, 1)  # for the engine's own end, which went well
 
 
 class WatchdogTest(ServiceTest):

@@ -66,6 +66,8 @@ Result<DeviceInfo> find_device() {
                                                properties.pciDeviceID),
                      .cuda = fmt::format("CUDA {}.{}", driver / 1000, driver % 1000 / 10),
                      .integrated = properties.integrated != 0,
+                     .reads_pageable = properties.pageableMemoryAccess != 0,
+                     .registers = properties.hostRegisterSupported != 0,
                      .free = 0,
                      .total = properties.totalGlobalMem};
   SIROCCO_TRY(info.free, free_memory(info.integrated));

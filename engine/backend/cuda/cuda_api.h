@@ -76,12 +76,14 @@ class Bump {
 };
 
 struct DeviceInfo {
-  std::string name;         // "NVIDIA H100 PCIe"
-  std::string isa;          // "sm_90"
-  std::string pci_bus_id;   // "0000:01:00.0"
-  std::string cuda;         // that the driver is made for, "CUDA 13.0"
-  bool integrated = false;  // its memory is the host's
-  std::uint64_t free = 0;   // bytes that nobody uses now
+  std::string name;             // "NVIDIA H100 PCIe"
+  std::string isa;              // "sm_90"
+  std::string pci_bus_id;       // "0000:01:00.0"
+  std::string cuda;             // that the driver is made for, "CUDA 13.0"
+  bool integrated = false;      // its memory is the host's
+  bool reads_pageable = false;  // kernels use any memory of the process
+  bool registers = false;       // or what is registered
+  std::uint64_t free = 0;       // bytes that nobody uses now
   std::uint64_t total = 0;
 };
 // Of the first device (CUDA_VISIBLE_DEVICES says which that is). Error: NOT_FOUND: no driver, or no device;

@@ -44,7 +44,8 @@ ExpertLists take_lists(std::uint32_t rows, const MoeSpec& moe, Bump& memory) {
 
 }  // namespace
 
-ForwardMemory ForwardMemory::lay_out(const ModelSpec& spec, const BackendOptions& options, bool slots, Bump& memory) {
+ForwardMemory ForwardMemory::lay_out(const ModelSpec& spec, const BackendOptions& options, bool slots, bool of_up,
+                                     Bump& memory) {
   const std::size_t rows = options.limits.rows;
   const std::size_t logit_rows = options.limits.logit_rows;
   const std::size_t hidden_rows = spec.moe ? rows * spec.moe->used : rows;
@@ -60,6 +61,7 @@ ForwardMemory ForwardMemory::lay_out(const ModelSpec& spec, const BackendOptions
   m.mixed = memory.take<float>(rows * spec.q_width());
   m.branch = memory.take<float>(rows * spec.width);
   m.hidden = memory.take<float>(hidden_rows * hidden_width);
+  if (of_up) m.of_up = memory.take<float>(hidden_rows * hidden_width);
   m.cosines = memory.take<float>(rows * pairs);
   m.sines = memory.take<float>(rows * pairs);
   m.parts = reinterpret_cast<float*>(memory.take<std::byte>(most_part_bytes(spec, options.limits)));
@@ -215,16 +217,19 @@ Result<void> CudaForward::attention_part(const StepShape& shape, std::uint32_t i
   SIROCCO_CHECK(checked(attend(attention_of(shape, index), stream), "attend"));
   SIROCCO_CHECK(multiply(layer.attention_output, shape.rows, rows_in(layer.mixed, m_.mixed), m_.branch, stream));
   NormArguments arguments = norm_after(shape, Pending::branch, layer.ffn_norm, layer.ffn);
-  if (layer.experts != nullptr && has_slots()) arguments.f32 = m_.normed;  // the host wants them so
+  if (layer.experts != nullptr && has_slots() && !m_.shared) arguments.f32 = m_.normed;  // the host wants them so
   return checked(norm(arguments, stream), "norm");
 }
 
 Result<void> CudaForward::dense_part(const StepShape& shape, const DeviceLayer& layer, cudaStream_t stream) const {
-  SIROCCO_CHECK(checked(
-      gated(
-          {.rows = shape.rows, .gate = layer.gate, .up = layer.up, .x = rows_in(layer.ffn, m_.normed), .y = m_.hidden},
-          stream),
-      "gated"));
+  SIROCCO_CHECK(checked(gated({.rows = shape.rows,
+                               .gate = layer.gate,
+                               .up = layer.up,
+                               .x = rows_in(layer.ffn, m_.normed),
+                               .y = m_.hidden,
+                               .of_up = m_.of_up},
+                              stream),
+                        "gated"));
   const Rows hidden = rows_in(layer.hidden, m_.hidden);
   if (hidden.f32 == nullptr)
     SIROCCO_CHECK(
@@ -238,9 +243,9 @@ MailArguments CudaForward::mail_of(const StepShape& shape, std::uint32_t layer) 
           .experts = spec_.moe->experts,
           .width = spec_.width,
           .layer = layer,
-          .experts_table = weights_.layers[layer].experts,
+          .experts_table = m_.shared ? nullptr : weights_.layers[layer].experts,
           .lists = m_.lists,
-          .x = m_.normed,
+          .x = m_.shared ? nullptr : m_.normed,
           .expert_out = m_.expert_out,
           .mailbox = m_.mailbox};
 }
@@ -259,7 +264,7 @@ Result<void> CudaForward::expert_part(const StepShape& shape, std::uint32_t inde
                                .normalise = moe.route.normalise,
                                .scale = moe.route.scale,
                                .logits = m_.router,
-                               .experts_table = has_slots() ? layer.experts : nullptr,
+                               .experts_table = has_slots() && !m_.shared ? layer.experts : nullptr,
                                .lists = m_.lists},
                               stream),
                         "route"));
@@ -269,6 +274,7 @@ Result<void> CudaForward::expert_part(const StepShape& shape, std::uint32_t inde
     mail.always = static_cast<bool>(missing);
     SIROCCO_CHECK(checked(post_missing(mail, stream), "post_missing"));
   }
+  if (m_.shared) return missing(index);
   const ExpertArguments experts = {.rows = shape.rows,
                                    .used = moe.used,
                                    .experts = moe.experts,
@@ -291,15 +297,19 @@ Result<void> CudaForward::expert_products(const DeviceLayer& layer, ExpertArgume
   experts.inputs = spec_.width;
   experts.outputs = moe.width;
   experts.x = rows_in(layer.ffn, m_.normed);
+  experts.first = first;
   experts.y = m_.hidden;
+  experts.of_up = m_.of_up;
   SIROCCO_CHECK(checked(expert_gate_up(experts, stream), "expert_gate_up"));
   Rows hidden;  // of all places
+  if (layer.hidden.has(ActivationFormat::f32)) hidden.f32 = m_.hidden;
   if (layer.hidden.has(ActivationFormat::q8_32)) hidden.q8_32 = m_.hidden_q8_32;
   if (layer.hidden.has(ActivationFormat::q8_256)) hidden.q8_256 = m_.hidden_q8_256;
-  SIROCCO_CHECK(checked(
-      quantise(m_.hidden + std::size_t{first} * moe.width, count, moe.width,
-               from_row(hidden.q8_32, first, moe.width, 32), from_row(hidden.q8_256, first, moe.width, 256), stream),
-      "quantise"));
+  if (hidden.f32 == nullptr)
+    SIROCCO_CHECK(checked(
+        quantise(m_.hidden + std::size_t{first} * moe.width, count, moe.width,
+                 from_row(hidden.q8_32, first, moe.width, 32), from_row(hidden.q8_256, first, moe.width, 256), stream),
+        "quantise"));
   experts.type = experts.up_type = layer.down.type;
   experts.inputs = moe.width;
   experts.outputs = spec_.width;
@@ -308,19 +318,19 @@ Result<void> CudaForward::expert_products(const DeviceLayer& layer, ExpertArgume
   return checked(expert_down(experts, stream), "expert_down");
 }
 
-Result<void> CudaForward::enqueue_passing(const StepShape& shape, std::uint32_t index, const PassingExpert& expert,
-                                          cudaStream_t stream) const {
+Result<void> CudaForward::enqueue_group(const StepShape& shape, std::uint32_t index, const ExpertGroup& group,
+                                        cudaStream_t stream) const {
   const MoeSpec& moe = *spec_.moe;
-  ExpertArguments experts = {.rows = expert.count,
+  ExpertArguments experts = {.rows = group.assignments,
                              .used = 1,
-                             .experts = 1,
+                             .experts = group.experts,
                              .tile_rows = expert_tile_rows(shape.rows, moe.used, moe.experts),
-                             .experts_table = expert.table,
+                             .experts_table = group.table,
                              .lists = m_.lists,
                              .x = {}};
-  experts.lists.tiles = const_cast<ExpertTile*>(expert.tiles);
-  experts.lists.tile_count = const_cast<std::uint32_t*>(expert.tile_count);
-  return expert_products(weights_.layers[index], experts, expert.first, expert.count, stream);
+  experts.lists.tiles = const_cast<ExpertTile*>(group.tiles);
+  experts.lists.tile_count = const_cast<std::uint32_t*>(group.tile_count);
+  return expert_products(weights_.layers[index], experts, group.first, group.count, stream);
 }
 
 Result<void> CudaForward::output_part(const StepShape& shape, Pending pending, cudaStream_t stream) const {
@@ -328,7 +338,16 @@ Result<void> CudaForward::output_part(const StepShape& shape, Pending pending, c
   last.rows = shape.logit_rows;
   last.rows_of = m_.inputs.rows_of;
   SIROCCO_CHECK(checked(norm(last, stream), "norm"));
-  return multiply(weights_.output, shape.logit_rows, rows_in(weights_.output_formats, m_.normed), m_.logits, stream);
+  SIROCCO_CHECK(
+      multiply(weights_.output, shape.logit_rows, rows_in(weights_.output_formats, m_.normed), m_.logits, stream));
+  if (!shape.chooses) return {};
+  return checked(choose({.rows = shape.logit_rows,
+                         .vocabulary = spec_.vocabulary,
+                         .logits = m_.logits,
+                         .choices = m_.inputs.choices,
+                         .chosen = m_.chosen},
+                        stream),
+                 "choose");
 }
 
 }  // namespace sirocco::cuda

@@ -13,28 +13,33 @@ namespace sirocco::cuda {
 // The memory of a step on the device, sized for the limits. Assignments are (row, expert) pairs: rows * used of them.
 struct ForwardMemory {
   StepInputs inputs;
-  float* x = nullptr;           // [rows, width] the residual stream
-  float* normed = nullptr;      // [rows, width]
-  float* q = nullptr;           // [rows, heads * head_dim]
-  float* k = nullptr;           // [rows, kv_heads * head_dim]
-  float* v = nullptr;           // likewise
-  float* mixed = nullptr;       // [rows, heads * head_dim] attention's result
-  float* branch = nullptr;      // [rows, width] what the next norm adds to x
-  float* hidden = nullptr;      // [rows, ffn_width] or [assignments, expert width]
-  float* cosines = nullptr;     // [rows, pairs]
-  float* sines = nullptr;       // likewise
-  float* parts = nullptr;       // attention's
-  float* router = nullptr;      // [rows, experts]
-  float* expert_out = nullptr;  // [assignments, width]
-  float* logits = nullptr;      // [logit_rows, vocabulary]
+  float* x = nullptr;              // [rows, width] the residual stream
+  float* normed = nullptr;         // [rows, width]
+  float* q = nullptr;              // [rows, heads * head_dim]
+  float* k = nullptr;              // [rows, kv_heads * head_dim]
+  float* v = nullptr;              // likewise
+  float* mixed = nullptr;          // [rows, heads * head_dim] attention's result
+  float* branch = nullptr;         // [rows, width] what the next norm adds to x
+  float* hidden = nullptr;         // [rows, ffn_width] or [assignments, expert width]
+  float* of_up = nullptr;          // of the same shape, where gate and up are not multiplied with at once
+  float* cosines = nullptr;        // [rows, pairs]
+  float* sines = nullptr;          // likewise
+  float* parts = nullptr;          // attention's
+  float* router = nullptr;         // [rows, experts]
+  float* expert_out = nullptr;     // [assignments, width]
+  float* logits = nullptr;         // [logit_rows, vocabulary]
+  std::int32_t* chosen = nullptr;  // [logit_rows] in page-locked memory, which the layout does not have
   ExpertLists lists;
-  Mailbox mailbox;    // its device part, where experts are in slots
-  Activations q8_32;  // of whatever is multiplied next: one after another use them
+  Mailbox mailbox;      // its device part, where experts are in slots
+  bool shared = false;  // slots are the host's, which is asked for all experts and enqueues their products
+  Activations q8_32;    // of whatever is multiplied next: one after another use them
   Activations q8_256;
   Activations hidden_q8_32;  // of `hidden`; where experts are in slots, others than those above
   Activations hidden_q8_256;
 
-  static ForwardMemory lay_out(const ModelSpec& spec, const BackendOptions& options, bool slots, Bump& memory);
+  // of_up: some layer's gate and up are multiplied with one after the other.
+  static ForwardMemory lay_out(const ModelSpec& spec, const BackendOptions& options, bool slots, bool of_up,
+                               Bump& memory);
 };
 
 // The KV cache on the device: for each layer all keys, then all values.
@@ -49,12 +54,15 @@ struct CudaKv {
   DeviceKv layer(const ModelSpec& spec, std::uint32_t index) const;
 };
 
-// An expert that is on the device for a moment, with the rows that meet it. The lists may be in page-locked memory.
-struct PassingExpert {
-  const DeviceExpert* table = nullptr;  // [1]
-  const ExpertTile* tiles = nullptr;    // of expert 0 of that table
+// Experts that are computed with apart from the layer's others, and the rows that meet them. Table and lists may be in
+// page-locked memory.
+struct ExpertGroup {
+  const DeviceExpert* table = nullptr;  // of the tiles' experts
+  const ExpertTile* tiles = nullptr;
   const std::uint32_t* tile_count = nullptr;
-  std::uint32_t first = 0;  // its places
+  std::uint32_t experts = 1;
+  std::uint32_t assignments = 0;
+  std::uint32_t first = 0;  // their places, and perhaps others' in between
   std::uint32_t count = 0;
 };
 
@@ -68,13 +76,13 @@ class CudaForward {
   CudaForward(const ModelSpec& spec, const DeviceWeights& weights, const ForwardMemory& memory, const CudaKv& kv)
       : spec_(spec), weights_(weights), m_(memory), kv_(kv) {}
 
-  // Enqueues a step whose inputs are in memory.inputs; its logits come to memory.logits.
+  // Enqueues a step whose inputs are in memory.inputs; its logits come to memory.logits, its tokens to memory.chosen.
   //   missing  for each layer of experts, which asks the host whether or not it misses any; null: the stream waits for
   //            the answers, if there are questions
   Result<void> enqueue(const StepShape& shape, cudaStream_t stream, const MissingHook& missing = {}) const;
-  // Enqueues the products of one more expert, for expert_out.
-  Result<void> enqueue_passing(const StepShape& shape, std::uint32_t layer, const PassingExpert& expert,
-                               cudaStream_t stream) const;
+  // Enqueues the products of more experts, for expert_out.
+  Result<void> enqueue_group(const StepShape& shape, std::uint32_t layer, const ExpertGroup& group,
+                             cudaStream_t stream) const;
   // Where the outputs of a layer's experts are, by place.
   float* expert_out() const { return m_.expert_out; }
 

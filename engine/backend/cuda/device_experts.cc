@@ -88,11 +88,10 @@ void DeviceExpertMemory::take_pinned_part(const ModelSpec& spec, const SlotLayou
 }
 
 DeviceExperts::DeviceExperts(std::shared_ptr<const Model> model, const SlotLayout& layout,
-                             const DeviceExpertMemory& memory, bool integrated)
+                             const DeviceExpertMemory& memory)
     : model_(std::move(model)),
       layout_(layout),
       memory_(memory),
-      integrated_(integrated),
       experts_(model_->spec().moe->experts),
       piece_(slots_in_piece(memory.slots, layout.slot_bytes())),
       in_slot_(memory.slots),
@@ -107,9 +106,9 @@ DeviceExperts::DeviceExperts(std::shared_ptr<const Model> model, const SlotLayou
 }
 
 Result<std::unique_ptr<DeviceExperts>> DeviceExperts::create(std::shared_ptr<const Model> model,
-                                                             const SlotLayout& layout, const DeviceExpertMemory& memory,
-                                                             bool integrated) {
-  std::unique_ptr<DeviceExperts> made(new DeviceExperts(std::move(model), layout, memory, integrated));
+                                                             const SlotLayout& layout,
+                                                             const DeviceExpertMemory& memory) {
+  std::unique_ptr<DeviceExperts> made(new DeviceExperts(std::move(model), layout, memory));
   SIROCCO_TRY(made->policy_, make_policy(kPolicy));
   SIROCCO_TRY(made->stream_, make_stream());
   for (Arrival& arrival : made->arrivals_) {
@@ -196,7 +195,7 @@ void DeviceExperts::follow_wish() {
 }
 
 std::uint64_t DeviceExperts::free_memory() const {
-  if (const auto free = cuda::free_memory(integrated_)) free_ = *free;
+  if (const auto free = cuda::free_memory(false)) free_ = *free;
   return free_;
 }
 

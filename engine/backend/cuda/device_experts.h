@@ -75,7 +75,7 @@ class DeviceExperts final : public ExpertSlots {
  public:
   // Error: OUT_OF_MEMORY, of the device.
   static Result<std::unique_ptr<DeviceExperts>> create(std::shared_ptr<const Model> model, const SlotLayout& layout,
-                                                       const DeviceExpertMemory& memory, bool integrated);
+                                                       const DeviceExpertMemory& memory);
   ~DeviceExperts() override;
   DeviceExperts(const DeviceExperts&) = delete;
   DeviceExperts& operator=(const DeviceExperts&) = delete;
@@ -99,7 +99,7 @@ class DeviceExperts final : public ExpertSlots {
   std::size_t slots_at_once() const override { return piece_; }
   std::uint64_t slot_bytes() const override { return layout_.slot_bytes(); }
   std::uint64_t free_memory() const override;
-  bool of_host() const override { return integrated_; }
+  bool of_host() const override { return false; }
   ExpertCounters counters() const override { return {.hits = hits_, .misses = misses_}; }
   // From the model's file, which should be in memory: the engine thread copies.
   void preload(std::span<const ExpertId> experts) override;
@@ -116,8 +116,7 @@ class DeviceExperts final : public ExpertSlots {
     Event done;
   };
 
-  DeviceExperts(std::shared_ptr<const Model> model, const SlotLayout& layout, const DeviceExpertMemory& memory,
-                bool integrated);
+  DeviceExperts(std::shared_ptr<const Model> model, const SlotLayout& layout, const DeviceExpertMemory& memory);
   std::size_t number(ExpertId expert) const { return std::size_t{expert.layer} * experts_ + expert.index; }
   std::byte* slot_at(std::size_t slot) const {
     return pieces_[slot / piece_].get() + slot % piece_ * layout_.slot_bytes();
@@ -136,7 +135,6 @@ class DeviceExperts final : public ExpertSlots {
   std::shared_ptr<const Model> model_;
   SlotLayout layout_;
   DeviceExpertMemory memory_;
-  bool integrated_;
   std::uint32_t experts_;  // of a layer
   std::unique_ptr<EvictionPolicy> policy_;
   Stream stream_;

@@ -1,5 +1,7 @@
 #include "engine/backend/cuda/device_weights.h"
 
+#include <algorithm>
+
 #include "kernels/cpu/activations.h"
 #include "kernels/ref/rope.h"
 
@@ -29,23 +31,13 @@ Result<void> check_type(const Matrix& matrix, std::string_view name) {
   return not_computed(fmt::format("{} is {}", name, name_of(matrix.type)));
 }
 
-// Gate and up are computed together, as integers.
-Result<void> check_gated(const Matrix& gate, const Matrix& up, std::string_view name) {
-  if (gate.data == nullptr) return {};
-  if (tile_bytes(gate.type) == 0) return not_computed(fmt::format("{} is {}", name, name_of(gate.type)));
-  if (gate.type != up.type)
-    return not_computed(
-        fmt::format("{} is {}, and its counterpart \"up\" {}", name, name_of(gate.type), name_of(up.type)));
-  return {};
-}
-
-// The kernels take one type for all experts of a layer, and integers alone.
+// The kernels take one type for each matrix of all experts of a layer.
 Result<void> check_experts(const LayerWeights& layer, std::uint32_t index) {
   if (layer.experts.empty()) return {};
   const ExpertWeights& first = layer.experts.front();
-  SIROCCO_CHECK(check_gated(first.gate, first.up, fmt::format("blk.{}.ffn_gate_exps.weight", index)));
-  if (tile_bytes(first.down.type) == 0)
-    return not_computed(fmt::format("blk.{}.ffn_down_exps.weight is {}", index, name_of(first.down.type)));
+  SIROCCO_CHECK(check_type(first.gate, fmt::format("blk.{}.ffn_gate_exps.weight", index)));
+  SIROCCO_CHECK(check_type(first.up, fmt::format("blk.{}.ffn_up_exps.weight", index)));
+  SIROCCO_CHECK(check_type(first.down, fmt::format("blk.{}.ffn_down_exps.weight", index)));
   for (const ExpertWeights& expert : layer.experts)
     if (expert.gate.type != first.gate.type || expert.up.type != first.up.type || expert.down.type != first.down.type)
       return not_computed(fmt::format("the experts of layer {} are of different types", index));
@@ -164,6 +156,10 @@ Result<void> check_model(const Model& model) {
     return fail(ErrorCode::unsupported,
                 "heads of {} dimensions: the cuda backend computes multiples of {} up to {}; use engine.backend: cpu",
                 spec.head_dim, kHeadUnit, kMaxHeadDim);
+  if (spec.vocabulary > kMostTokens)
+    return fail(ErrorCode::unsupported,
+                "a vocabulary of {} tokens: the cuda backend chooses among {}; use engine.backend: cpu",
+                spec.vocabulary, kMostTokens);
   const ModelWeights& weights = model.weights();
   SIROCCO_CHECK(check_type(weights.output,
                            weights.output.data == weights.embedding.data ? "token_embd.weight" : "output.weight"));
@@ -176,10 +172,17 @@ Result<void> check_model(const Model& model) {
         {&layer.down, "ffn_down"}, {&layer.router, "ffn_gate_inp"}};
     for (const auto& [matrix, name] : matrices)
       SIROCCO_CHECK(check_type(*matrix, fmt::format("blk.{}.{}.weight", i, name)));
-    SIROCCO_CHECK(check_gated(layer.gate, layer.up, fmt::format("blk.{}.ffn_gate.weight", i)));
     SIROCCO_CHECK(check_experts(layer, i));
   }
   return {};
+}
+
+bool gates_at_once(const Model& model) {
+  const auto& layers = model.weights().layers;
+  return std::all_of(layers.begin(), layers.end(), [](const LayerWeights& layer) {
+    if (layer.experts.empty()) return layer.gate.data == nullptr || gated_at_once(layer.gate.type, layer.up.type);
+    return gated_at_once(layer.experts.front().gate.type, layer.experts.front().up.type);
+  });
 }
 
 WeightsLayout lay_out_weights(const Model& model, bool slots, Bump& arena) {

@@ -64,6 +64,9 @@ struct WeightsLayout {
 // Whether the kernels can compute this model. Error: UNSUPPORTED, which tensor's type or which number is in the way.
 Result<void> check_model(const Model& model);
 
+// Whether every layer's gate and up are multiplied with by one kernel.
+bool gates_at_once(const Model& model);
+
 // After check_model(). The uploads point into the model and into the layout.
 //   slots  experts are elsewhere, in slots: there is memory for a table that says where, and nothing fills it
 WeightsLayout lay_out_weights(const Model& model, bool slots, Bump& arena);

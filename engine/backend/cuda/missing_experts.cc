@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cmath>
 #include <future>
 
@@ -22,6 +21,7 @@ FormatSet formats_of(const Model& model, const Kernels& kernels, bool down) {
     if (layer.experts.empty()) continue;
     const ExpertWeights& expert = layer.experts.front();  // all of a layer are alike
     formats.add(kernels.activation_format(down ? expert.down.type : expert.gate.type));
+    if (!down) formats.add(kernels.activation_format(expert.up.type));
   }
   return formats;
 }
@@ -83,6 +83,7 @@ MissingExperts::MissingExperts(std::shared_ptr<const Model> model, const Kernels
     : model_(std::move(model)),
       experts_(experts),
       mailbox_(mailbox),
+      questions_(mailbox, model_->spec().moe->experts),
       pool_(std::move(pool)),
       assignments_(assignments_of(model_->spec(), options)),
       formats_(formats_of(*model_, kernels, false)),
@@ -92,32 +93,19 @@ MissingExperts::MissingExperts(std::shared_ptr<const Model> model, const Kernels
       up_(gate_.size()),
       products_(model_->spec(), assignments_, formats_of(*model_, kernels, true), experts, options.instruments.timeline,
                 {.rows = &rows_, .hidden = &hidden_, .gate = gate_, .up = up_}),
-      first_(model_->spec().moe->experts + 1),
       passes_(model_->spec().moe->experts) {
-  wanted_.reserve(model_->spec().moe->experts);
   by_rows_.reserve(model_->spec().moe->experts);
 }
 
-bool MissingExperts::has_question() const {
-  return std::atomic_ref(*mailbox_.posted).load(std::memory_order_acquire) != answered_;
-}
-
-void MissingExperts::list_wanted() {
-  wanted_.clear();
-  for (std::uint32_t i = 0; i < *mailbox_.missing; ++i) {
-    const MissingExpert& expert = mailbox_.experts[i];
-    wanted_.push_back({.index = expert.expert, .rows = expert.count});
-    // Places are sorted by expert, so that the next one's beginning is this one's end.
-    first_[expert.expert] = expert.first;
-    first_[expert.expert + 1] = expert.first + expert.count;
-  }
-  asked_ += wanted_.size();
+void MissingExperts::take_question() {
+  questions_.take_question();
+  asked_ += questions_.wanted().size();
 }
 
 ExpertProducts::Layer MissingExperts::layer(std::size_t rows) const {
-  return {.index = *mailbox_.layer,
+  return {.index = questions_.layer(),
           .rows = static_cast<std::uint32_t>(rows),
-          .first = first_,
+          .first = questions_.first(),
           .row_of = {mailbox_.row_of, assignments_},
           .out = {mailbox_.out, assignments_ * model_->spec().width},
           .pulse = pulse_};
@@ -130,21 +118,23 @@ void MissingExperts::prepare(std::size_t rows) {
 
 bool MissingExperts::answer(std::span<const std::uint32_t> sequences, std::vector<SequenceFailure>& failures,
                             DeviceExperts& device) {
-  if (!has_question()) return false;
-  list_wanted();
+  if (!questions_.has_question()) return false;
+  take_question();
   prepare(sequences.size());
   const ExpertProducts::Layer asking = layer(sequences.size());
-  products_.request(asking, wanted_);
-  products_.compute(asking,
-                    {.failed = [&](ExpertId expert) { fail_rows(expert, sequences, failures); },
-                     .computed = [&](const ExpertProducts::Weights& e) { device.offer(e.expert, *e.weights); }});
-  std::atomic_ref(*mailbox_.answered).store(++answered_, std::memory_order_release);
+  products_.request(asking, questions_.wanted());
+  products_.compute(
+      asking,
+      {.failed =
+           [&](ExpertId expert) { questions_.fail_rows(expert.index, experts_.failure(expert), sequences, failures); },
+       .computed = [&](const ExpertProducts::Weights& e) { device.offer(e.expert, *e.weights); }});
+  questions_.answer();
   return true;
 }
 
 // The experts that most rows meet: their way to the device costs the same as any other's.
 void MissingExperts::choose_passing(double share) {
-  by_rows_ = wanted_;
+  by_rows_.assign(questions_.wanted().begin(), questions_.wanted().end());
   std::stable_sort(by_rows_.begin(), by_rows_.end(),
                    [](const WantedExpert& a, const WantedExpert& b) { return a.rows > b.rows; });
   const auto passing = static_cast<std::size_t>(std::lround(share * static_cast<double>(by_rows_.size())));
@@ -153,24 +143,21 @@ void MissingExperts::choose_passing(double share) {
 
 Result<void> MissingExperts::answer(const ByLayer& step, std::span<const std::uint32_t> sequences,
                                     std::vector<SequenceFailure>& failures) {
-  while (!has_question()) {
-    const cudaError_t status = cudaStreamQuery(step.stream);
-    if (status != cudaErrorNotReady) SIROCCO_CHECK(checked(status, "a step"));
-  }
-  list_wanted();
-  std::atomic_ref(*mailbox_.answered).store(++answered_, std::memory_order_release);  // what it has asked stays there
-  if (wanted_.empty()) return {};
+  SIROCCO_CHECK(questions_.await_question(step.stream));
+  take_question();
+  questions_.answer();  // what it has asked stays there
+  if (questions_.wanted().empty()) return {};
   choose_passing(step.share);
   prepare(sequences.size());
   const ExpertProducts::Layer asking = layer(sequences.size());
-  products_.request(asking, wanted_);
+  products_.request(asking, questions_.wanted());
   // A thread of its own copies and enqueues, or the host would compute and the device wait by turns.
   std::future<Result<void>> sending;
   Result<void> sent;
   products_.compute(asking, {.failed =
                                  [&](ExpertId expert) {
                                    passes_[expert.index] = 0;
-                                   fail_rows(expert, sequences, failures);
+                                   questions_.fail_rows(expert.index, experts_.failure(expert), sequences, failures);
                                  },
                              .elsewhere = [&](ExpertId expert) { return passes_[expert.index] != 0; },
                              .begin =
@@ -193,7 +180,7 @@ Result<void> MissingExperts::send(const ByLayer& step, std::span<const ExpertPro
   for (const ExpertProducts::Weights& one : experts) {
     const std::uint32_t e = one.expert.index;
     SIROCCO_CHECK(step.passing.send(step.forward, step.shape, tile_rows,
-                                    {.expert = e, .first = first_[e], .count = first_[e + 1] - first_[e]}, one,
+                                    {.expert = e, .first = questions_.first()[e], .count = questions_.rows_of(e)}, one,
                                     step.stream));
   }
   return {};
@@ -202,28 +189,14 @@ Result<void> MissingExperts::send(const ByLayer& step, std::span<const ExpertPro
 // Of the experts that the host has computed, and zeros of those that failed.
 Result<void> MissingExperts::copy_outputs(const ByLayer& step) {
   const std::size_t width = model_->spec().width;
-  for (const WantedExpert& expert : wanted_) {
+  for (const WantedExpert& expert : questions_.wanted()) {
     if (passes_[expert.index] != 0) continue;
-    const std::size_t at = first_[expert.index] * width;
+    const std::size_t at = questions_.first()[expert.index] * width;
     SIROCCO_CHECK(checked(cudaMemcpyAsync(step.forward.expert_out() + at, mailbox_.out + at,
                                           expert.rows * width * sizeof(float), cudaMemcpyHostToDevice, step.stream),
                           "cudaMemcpyAsync of experts' outputs"));
   }
   return {};
-}
-
-void MissingExperts::fail_rows(ExpertId expert, std::span<const std::uint32_t> sequences,
-                               std::vector<SequenceFailure>& failures) {
-  for (std::size_t place = first_[expert.index]; place < first_[expert.index + 1]; ++place) {
-    const std::size_t sequence = sequences[mailbox_.row_of[place]];
-    const bool known =
-        std::any_of(failures.begin(), failures.end(), [&](const SequenceFailure& f) { return f.sequence == sequence; });
-    if (!known) failures.push_back({.sequence = sequence, .error = experts_.failure(expert)});
-  }
-}
-
-void MissingExperts::give_up() {
-  std::atomic_ref(*mailbox_.answered).store(kHostGaveUp, std::memory_order_release);
 }
 
 }  // namespace sirocco::cuda

@@ -10,6 +10,7 @@
 #include "engine/backend/backend.h"
 #include "engine/backend/cuda/cuda_api.h"
 #include "engine/backend/cuda/device_experts.h"
+#include "engine/backend/cuda/host_mailbox.h"
 #include "engine/backend/cuda/passing_experts.h"
 #include "engine/base/thread_pool.h"
 #include "engine/model/expert_products.h"
@@ -52,7 +53,7 @@ class MissingExperts {
   std::uint64_t asked() const { return asked_; }
 
   // The step, and all later ones, end without answers; their results are void.
-  void give_up();
+  void give_up() { questions_.give_up(); }
 
   std::size_t threads() const { return pool_.threads(); }
 
@@ -60,18 +61,17 @@ class MissingExperts {
   MissingExperts(std::shared_ptr<const Model> model, const Kernels& kernels, ExpertSource& experts,
                  const BackendOptions& options, const Mailbox& mailbox, ThreadPool pool);
 
-  bool has_question() const;
-  void list_wanted();
+  void take_question();
   ExpertProducts::Layer layer(std::size_t rows) const;
   void prepare(std::size_t rows);
   void choose_passing(double share);
   Result<void> send(const ByLayer& step, std::span<const ExpertProducts::Weights> experts);
   Result<void> copy_outputs(const ByLayer& step);
-  void fail_rows(ExpertId expert, std::span<const std::uint32_t> sequences, std::vector<SequenceFailure>& failures);
 
   std::shared_ptr<const Model> model_;
   ExpertSource& experts_;
   Mailbox mailbox_;
+  HostMailbox questions_;
   std::atomic<std::uint64_t>* pulse_ = nullptr;
   ThreadPool pool_;
   std::size_t assignments_;  // of a step, at most
@@ -81,10 +81,7 @@ class MissingExperts {
   std::vector<float> gate_;  // [assignments, expert width]
   std::vector<float> up_;
   ExpertProducts products_;
-  std::uint32_t answered_ = 0;        // questions
   std::uint64_t asked_ = 0;           // experts
-  std::vector<WantedExpert> wanted_;  // of the present one
-  std::vector<std::uint32_t> first_;  // [experts + 1] places, of those that are wanted
   std::vector<std::uint8_t> passes_;  // [experts] through the device; of those that are wanted
   std::vector<WantedExpert> by_rows_;
 };

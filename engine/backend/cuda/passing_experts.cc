@@ -55,13 +55,14 @@ Result<void> PassingExperts::send(const CudaForward& forward, const StepShape& s
   SIROCCO_CHECK(repack_expert(there, memory_.tables[at], stream_.get()));
   SIROCCO_CHECK(checked(cudaEventRecord(place.arrived.get(), stream_.get()), "cudaEventRecord"));
   SIROCCO_CHECK(checked(cudaStreamWaitEvent(stream, place.arrived.get(), 0), "cudaStreamWaitEvent"));
-  SIROCCO_CHECK(forward.enqueue_passing(shape, layer,
-                                        {.table = memory_.tables + at,
-                                         .tiles = tiles,
-                                         .tile_count = memory_.tile_counts + at,
-                                         .first = places.first,
-                                         .count = places.count},
-                                        stream));
+  SIROCCO_CHECK(forward.enqueue_group(shape, layer,
+                                      {.table = memory_.tables + at,
+                                       .tiles = tiles,
+                                       .tile_count = memory_.tile_counts + at,
+                                       .assignments = places.count,
+                                       .first = places.first,
+                                       .count = places.count},
+                                      stream));
   return checked(cudaEventRecord(place.used.get(), stream), "cudaEventRecord");
 }
 

@@ -17,6 +17,7 @@ StepInputs StepInputs::lay_out(const StepLimits& limits, std::uint32_t block_tok
   inputs.positions = memory.take<std::uint32_t>(limits.rows);
   inputs.sequences = memory.take<std::uint32_t>(limits.rows);
   inputs.rows_of = memory.take<std::uint32_t>(limits.logit_rows);
+  inputs.choices = memory.take<RowChoice>(limits.logit_rows);
   inputs.table_stride = (limits.context + block_tokens - 1) / block_tokens;
   inputs.block_tables = memory.take<std::uint32_t>(std::size_t{limits.rows} * inputs.table_stride);
   return inputs;
@@ -44,8 +45,14 @@ StepShape write_inputs(const Step& step, std::uint32_t block_tokens, std::uint32
     const std::uint32_t silent = sequence.logits == WantLogits::none   ? rows
                                  : sequence.logits == WantLogits::last ? rows - 1
                                                                        : 0;
+    const bool chooses = sequence.logits == WantLogits::last && sequence.choice.has_value();
+    shape.chooses = shape.chooses || chooses;
     for (std::uint32_t t = 0; t < rows; ++t) {
-      if (t >= silent) host.rows_of[shape.logit_rows++] = shape.rows;
+      if (t >= silent) {
+        host.choices[shape.logit_rows] = {.choice = sequence.choice.value_or(TokenChoice()),
+                                          .wanted = chooses ? 1U : 0U};
+        host.rows_of[shape.logit_rows++] = shape.rows;
+      }
       host.tokens[shape.rows] = sequence.tokens[t];
       host.positions[shape.rows] = sequence.position + t;
       host.sequences[shape.rows++] = i;

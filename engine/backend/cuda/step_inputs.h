@@ -1,6 +1,6 @@
-// What a step tells the kernels: tokens, positions, sequences, block tables, and which rows want logits. Written to
-// page-locked memory, copied to the device in one piece. The arrays stand at fixed places, so that graphs can be
-// replayed.
+// What a step tells the kernels: tokens, positions, sequences, block tables, which rows want logits, and what for.
+// Written to page-locked memory, copied to the device in one piece. The arrays stand at fixed places, so that graphs
+// can be replayed.
 #pragma once
 
 #include "engine/backend/cuda/cuda_api.h"
@@ -14,6 +14,7 @@ struct StepShape {
   std::uint32_t rows = 0;
   std::uint32_t logit_rows = 0;
   std::uint32_t splits = 0;  // of attention, for the row that is farthest
+  bool chooses = false;      // some logits become tokens
   bool operator==(const StepShape&) const = default;
 };
 
@@ -25,6 +26,7 @@ struct StepInputs {
   std::uint32_t* positions = nullptr;     // [rows]
   std::uint32_t* sequences = nullptr;     // [rows]
   std::uint32_t* rows_of = nullptr;       // [logit_rows] rows that want logits
+  RowChoice* choices = nullptr;           // [logit_rows]
   std::uint32_t* block_tables = nullptr;  // [rows, table_stride]: at most as many sequences as rows
   std::uint32_t table_stride = 0;
 

@@ -19,7 +19,7 @@ namespace sirocco {
 namespace {
 
 TEST(ThreadPool, EveryChunkRunsExactlyOnce) {
-  for (const std::size_t threads : {1, 2, 3, 8}) {
+  for (const std::size_t threads : {1U, 2U, 3U, 8U}) {
     ThreadPool pool = ThreadPool::create(threads).value();
     for (std::size_t chunks = 0; chunks < 40; ++chunks) {
       std::vector<std::atomic<int>> runs(chunks);

@@ -38,6 +38,30 @@ TEST(ModelFit, FewerExpertsInMemoryAreSlower) {
   EXPECT_DOUBLE_EQ(all, report.memory / static_cast<double>(report.model->bytes_per_token()));
 }
 
+// The host computes what is not in the device's slots, at the pace of its own memory; a device that shares the host's
+// memory moves what arrives.
+TEST(ModelFit, ExpertsThatTheDeviceHasNotCostWhatTheyCostThere) {
+  FitReport report;
+  report.model = Model::open(kModel).value();
+  report.memory = 300e9;
+  report.host_memory = 30e9;
+  const auto bytes = static_cast<double>(report.model->bytes_per_token());
+  const auto& moe = *report.model->spec().moe;
+  const std::size_t all = std::size_t{report.model->spec().layers} * moe.experts;
+  const double experts = static_cast<double>(report.model->sizes().expert_bytes) * moe.used / moe.experts;
+  report.plan.device_slots = all / 2;
+  EXPECT_EQ(report.share(), static_cast<double>(all / 2) / static_cast<double>(all));
+  EXPECT_DOUBLE_EQ(report.tokens_per_s(1), 300e9 / bytes);
+  EXPECT_DOUBLE_EQ(report.tokens_per_s(0), 1 / ((bytes - experts) / 300e9 + experts / 30e9));
+  EXPECT_NE(fit_text(report).find("found on the device"), std::string::npos);
+  report.plan.device_slots = 0;
+  report.plan.residency.slots = all / 2;
+  const double mapped = report.tokens_per_s(0.5);
+  report.plan.residency.shared = true;
+  EXPECT_LT(report.tokens_per_s(0.5), mapped);
+  EXPECT_DOUBLE_EQ(report.tokens_per_s(0.5), 300e9 / (bytes + 5 * experts / 2));
+}
+
 TEST(ModelFit, FavouredExpertsAreFoundMoreOften) {
   EXPECT_EQ(favoured_hit_rate(0), 0);
   EXPECT_EQ(favoured_hit_rate(1), 1);

@@ -152,7 +152,7 @@ TEST_P(LinearOf, RowsAreThoseOfTheCpuBitForBit) {
     if (kEmulated && shape.inputs > 1000) continue;
     const HostMatrix w(type, shape.inputs, shape.outputs, random);
     const OnDevice device(w.matrix);
-    for (const std::size_t count : {1, 2, 8, 9, 17, 32, 33, 130}) {
+    for (const std::size_t count : {1U, 2U, 8U, 9U, 17U, 32U, 33U, 130U}) {
       if (kEmulated && count > 33 && shape.inputs > 256) continue;
       SCOPED_TRACE(std::to_string(shape.inputs) + " inputs, " + std::to_string(count) + " rows");
       const std::vector<float> x = random_rows(count, shape.inputs, random);
@@ -188,7 +188,7 @@ TEST_P(LinearOf, GateAndUpAreThoseOfTheCpuBitForBit) {
   const HostMatrix up(type, inputs, outputs, random);
   const OnDevice on_gate(gate.matrix);
   const OnDevice on_up(up.matrix);
-  for (const std::size_t count : {1, 5, 12, 40}) {
+  for (const std::size_t count : {1U, 5U, 12U, 40U}) {
     const std::vector<float> x = random_rows(count, inputs, random);
     DeviceRows rows(x, count, inputs);
     rows.quantise(count, inputs, stream);
@@ -228,12 +228,10 @@ struct Lists {
   }
 };
 
-TEST_P(LinearOf, ExpertsAreThoseOfTheCpuBitForBit) {
-  const TensorType type = GetParam();
+// Five experts, their up in `up_type`, gate and down in `type`.
+void expect_experts(TensorType type, TensorType up_type, std::uint32_t width, std::uint32_t hidden) {
   SplitMix64 random(700 + static_cast<std::uint64_t>(type));
   const test::Stream stream;
-  const std::size_t width = 512;
-  const std::size_t hidden = 256;
   const std::uint32_t experts = 5;
   const std::uint32_t used = 2;
   std::vector<HostMatrix> gate, up, down;
@@ -241,7 +239,7 @@ TEST_P(LinearOf, ExpertsAreThoseOfTheCpuBitForBit) {
   std::vector<DeviceExpert> table(experts);
   for (DeviceExpert& expert : table) {
     gate.emplace_back(type, width, hidden, random);
-    up.emplace_back(type, width, hidden, random);
+    up.emplace_back(up_type, width, hidden, random);
     down.emplace_back(type, hidden, width, random);
     for (const HostMatrix* m : {&gate.back(), &up.back(), &down.back()})
       on_device.push_back(std::make_unique<OnDevice>(m->matrix));
@@ -269,13 +267,14 @@ TEST_P(LinearOf, ExpertsAreThoseOfTheCpuBitForBit) {
     DeviceRows in(x, rows, width);
     in.quantise(rows, width, stream);
     const DeviceBuffer<float> h(std::size_t{rows} * used * hidden);
+    const DeviceBuffer<float> of_up(h.size());
     ExpertArguments arguments = {};
     arguments.rows = rows;
     arguments.used = used;
     arguments.experts = experts;
     arguments.tile_rows = tile_rows;
     arguments.type = type;
-    arguments.up_type = type;
+    arguments.up_type = up_type;
     arguments.inputs = width;
     arguments.outputs = hidden;
     arguments.experts_table = device_table.data();
@@ -284,6 +283,7 @@ TEST_P(LinearOf, ExpertsAreThoseOfTheCpuBitForBit) {
     arguments.lists.tile_count = tile_count.data();
     arguments.x = in.rows;
     arguments.y = h.data();
+    arguments.of_up = of_up.data();
     ASSERT_EQ(expert_gate_up(arguments, stream), cudaSuccess);
     const std::vector<float> got_hidden = h.download();
     std::vector<float> want_hidden(got_hidden.size());
@@ -313,6 +313,11 @@ TEST_P(LinearOf, ExpertsAreThoseOfTheCpuBitForBit) {
   }
 }
 
+TEST_P(LinearOf, ExpertsAreThoseOfTheCpuBitForBit) {
+  SIROCCO_NEEDS_DEVICE();
+  expect_experts(GetParam(), GetParam(), 512, 256);
+}
+
 std::string name_of(const ::testing::TestParamInfo<TensorType>& info) {
   return std::string(tensor_type_info(info.param)->name);
 }
@@ -323,7 +328,7 @@ TEST(LinearOfFloats, FollowsTheReferenceAndDoesNotDependOnTheOtherRows) {
   SplitMix64 random(11);
   const test::Stream stream;
   for (const TensorType type : {TensorType::f32, TensorType::f16, TensorType::bf16}) {
-    for (const std::size_t outputs : {8, 1030}) {
+    for (const std::size_t outputs : {8U, 1030U}) {
       if (kEmulated && outputs > 1000) continue;
       const std::size_t inputs = 300;
       const std::size_t count = 6;
@@ -350,13 +355,26 @@ TEST(LinearOfFloats, FollowsTheReferenceAndDoesNotDependOnTheOtherRows) {
   }
 }
 
+TEST(ExpertsOfFloats, AreThoseOfTheCpuBitForBit) {
+  SIROCCO_NEEDS_DEVICE();
+  expect_experts(TensorType::f32, TensorType::f32, 64, 23);
+  expect_experts(TensorType::f16, TensorType::f16, 40, 50);
+  expect_experts(TensorType::bf16, TensorType::bf16, 96, 32);
+}
+
+TEST(ExpertsOfMixedTypes, AreThoseOfTheCpuBitForBit) {
+  SIROCCO_NEEDS_DEVICE();
+  expect_experts(TensorType::q8_0, TensorType::q4_0, 128, 64);
+  expect_experts(TensorType::q4_k, TensorType::f16, 256, 256);
+}
+
 // --- rows between the products
 
 TEST(Norm, AddsNormsAndGathersAsTheReferenceDoes) {
   SIROCCO_NEEDS_DEVICE();
   SplitMix64 random(13);
   const test::Stream stream;
-  for (const std::size_t width : {64, 576, 1024}) {
+  for (const std::size_t width : {64U, 576U, 1024U}) {
     const std::size_t count = 3;
     const std::vector<float> x = random_rows(count, width, random);
     const std::vector<float> branch = random_rows(count, width, random);

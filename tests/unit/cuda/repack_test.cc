@@ -37,14 +37,10 @@ INSTANTIATE_TEST_SUITE_P(Types, Repack,
                          testing::Values(TensorType::q4_0, TensorType::q4_1, TensorType::q5_0, TensorType::q5_1,
                                          TensorType::q8_0, TensorType::iq4_nl, TensorType::mxfp4, TensorType::q2_k,
                                          TensorType::q3_k, TensorType::q4_k, TensorType::q5_k, TensorType::q6_k,
-                                         TensorType::iq4_xs),
+                                         TensorType::iq4_xs, TensorType::f16, TensorType::bf16, TensorType::f32),
                          [](const testing::TestParamInfo<TensorType>& type) {
                            return std::string(tensor_type_info(type.param)->name);
                          });
-
-TEST(RepackOfFloats, IsRefused) {
-  EXPECT_EQ(repack({.matrix = {TensorType::f16, nullptr, 32, 1}, .tiles = nullptr}, nullptr), cudaErrorNotSupported);
-}
 
 }  // namespace
 }  // namespace sirocco::cuda

@@ -65,13 +65,19 @@ class Conversation {
   std::vector<float> logits_;
 };
 
+#if defined(__SANITIZE_ADDRESS__)
+constexpr int kEvery = 5;  // the release build has every call fail
+#else
+constexpr int kEvery = 1;
+#endif
+
 void expect_an_error_of_any_call(Conversation conversation) {
   const std::size_t before = cudaemu::live_objects();
   ASSERT_TRUE(conversation.run());
   const std::vector<float> expected = conversation.logits();
   EXPECT_EQ(cudaemu::live_objects(), before);
   int refused = 0;
-  const int failed = cudaemu::for_each_failure([&] {
+  const auto fails = [&] {
     const auto done = conversation.run();
     EXPECT_EQ(cudaemu::live_objects(), before);
     if (done) {
@@ -80,8 +86,9 @@ void expect_an_error_of_any_call(Conversation conversation) {
       ++refused;
       EXPECT_NE(done.error().message().find("cudaError"), std::string::npos) << done.error().message();
     }
-  });
-  EXPECT_GT(failed, 100);
+  };
+  const int failed = cudaemu::for_each_failure(fails, kEvery);
+  EXPECT_GT(failed, 100 / kEvery);
   EXPECT_GT(refused, failed - 10);
 }
 

@@ -2,97 +2,24 @@
 #include <cuda_emulator_control.h>
 
 #include "engine/experts/residency.h"
+#include "engine/gguf/random_blocks.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/unit/cuda_backend/slot_support.h"
+#include "tests/unit/cuda_backend/texts.h"
 
 namespace sirocco {
 namespace {
 
+using test::logits_of;
 using test::open_golden;
 using test::WatchedExperts;
 using test::with_slots;
-
-constexpr std::uint32_t kPrompt = 24;  // rows: more than a graph has
-constexpr std::uint32_t kAnswer = 10;
 
 const BackendOptions kOptions = {
     .backend = "cuda", .limits = {.rows = 64, .logit_rows = 64, .context = 64}, .kv_blocks = 6};
 
 std::size_t experts_of(const Model& model) {
   return std::size_t{model.spec().layers} * model.spec().moe->experts;
-}
-
-TokenId likeliest(std::span<const float> logits) {
-  return static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
-// Three sequences: their prompts in one step, of which all logits are wanted, then greedy answers, some steps of which
-// have rows of one sequence alone. All logits there were.
-class Texts {
- public:
-  Texts(Backend& backend, const ModelSpec& spec) : backend_(backend), vocabulary_(spec.vocabulary) {
-    for (std::uint32_t i = 0; i < texts_.size(); ++i) {
-      Text& text = texts_.at(i);
-      text.blocks = {2 * i, 2 * i + 1};
-      for (std::uint32_t t = 0; t < kPrompt - 7 * i; ++t)
-        text.tokens.push_back(static_cast<TokenId>((13 * t + 29 * i + 5) % vocabulary_));
-    }
-  }
-
-  Result<void> run() {
-    SIROCCO_CHECK(step({0, 1, 2}));
-    for (std::uint32_t turn = 0; turn < kAnswer; ++turn)
-      SIROCCO_CHECK(turn % 4 == 3 ? step({turn % 3}) : step({0, 1, 2}));
-    return {};
-  }
-
-  const std::vector<float>& logits() const { return logits_; }
-
- private:
-  struct Text {
-    std::vector<TokenId> tokens;
-    std::vector<BlockId> blocks;
-    std::uint32_t done = 0;
-  };
-
-  Result<void> step(const std::vector<std::uint32_t>& which) {
-    std::vector<StepSequence> sequences;
-    for (const std::uint32_t i : which) {
-      const Text& text = texts_.at(i);
-      sequences.push_back({.tokens = std::span(text.tokens).subspan(text.done),
-                           .position = text.done,
-                           .block_table = text.blocks,
-                           .logits = WantLogits::all});
-    }
-    const Step step = {.sequences = sequences};
-    const std::size_t begin = logits_.size();
-    logits_.resize(begin + step.rows() * vocabulary_);
-    SIROCCO_CHECK(backend_.step_all(step, std::span(logits_).subspan(begin)));
-    std::size_t end = begin;
-    for (const std::uint32_t i : which) {
-      Text& text = texts_.at(i);
-      end += (text.tokens.size() - text.done) * vocabulary_;
-      text.done = static_cast<std::uint32_t>(text.tokens.size());
-      text.tokens.push_back(likeliest(std::span(logits_).subspan(end - vocabulary_, vocabulary_)));
-    }
-    return {};
-  }
-
-  Backend& backend_;
-  std::size_t vocabulary_;
-  std::array<Text, 3> texts_;
-  std::vector<float> logits_;
-};
-
-std::vector<float> logits_of(const std::shared_ptr<const Model>& model, ExpertSource& experts,
-                             const BackendOptions& options) {
-  const auto backend = make_backend(model, experts, options);
-  EXPECT_TRUE(backend) << (backend ? "" : backend.error().message());
-  if (!backend) return {};
-  Texts texts(**backend, model->spec());
-  const auto done = texts.run();
-  EXPECT_TRUE(done) << (done ? "" : done.error().message());
-  return texts.logits();
 }
 
 class CudaSlots : public testing::Test {
@@ -117,6 +44,29 @@ void CudaSlots::expect_the_same_answers(const std::shared_ptr<const Model>& mode
 
 TEST_F(CudaSlots, AnswersAreTheSameBitsHoweverManyExpertsAreOnTheDevice) {
   expect_the_same_answers(test::larger_model(folder_.path(), 3));
+}
+
+// Every expert's up in F16, behind gates in Q4_0; or all three matrices.
+std::shared_ptr<const Model> with_floats(const std::shared_ptr<const Model>& model, bool all) {
+  ModelWeights weights = model->weights();
+  const Matrix& shape = weights.layers[0].experts[0].up;
+  const auto bytes = std::make_shared<std::vector<std::byte>>(shape.outputs * row_bytes(TensorType::f16, shape.inputs));
+  SplitMix64 random(4);
+  fill_random_blocks(TensorType::f16, 0.05F, random, *bytes);
+  for (LayerWeights& layer : weights.layers) {
+    for (ExpertWeights& expert : layer.experts) {
+      expert.up = {TensorType::f16, bytes->data(), shape.inputs, shape.outputs};
+      if (!all) continue;
+      expert.gate = expert.up;
+      expert.down = {TensorType::f16, bytes->data(), shape.outputs, shape.inputs};
+    }
+  }
+  return model->with_weights(weights, bytes);
+}
+
+TEST_F(CudaSlots, AnswersAreTheSameBitsWhereExpertsAreFloatsOrGateAndUpDiffer) {
+  const auto model = test::larger_model(folder_.path(), 1);
+  for (const bool all : {false, true}) expect_the_same_answers(with_floats(model, all));
 }
 
 TEST_F(CudaSlots, ExpertsMayComeFromDiskBehindTheHostsSlots) {

@@ -16,7 +16,7 @@ namespace sirocco::test {
 
 // How many experts a plan has slots for; 0: it is refused, or all are among the weights.
 inline std::size_t planned_slots(const Model& model, const BackendOptions& options) {
-  MemoryPlan plan;
+  MemoryPlan plan = {.budget = UINT64_MAX, .lines = {}};
   if (!cuda_backend().plan(model, options, plan)) return 0;
   for (const MemoryPlan::Line& line : plan.lines)
     if (line.name == "device experts") return std::stoul(line.note);
@@ -29,7 +29,7 @@ inline std::uint64_t least_memory(const Model& model, BackendOptions options) {
   std::uint64_t enough = std::uint64_t{1} << 30;
   while (enough - refused > 1) {
     options.device_memory = refused + (enough - refused) / 2;
-    MemoryPlan plan;
+    MemoryPlan plan = {.budget = UINT64_MAX, .lines = {}};
     (cuda_backend().plan(model, options, plan) ? enough : refused) = options.device_memory;
   }
   return enough;

@@ -2,6 +2,7 @@
 // failures.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstring>
 #include <vector>
 
@@ -193,7 +194,7 @@ TEST_F(EmulatedMachine, AKernelThatWaitsForTheHostGoesOnWhenItHasAnswered) {
     must(wait_for_one(word, out.data(), stream), "wait_for_one");
     for (int turn = 0; turn < 50; ++turn) ASSERT_EQ(cudaStreamQuery(stream), cudaErrorNotReady);
     EXPECT_DEATH(stream.wait(), "the host waits for a stream that waits for the host");
-    *word = 1;
+    std::atomic_ref(*word).store(1, std::memory_order_release);
     stream.wait();
   }
   EXPECT_EQ(out.download()[0], 1U);

@@ -70,27 +70,44 @@ TEST(Heat, AHotMachineNeverGetsMoreThanTheConfiguredShare) {
   EXPECT_EQ(pace_of(judge_heat({}, zones(99, 99), config), config).duty, 0.3F);
 }
 
-TEST(HeatWatch, LooksEveryTwoSecondsOnly) {
+TEST(HeatWatch, WhileThereAreRequestsItLooksEveryTwoSecondsOnly) {
   const test::FakeRoot sys;
   const auto write = [&](const char* text) { sys.write("class/thermal/thermal_zone0/temp", text); };
   write("40000");
   HeatWatch watch(sys.path());
   const std::chrono::steady_clock::time_point now(100s);
   const PowerConfig config = {.max_duty = 1, .hot_duty = 0.5, .hot_celsius = 60};
-  EXPECT_EQ(watch.pace(config, now).celsius, 40);
-  EXPECT_TRUE(watch.watches());
+  EXPECT_EQ(watch.pace(config, true, now).celsius, 40);
+  EXPECT_EQ(watch.until_due(true, now + 500ms), 1500ms);
   write("70000");
-  EXPECT_EQ(watch.pace(config, now + 1999ms).duty, 1);
-  EXPECT_EQ(watch.pace(config, now + 2s).duty, 0.5);
+  EXPECT_EQ(watch.pace(config, true, now + 1999ms).duty, 1);
+  EXPECT_EQ(watch.pace(config, true, now + 2s).duty, 0.5);
   write("50000");
-  EXPECT_EQ(watch.pace(config, now + 4s).duty, 1);
+  EXPECT_EQ(watch.pace(config, true, now + 4s).duty, 1);
+}
+
+TEST(HeatWatch, WithoutRequestsItSleepsForAMinuteAndTheFirstOneFindsTheTemperatureOfNow) {
+  const test::FakeRoot sys;
+  const auto write = [&](const char* text) { sys.write("class/thermal/thermal_zone0/temp", text); };
+  write("40000");
+  HeatWatch watch(sys.path());
+  const std::chrono::steady_clock::time_point now(100s);
+  const PowerConfig config = {.max_duty = 1, .hot_duty = 0.5, .hot_celsius = 60};
+  EXPECT_EQ(watch.pace(config, false, now).celsius, 40);
+  EXPECT_EQ(watch.until_due(false, now), 60s);
+  write("70000");
+  EXPECT_EQ(watch.pace(config, false, now + 59s).celsius, 40);
+  EXPECT_EQ(watch.until_due(true, now + 59s), 0s);
+  EXPECT_EQ(watch.pace(config, true, now + 59s).duty, 0.5);
+  EXPECT_EQ(watch.pace(config, false, now + 119s).duty, 0.5);
 }
 
 TEST(HeatWatch, AMachineWithoutZonesHasNothingToLookAt) {
   const test::FakeRoot sys;
   HeatWatch watch(sys.path());
-  EXPECT_EQ(watch.pace({}, {}).duty, 1);
-  EXPECT_FALSE(watch.watches());
+  EXPECT_EQ(watch.pace({}, true, {}).duty, 1);
+  EXPECT_LT(watch.until_due(true, {}), 0ms);
+  EXPECT_LT(watch.until_due(false, {}), 0ms);
 }
 
 }  // namespace

@@ -237,6 +237,22 @@ TEST_F(ModelHostTest, SessionsAndWhatWasComputedOfThemGoOnWithTheNextEngine) {
   EXPECT_EQ(opened.size(), 3U);
 }
 
+TEST_F(ModelHostTest, ASessionThatIsOnDiskAtTheEndIsTold) {
+  gate.open();
+  Client client = connect();
+  for (const char* name : {"a", "b"}) {
+    ASSERT_TRUE(client.session({.action = wire::SessionAction::open, .name = name}));
+    wire::Generate turn = raw("hello", 3);
+    turn.session = name;
+    ASSERT_TRUE(client.generate(turn, {}));
+  }
+  server->stop();
+  service.stop();
+  EXPECT_EQ(host.synced(), 0U);
+  EXPECT_TRUE(host.close());
+  EXPECT_EQ(host.synced(), 2U);
+}
+
 TEST_F(ModelHostTest, WhoWaitsForTheNewModelCanCancelAndHangUp) {
   Client client = connect();
   ASSERT_TRUE(client.send(1, raw("a", 5)));

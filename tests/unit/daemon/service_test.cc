@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <limits>
 #include <sstream>
 #include <thread>
@@ -107,7 +108,8 @@ class ServiceTest : public testing::Test {
 
   test::Gate text_gate;
   test::Gate step_gate;
-  Service service;
+  std::atomic<int> attention = 0;
+  Service service{[this] { ++attention; }};
   std::optional<test::FakeEngine> fake;
   std::optional<Server> server;
 
@@ -146,6 +148,27 @@ TEST_F(ServiceTest, ManyClientsGetTheAnswersOfTheEngine) {
   const auto status = first.status().value();
   EXPECT_EQ(status.requests_done, 81U);
   EXPECT_EQ(status.requests_failed, 0U);
+}
+
+TEST_F(ServiceTest, TheFirstRequestAfterAPauseAsksTheMainThreadToLookAndNoOther) {
+  start();
+  hold_steps();
+  Client client = connect();
+  EXPECT_FALSE(service.busy());
+  ASSERT_TRUE(client.send(1, raw("hello", 3)));
+  ASSERT_TRUE(std::holds_alternative<wire::Accepted>(receive(client).message));
+  EXPECT_TRUE(service.busy());
+  EXPECT_EQ(attention, 1);
+  Client other = connect();
+  ASSERT_TRUE(other.send(1, raw("hello", 3)));
+  ASSERT_TRUE(std::holds_alternative<wire::Accepted>(receive(other).message));
+  EXPECT_EQ(attention, 1);
+  step_gate.open();
+  receive_ending<wire::Done>(client, 1);
+  receive_ending<wire::Done>(other, 1);
+  EXPECT_FALSE(service.busy());
+  ASSERT_TRUE(client.generate(raw("hello", 3), {}));
+  EXPECT_EQ(attention, 2);
 }
 
 TEST_F(ServiceTest, DoneSaysHowManyExpertsTheAnswerDidWithout) {

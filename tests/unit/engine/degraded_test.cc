@@ -24,7 +24,7 @@ class Device final : public BackendKind {
   bool holds_weights() const override { return true; }
   std::size_t kv_block_bytes(const ModelSpec&, const BackendOptions&) const override { return 1; }
   Result<std::uint64_t> kv_budget(const Model&, const BackendOptions&, std::uint64_t) const override { return 1; }
-  Result<bool> plan(const Model&, const BackendOptions&, MemoryPlan&) const override { return true; }
+  Result<HostWeights> plan(const Model&, const BackendOptions&, MemoryPlan&) const override { return HostWeights{}; }
   Result<std::unique_ptr<Backend>> make(std::shared_ptr<const Model>, ExpertSource&,
                                         const BackendOptions&) const override {
     return fail(ErrorCode::internal, "nobody makes it");

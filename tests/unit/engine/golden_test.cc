@@ -47,7 +47,7 @@ TEST_P(Goldens, RowsDoNotDependOnChunksOrThreads) {
     options.context = 24;
     options.threads = 1;
     const auto whole = all_logits(model, golden.tokens, options);
-    for (const std::size_t threads : {1, 2, 5}) {
+    for (const std::size_t threads : {1U, 2U, 5U}) {
       for (const std::uint32_t rows : {1U, 3U, 64U}) {
         options.threads = threads;
         options.rows_per_step = rows;

@@ -16,8 +16,8 @@ namespace {
 // Of the text's positions, as many as a sanitizer's pace allows; the release build looks at all of them.
 std::vector<TokenId> tokens_of(const nlohmann::json& expected) {
   auto tokens = expected.at("tokens").get<std::vector<TokenId>>();
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  tokens.resize(50);
+#if defined(__SANITIZE_ADDRESS__)
+  tokens.resize(12);
 #endif
   return tokens;
 }
@@ -56,6 +56,7 @@ TEST(SmolLM2, TopTokenAndLogitsAreThoseOfTransformers) {
   EXPECT_LT(worst, 1e-3F);
 }
 
+#if !defined(__SANITIZE_ADDRESS__)
 TEST(SmolLM2, GreedyAnswersAreThoseOfTransformers) {
   SIROCCO_NEEDS_DEMO_MODEL();
   auto model = Model::open(test::demo_model());
@@ -77,11 +78,9 @@ TEST(SmolLM2, GreedyAnswersAreThoseOfTransformers) {
       ASSERT_TRUE(evaluation.extend(std::span(&last, 1), false, on_logits));
     }
     EXPECT_EQ(answer, continuation);
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    break;
-#endif
   }
 }
+#endif
 
 }  // namespace
 }  // namespace sirocco

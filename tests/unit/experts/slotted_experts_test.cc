@@ -27,6 +27,8 @@
 namespace sirocco {
 namespace {
 
+constexpr HostWeights kOnTheHost = {.dense = true, .experts = true};
+
 using test::open_model;
 using test::Serving;
 using test::testing_queue;
@@ -522,7 +524,7 @@ TEST(Residency, AModelThatFitsStaysMapped) {
   const auto model = open_model("tiny-mixtral.gguf");
   const Model::Sizes& sizes = model->sizes();
   MemoryPlan plan = plan_of(1000 + sizes.dense_bytes + sizes.expert_bytes, 1000);
-  EXPECT_EQ(plan_residency(model, plan).value().slots, 0U);
+  EXPECT_EQ(plan_residency(model, kOnTheHost, plan).value().slots, 0U);
   EXPECT_EQ(plan.charged(), 1000U);
   const Residency residency = make_residency(model, {}).value();
   EXPECT_EQ(residency.model, model);
@@ -533,7 +535,7 @@ TEST(Residency, TheRestOfTheBudgetIsSlots) {
   const auto model = open_model("tiny-mixtral.gguf");
   const Model::Sizes& sizes = model->sizes();
   MemoryPlan plan = plan_of(sizes.dense_bytes + sizes.expert_bytes, 1000);
-  const std::size_t slots = plan_residency(model, plan).value().slots;
+  const std::size_t slots = plan_residency(model, kOnTheHost, plan).value().slots;
   const std::size_t all = model->spec().layers * std::size_t{model->spec().moe->experts};
   EXPECT_GT(slots, 1U);
   EXPECT_LT(slots, all);
@@ -551,7 +553,7 @@ TEST(Residency, ABudgetTooSmallIsRefusedWithTheSmallestThatWorks) {
   const auto files = ModelFiles::open(model->shared_file()).value();
   const std::uint64_t slot = ExpertStore::create(model, files).value()->slot_bytes();
   MemoryPlan plan = plan_of(2 * slot, 1000);
-  const auto refused = plan_residency(model, plan);
+  const auto refused = plan_residency(model, kOnTheHost, plan);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), ErrorCode::out_of_memory);
   EXPECT_NE(refused.error().message().find("this model needs at least"), std::string::npos);
@@ -559,9 +561,9 @@ TEST(Residency, ABudgetTooSmallIsRefusedWithTheSmallestThatWorks) {
   const std::uint64_t least = 1000 + resident_weights_bytes(*model, *files) + 2 * slot;
   if (least < 1000 + model->sizes().dense_bytes + model->sizes().expert_bytes) {
     MemoryPlan enough = plan_of(least, 1000);
-    EXPECT_EQ(plan_residency(model, enough).value().slots, 2U);
+    EXPECT_EQ(plan_residency(model, kOnTheHost, enough).value().slots, 2U);
     MemoryPlan less = plan_of(least - 1, 1000);
-    EXPECT_FALSE(plan_residency(model, less));
+    EXPECT_FALSE(plan_residency(model, kOnTheHost, less));
   }
 }
 

@@ -2,16 +2,21 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+
 namespace sirocco {
 namespace {
 
 constexpr std::uint64_t kBlock = kDirectBlock;
+
+std::array<std::byte, 18 * kBlock> memory;
 
 Transfer transfer_of(std::uint64_t tag, std::uint64_t blocks, bool background = true) {
   return {.descriptor = 3,
           .offset = 100 * tag * kBlock,
           .bytes = blocks * kBlock,
           .wanted = blocks * kBlock,
+          .to = memory.data(),
           .tag = tag,
           .background = background};
 }

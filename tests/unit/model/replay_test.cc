@@ -78,7 +78,7 @@ std::vector<float> logits(const std::shared_ptr<const Model>& model, NotingExper
 class Replay : public testing::Test {
  protected:
   const std::shared_ptr<const Model> model_ = Model::open(test::golden_dir() / "model" / "tiny-mixtral.gguf").value();
-  const Walk walk_;
+  const Walk walk_ = {};
 };
 
 TEST_F(Replay, ReachesTheExpertsOfEachPositionAndLayer) {

@@ -107,6 +107,28 @@ TEST_F(SessionStoreTest, WhatWasSavedIsReadByTheNextDaemon) {
     EXPECT_EQ(loaded.blocks[i], std::vector<std::byte>(kBlockBytes, static_cast<std::byte>(i + 1)));
 }
 
+TEST_F(SessionStoreTest, ALargeOneReachesTheDiskInPartsAndEachIsTold) {
+  constexpr std::uint64_t kLargeBlock = 8 * MiB;
+  SessionStore store = SessionStore::open({.folder = folder(),
+                                           .bytes_per_uid = 1 * GiB,
+                                           .model = "m",
+                                           .kv_layout = "cpu",
+                                           .block_tokens = 2,
+                                           .block_bytes = kLargeBlock})
+                           .value();
+  std::vector<std::uintmax_t> sizes;
+  const auto synced = [&] {
+    const std::filesystem::path unfinished = file().string() + ".unfinished";
+    sizes.push_back(std::filesystem::file_size(std::filesystem::exists(unfinished) ? unfinished : file()));
+  };
+  ASSERT_TRUE(store.save(example(), numbered, synced));
+  ASSERT_EQ(sizes.size(), 3U);  // two blocks are a part; the fifth comes with the end
+  EXPECT_GE(sizes[0], SessionStore::kSyncBytes);
+  EXPECT_GE(sizes[1], 2 * SessionStore::kSyncBytes);
+  EXPECT_EQ(sizes[2], store.bytes({1000, "kitchen.1"}));
+  EXPECT_GE(sizes[2], 5 * kLargeBlock);
+}
+
 TEST_F(SessionStoreTest, NobodyElseCanReadIt) {
   ASSERT_TRUE(open().save(example(), numbered));
   using std::filesystem::perms;

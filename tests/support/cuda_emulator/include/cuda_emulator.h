@@ -81,19 +81,24 @@ void copy_async_wait(int pending);
 // --- the host's side of a launch
 
 void check_argument(const void* bytes, std::size_t size, int index);
-// `body` runs a kernel's thread; called on the host, it checks the arguments.
+// `body` runs a kernel's thread; called on the host, it checks the arguments (g++: clang 14 cannot tell what padding
+// is).
 cudaError_t enqueue_kernel(const cudaLaunchConfig_t* config, const void* kernel, std::function<void()> body);
 
 template <class... Parameters, class... Arguments>
 cudaError_t launch_kernel(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
   std::tuple<std::decay_t<Parameters>...> values(
       static_cast<std::decay_t<Parameters>>(std::forward<Arguments>(arguments))...);
+#if __has_builtin(__builtin_clear_padding)
   // What happened to be between the fields of a struct is not to be taken for a pointer.
   std::apply([](auto&... value) { (__builtin_clear_padding(&value), ...); }, values);
+#endif
   return enqueue_kernel(config, reinterpret_cast<const void*>(kernel), [kernel, values] {
     if (current == nullptr) {
+#if __has_builtin(__builtin_clear_padding)
       int index = 0;
       std::apply([&](const auto&... value) { (check_argument(&value, sizeof value, index++), ...); }, values);
+#endif
       return;
     }
     std::apply(kernel, values);

@@ -14,7 +14,8 @@ struct Machine {
   std::size_t memory = std::size_t{4} << 30;  // bytes of each device
   bool integrated = false;                    // device and host share one memory
   bool pageable_memory_access = false;        // kernels may read any memory of the host
-  bool host_register = true;                  // cudaHostRegister works, also on memory that may only be read
+  bool host_register = true;                  // cudaHostRegister works
+  bool register_read_only = true;             // also on memory that may only be read
   bool peer_access = true;                    // between any two devices
   int compute_major = 8;
   int compute_minor = 7;
@@ -55,13 +56,13 @@ void fail_nth_call(int nth);
 bool failure_happened();
 
 // Runs work(), which wants the whole device to itself, with the first call failing, with the second, and so on until no
-// call is left to fail; returns how many failed.
+// call is left to fail (or only each `every`th); returns how many failed.
 template <class Work>
-int for_each_failure(Work work) {
-  for (int nth = 1;; ++nth) {
-    fail_nth_call(nth);
+int for_each_failure(Work work, int every = 1) {
+  for (int failed = 0;; ++failed) {
+    fail_nth_call(1 + failed * every);
     work();
-    if (!failure_happened()) return nth - 1;
+    if (!failure_happened()) return failed;
   }
 }
 

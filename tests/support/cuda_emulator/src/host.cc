@@ -195,6 +195,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   properties->cooperativeLaunch = 1;
   properties->integrated = host.machine.integrated ? 1 : 0;
   properties->pageableMemoryAccess = host.machine.pageable_memory_access ? 1 : 0;
+  properties->hostRegisterSupported = host.machine.host_register ? 1 : 0;
   properties->canMapHostMemory = 1;
   properties->unifiedAddressing = 1;
   return cudaSuccess;
@@ -219,7 +220,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       {cudaDevAttrPageableMemoryAccess, machine.pageable_memory_access ? 1 : 0},
       {cudaDevAttrPageableMemoryAccessUsesHostPageTables, machine.pageable_memory_access ? 1 : 0},
       {cudaDevAttrHostRegisterSupported, machine.host_register ? 1 : 0},
-      {cudaDevAttrHostRegisterReadOnlySupported, machine.host_register ? 1 : 0},
+      {cudaDevAttrHostRegisterReadOnlySupported, machine.host_register && machine.register_read_only ? 1 : 0},
       {cudaDevAttrCanUseHostPointerForRegisteredMem, machine.host_register ? 1 : 0},
   };
   const auto it = values.find(static_cast<int>(attribute));

@@ -327,9 +327,12 @@ cudaError_t cudaFreeHost(void* p) {
   std::free(p);
   return cudaSuccess;
 }
-cudaError_t cudaHostRegister(void* p, size_t size, unsigned) {
+cudaError_t cudaHostRegister(void* p, size_t size, unsigned flags) {
   CUDAEMU_API_OF(cudaHostRegister, true);
   if (!host.machine.host_register) return returned(cudaErrorNotSupported);
+  if ((flags & cudaHostRegisterReadOnly) != 0 && !host.machine.register_read_only) {
+    return returned(cudaErrorNotSupported);
+  }
   if (find(host.pinned, p) != nullptr) return returned(cudaErrorHostMemoryAlreadyRegistered);
   host.pinned[address(p)] = {size, false, 0};
   return cudaSuccess;
