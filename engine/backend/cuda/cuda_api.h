@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -26,17 +27,22 @@ using Event = std::unique_ptr<CUevent_st, Destroy<CUevent_st, cudaEventDestroy>>
 using Graph = std::unique_ptr<CUgraph_st, Destroy<CUgraph_st, cudaGraphDestroy>>;
 using GraphExec = std::unique_ptr<CUgraphExec_st, Destroy<CUgraphExec_st, cudaGraphExecDestroy>>;
 
-// After a failure all that the process has on the device is gone or wrong, and calls go on failing, until this. It is
-// to be destroyed after every object on the device.
-struct ResetDevice {
-  bool wanted = false;
-
-  ResetDevice() = default;
-  ResetDevice(const ResetDevice&) = delete;
-  ResetDevice& operator=(const ResetDevice&) = delete;
-  ~ResetDevice() {
-    if (wanted) cudaDeviceReset();
+// After a failure all that the process has on the device may be gone or wrong, and calls go on failing, until the
+// device is reset. That takes what every user of it has there: the last one to go does it, if one of them has asked for
+// it. To be destroyed after every object on the device.
+class DeviceUser {
+ public:
+  DeviceUser() { ++users_; }
+  DeviceUser(const DeviceUser&) = delete;
+  DeviceUser& operator=(const DeviceUser&) = delete;
+  ~DeviceUser() {
+    if (--users_ == 0 && reset_wanted_.exchange(false)) cudaDeviceReset();
   }
+  void want_reset() { reset_wanted_ = true; }
+
+ private:
+  static inline std::atomic<int> users_ = 0;
+  static inline std::atomic<bool> reset_wanted_ = false;
 };
 
 Result<Stream> make_stream();  // of the least priority

@@ -65,7 +65,7 @@ class CudaBackend final : public Backend {
   // `experts`: those that are not on the device, or all that are shared with it.
   Result<void> open(const ExpertPlaces& places, ExpertSource& experts);
   // Has failed: the next one is not to find what it has left in the device.
-  void distrust() { reset_.wanted = true; }
+  void distrust() { user_.want_reset(); }
 
   std::string_view name() const override { return "cuda"; }
   std::string_view isa() const override { return device_.isa; }
@@ -102,7 +102,7 @@ class CudaBackend final : public Backend {
     return {host_.inputs.sequences, shape.rows};
   }
 
-  ResetDevice reset_;  // first: when all that is below has gone
+  DeviceUser user_;  // first: it goes when all that is below has gone
   std::shared_ptr<const Model> model_;
   BackendOptions options_;
   DeviceInfo device_;

@@ -101,6 +101,25 @@ TEST(CudaFailure, OfAnyCallWhileTheHostIsAskedIsAnErrorAndLeavesNothing) {
   expect_an_error_of_any_call(Conversation(test::larger_model(folder.path(), 1), 2));
 }
 
+// A model that is loaded beside the one that answers, and cannot be.
+TEST(CudaFailure, OfABackendIsNoneOfAnotherOnTheDevice) {
+  const auto model = test::open_golden("quant-moe-q4_0-q5_1.gguf");
+  MappedExperts experts(model);
+  const BackendOptions options = {
+      .backend = "cuda", .limits = {.rows = 8, .logit_rows = 1, .context = 32}, .kv_blocks = 1};
+  const auto backend = make_backend(model, experts, options).value();
+  const TokenId token = 5;
+  const BlockId block = 0;
+  const StepSequence sequence = {.tokens = {&token, 1}, .position = 0, .block_table = {&block, 1}};
+  std::vector<float> before(model->spec().vocabulary);
+  std::vector<float> after(before.size());
+  ASSERT_TRUE(backend->step_all({.sequences = {&sequence, 1}}, before));
+  cudaemu::fail_call("cudaMemcpyAsync", 1, cudaErrorUnknown);
+  EXPECT_FALSE(make_backend(model, experts, options));
+  ASSERT_TRUE(backend->step_all({.sequences = {&sequence, 1}}, after));
+  EXPECT_EQ(after, before);
+}
+
 // In a process of its own: a lost file is lost for good.
 [[noreturn]] void open_cut_file(const std::filesystem::path& file) {
   const auto model = Model::open(file).value();
