@@ -27,7 +27,8 @@ static_assert(same(SessionOverflow::drop_oldest, fbs::SessionOverflow::MAX));
 static_assert(same(ErrorCode::duplicate_request, fbs::ErrorCode::DUPLICATE_REQUEST));
 static_assert(same(ErrorCode::deadline, fbs::ErrorCode::DEADLINE));
 static_assert(same(ErrorCode::out_of_memory, fbs::ErrorCode::OUT_OF_MEMORY));
-static_assert(same(ErrorCode::no_model, fbs::ErrorCode::NO_MODEL) && same(ErrorCode::io, fbs::ErrorCode::MAX));
+static_assert(same(ErrorCode::no_model, fbs::ErrorCode::NO_MODEL) &&
+              same(ErrorCode::device_failed, fbs::ErrorCode::MAX));
 
 }  // namespace
 
