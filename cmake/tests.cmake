@@ -68,7 +68,7 @@ sirocco_test(kv_test tests/unit/kv LINK sirocco_kv)
 if(SIROCCO_CUDA_INCLUDE)
   sirocco_cuda_test(cuda_backend_test tests/unit/cuda_backend
                     LINK sirocco_engine sirocco_backend_cuda sirocco_kernels_cuda_emulated nlohmann_json
-                    TSAN -CudaFailure.*:CudaIntegrated.*:CudaGraphs.AreBounded*:CudaSlots.AnswersAre*:CudaSlots.ExpertsMay*:CudaSlots.WhatIs*:*CudaGoldens*/quant_q*:*CudaGoldens*/quant_iq*:Cuda.RowsDoNot*:Cuda.NoKernel*)
+                    TSAN -CudaFailure.*:CudaIntegrated.*:CudaGraphs.AreBounded*:CudaSlots.AnswersAre*:CudaSlots.ExpertsMay*:CudaSlots.WhatIs*:*CudaGoldens*/quant_q*:*CudaGoldens*/quant_iq*:*CudaGoldens*/quant_*f16:Cuda.RowsDoNot*:Cuda.NoKernel*)
 endif()
 sirocco_test(sched_test tests/unit/sched LINK sirocco_sched)
 sirocco_test(session_test tests/unit/session LINK sirocco_session)
