@@ -109,7 +109,7 @@ phase_aarch64() {
 
 # What of the daemon is not arithmetic, for Arm, in the root that packages for Arm are built in, run by qemu. Not part of all: without a
 # compiler's cache all of the engine and the daemon is compiled once more, and the root must be made.
-# Only what was seen to pass is here. Under qemu 7.2 two wait forever and nobody has found out why: kv_test in
+# Only what was seen to pass is here. Under qemu 7.2 two ran into their 300 s, on a loaded machine, and nobody has found out why: kv_test in
 # SwapFile.WhatDoesNotFitTheDiskLeavesItsSlotFree (a child process), server_test in ClientTest.SomebodyWhoSpeaksAnotherProtocolIsNamed.
 # daemon_test, engine_test and the others have not been tried.
 ARM64_TESTS=(session_test)

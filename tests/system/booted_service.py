@@ -18,7 +18,7 @@ CLIENT_PACKAGES = ("libsirocco0", "python3-sirocco")
 MODELS = "/var/lib/sirocco/models"
 CONFIG = "/etc/sirocco/siroccod.d"
 DROP_INS = "/run/systemd/system/sirocco.service.d"
-SLOW = "engine: {backend: ref, max_running: 4}\n"  # so that a stream lasts for seconds
+SLOW = "engine: {backend: ref, max_running: 4}\npower: {max_duty: 0.05}\n"  # so that a stream lasts for seconds
 SHORT_ANSWER = ("generate", "--raw", "--prompt", "hello", "--max-tokens", 20, "--json")
 LONG_ANSWER = ("generate", "--raw", "--prompt", "once", "--max-tokens", 400, "--temperature", 1, "--seed", 5, "--json")
 

@@ -5,6 +5,16 @@
 
 namespace sirocco::cuda {
 
+// Words that different sides write lie apart: Bump aligns each to more than a cache line.
+void take_host_part(const ModelSpec& spec, const BackendOptions& options, Bump& pinned, Mailbox& mailbox) {
+  mailbox.posted = pinned.take<std::uint32_t>(1);
+  mailbox.layer = pinned.take<std::uint32_t>(1);
+  mailbox.missing = pinned.take<std::uint32_t>(1);
+  mailbox.answered = pinned.take<std::uint32_t>(1);
+  mailbox.experts = pinned.take<MissingExpert>(spec.moe->experts);
+  mailbox.row_of = pinned.take<std::uint32_t>(std::size_t{options.limits.rows} * spec.moe->used);
+}
+
 HostMailbox::HostMailbox(const Mailbox& mailbox, std::uint32_t experts) : mailbox_(mailbox), first_(experts + 1) {
   wanted_.reserve(experts);
 }

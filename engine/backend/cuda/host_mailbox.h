@@ -11,6 +11,9 @@
 
 namespace sirocco::cuda {
 
+// The part of a mailbox in page-locked memory that every host asks with: all but the rows and their outputs.
+void take_host_part(const ModelSpec& spec, const BackendOptions& options, Bump& pinned, Mailbox& mailbox);
+
 class HostMailbox {
  public:
   HostMailbox(const Mailbox& mailbox, std::uint32_t experts);

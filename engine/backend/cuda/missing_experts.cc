@@ -8,8 +8,6 @@
 namespace sirocco::cuda {
 namespace {
 
-constexpr std::size_t kCacheLine = 128;  // words that different sides write lie apart
-
 std::size_t assignments_of(const ModelSpec& spec, const BackendOptions& options) {
   return std::size_t{options.limits.rows} * spec.moe->used;
 }
@@ -48,13 +46,7 @@ void take_device_part(const ModelSpec& spec, Bump& device, Mailbox& mailbox) {
 
 void take_pinned_part(const ModelSpec& spec, const BackendOptions& options, Bump& pinned, Mailbox& mailbox) {
   const std::size_t assignments = assignments_of(spec, options);
-  static_assert(kCacheLine <= 256);  // Bump's alignment
-  mailbox.posted = pinned.take<std::uint32_t>(1);
-  mailbox.layer = pinned.take<std::uint32_t>(1);
-  mailbox.missing = pinned.take<std::uint32_t>(1);
-  mailbox.answered = pinned.take<std::uint32_t>(1);
-  mailbox.experts = pinned.take<MissingExpert>(spec.moe->experts);
-  mailbox.row_of = pinned.take<std::uint32_t>(assignments);
+  take_host_part(spec, options, pinned, mailbox);
   mailbox.rows = pinned.take<float>(std::size_t{options.limits.rows} * spec.width);
   mailbox.out = pinned.take<float>(assignments * spec.width);
 }

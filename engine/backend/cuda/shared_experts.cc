@@ -16,12 +16,7 @@ const std::byte* moved(const std::byte* data, const std::byte* from, const std::
 void SharedExpertMemory::take_pinned_part(const ModelSpec& spec, const BackendOptions& options, Bump& pinned,
                                           Mailbox& mailbox) {
   const std::size_t assignments = std::size_t{options.limits.rows} * spec.moe->used;
-  mailbox.posted = pinned.take<std::uint32_t>(1);
-  mailbox.layer = pinned.take<std::uint32_t>(1);
-  mailbox.missing = pinned.take<std::uint32_t>(1);
-  mailbox.answered = pinned.take<std::uint32_t>(1);
-  mailbox.experts = pinned.take<MissingExpert>(spec.moe->experts);
-  mailbox.row_of = pinned.take<std::uint32_t>(assignments);
+  take_host_part(spec, options, pinned, mailbox);
   table = pinned.take<DeviceExpert>(spec.moe->experts);
   lists = pinned.take<ExpertTile>(assignments);
   list_counts = pinned.take<std::uint32_t>(spec.moe->experts);

@@ -65,12 +65,6 @@ class Conversation {
   std::vector<float> logits_;
 };
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr int kEvery = 5;  // the release build has every call fail
-#else
-constexpr int kEvery = 1;
-#endif
-
 void expect_an_error_of_any_call(Conversation conversation) {
   const std::size_t before = cudaemu::live_objects();
   ASSERT_TRUE(conversation.run());
@@ -87,8 +81,8 @@ void expect_an_error_of_any_call(Conversation conversation) {
       EXPECT_NE(done.error().message().find("cudaError"), std::string::npos) << done.error().message();
     }
   };
-  const int failed = cudaemu::for_each_failure(fails, kEvery);
-  EXPECT_GT(failed, 100 / kEvery);
+  const int failed = cudaemu::for_each_failure(fails, test::kEveryCall);
+  EXPECT_GT(failed, 100 / test::kEveryCall);
   EXPECT_GT(refused, failed - 10);
 }
 

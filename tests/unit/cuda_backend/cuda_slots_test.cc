@@ -2,7 +2,6 @@
 #include <cuda_emulator_control.h>
 
 #include "engine/experts/residency.h"
-#include "engine/gguf/random_blocks.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/unit/cuda_backend/slot_support.h"
 #include "tests/unit/cuda_backend/texts.h"
@@ -46,27 +45,9 @@ TEST_F(CudaSlots, AnswersAreTheSameBitsHoweverManyExpertsAreOnTheDevice) {
   expect_the_same_answers(test::larger_model(folder_.path(), 3));
 }
 
-// Every expert's up in F16, behind gates in Q4_0; or all three matrices.
-std::shared_ptr<const Model> with_floats(const std::shared_ptr<const Model>& model, bool all) {
-  ModelWeights weights = model->weights();
-  const Matrix& shape = weights.layers[0].experts[0].up;
-  const auto bytes = std::make_shared<std::vector<std::byte>>(shape.outputs * row_bytes(TensorType::f16, shape.inputs));
-  SplitMix64 random(4);
-  fill_random_blocks(TensorType::f16, 0.05F, random, *bytes);
-  for (LayerWeights& layer : weights.layers) {
-    for (ExpertWeights& expert : layer.experts) {
-      expert.up = {TensorType::f16, bytes->data(), shape.inputs, shape.outputs};
-      if (!all) continue;
-      expert.gate = expert.up;
-      expert.down = {TensorType::f16, bytes->data(), shape.outputs, shape.inputs};
-    }
-  }
-  return model->with_weights(weights, bytes);
-}
-
 TEST_F(CudaSlots, AnswersAreTheSameBitsWhereExpertsAreFloatsOrGateAndUpDiffer) {
   const auto model = test::larger_model(folder_.path(), 1);
-  for (const bool all : {false, true}) expect_the_same_answers(with_floats(model, all));
+  for (const bool all : {false, true}) expect_the_same_answers(test::with_floats(model, all));
 }
 
 TEST_F(CudaSlots, ExpertsMayComeFromDiskBehindTheHostsSlots) {

@@ -9,10 +9,18 @@
 
 #include "engine/experts/mapped_experts.h"
 #include "engine/gguf/gguf_writer.h"
+#include "engine/gguf/random_blocks.h"
 #include "tests/support/golden_models.h"
 #include "tests/unit/cuda_backend/cuda_support.h"
 
 namespace sirocco::test {
+
+// Which of the calls of CUDA fail in tests that have each fail.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr int kEveryCall = 5;
+#else
+constexpr int kEveryCall = 1;
+#endif
 
 // How many experts a plan has slots for; 0: it is refused, or all are among the weights.
 inline std::size_t planned_slots(const Model& model, const BackendOptions& options) {
@@ -136,5 +144,23 @@ class WatchedExperts final : public ExpertSource {
   std::uint32_t layer_ = 0;
   std::span<const WantedExpert> wanted_;
 };
+
+// Every expert's up in F16, behind gates in Q4_0; or all three matrices.
+inline std::shared_ptr<const Model> with_floats(const std::shared_ptr<const Model>& model, bool all) {
+  ModelWeights weights = model->weights();
+  const Matrix& shape = weights.layers[0].experts[0].up;
+  const auto bytes = std::make_shared<std::vector<std::byte>>(shape.outputs * row_bytes(TensorType::f16, shape.inputs));
+  SplitMix64 random(4);
+  fill_random_blocks(TensorType::f16, 0.05F, random, *bytes);
+  for (LayerWeights& layer : weights.layers) {
+    for (ExpertWeights& expert : layer.experts) {
+      expert.up = {TensorType::f16, bytes->data(), shape.inputs, shape.outputs};
+      if (!all) continue;
+      expert.gate = expert.up;
+      expert.down = {TensorType::f16, bytes->data(), shape.outputs, shape.inputs};
+    }
+  }
+  return model->with_weights(weights, bytes);
+}
 
 }  // namespace sirocco::test

@@ -70,13 +70,18 @@ TEST(Heat, AHotMachineNeverGetsMoreThanTheConfiguredShare) {
   EXPECT_EQ(pace_of(judge_heat({}, zones(99, 99), config), config).duty, 0.3F);
 }
 
-TEST(HeatWatch, WhileThereAreRequestsItLooksEveryTwoSecondsOnly) {
-  const test::FakeRoot sys;
-  const auto write = [&](const char* text) { sys.write("class/thermal/thermal_zone0/temp", text); };
-  write("40000");
-  HeatWatch watch(sys.path());
-  const std::chrono::steady_clock::time_point now(100s);
+class HeatWatchTest : public testing::Test {
+ protected:
+  HeatWatchTest() { write("40000"); }
+  void write(const char* text) const { sys_.write("class/thermal/thermal_zone0/temp", text); }
+
+  const test::FakeRoot sys_;
+  HeatWatch watch{sys_.path()};
+  const std::chrono::steady_clock::time_point now{100s};
   const PowerConfig config = {.max_duty = 1, .hot_duty = 0.5, .hot_celsius = 60};
+};
+
+TEST_F(HeatWatchTest, WhileThereAreRequestsItLooksEveryTwoSecondsOnly) {
   EXPECT_EQ(watch.pace(config, true, now).celsius, 40);
   EXPECT_EQ(watch.until_due(true, now + 500ms), 1500ms);
   write("70000");
@@ -86,13 +91,7 @@ TEST(HeatWatch, WhileThereAreRequestsItLooksEveryTwoSecondsOnly) {
   EXPECT_EQ(watch.pace(config, true, now + 4s).duty, 1);
 }
 
-TEST(HeatWatch, WithoutRequestsItSleepsForAMinuteAndTheFirstOneFindsTheTemperatureOfNow) {
-  const test::FakeRoot sys;
-  const auto write = [&](const char* text) { sys.write("class/thermal/thermal_zone0/temp", text); };
-  write("40000");
-  HeatWatch watch(sys.path());
-  const std::chrono::steady_clock::time_point now(100s);
-  const PowerConfig config = {.max_duty = 1, .hot_duty = 0.5, .hot_celsius = 60};
+TEST_F(HeatWatchTest, WithoutRequestsItSleepsForAMinuteAndTheFirstOneFindsTheTemperatureOfNow) {
   EXPECT_EQ(watch.pace(config, false, now).celsius, 40);
   EXPECT_EQ(watch.until_due(false, now), 60s);
   write("70000");

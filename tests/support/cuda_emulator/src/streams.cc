@@ -54,13 +54,10 @@ static bool run_first(CUstream_st* stream) {
     }
   }
   stream->waits_for_host = take_ask_again();
-  if (stream->waits_for_host) {
-    stream->queue.push_front(std::move(operation));
-  } else {
-    operation.work = nullptr;  // destroyed in the stream's order
-  }
+  if (!stream->waits_for_host) operation.work = nullptr;  // destroyed in the stream's order
   order_release(&stream->done_clock);
   order_switch(caller);
+  if (stream->waits_for_host) stream->queue.push_front(std::move(operation));  // of the host's own
   stream->running = false;
   return !stream->waits_for_host;
 }
