@@ -187,7 +187,7 @@ TEST(StatusJson, HasEveryFieldUnderTheProtocolsNames) {
   EXPECT_EQ(json.at("memory").at(1).at("bytes"), 90 << 20);
   EXPECT_EQ(json.at("active").at(0).at("state"), "DECODE");
   EXPECT_EQ(json.at("decode_tokens_per_s"), 12.34);
-  EXPECT_EQ(json.size(), 23U);
+  EXPECT_EQ(json.size(), 24U);
   EXPECT_EQ(json.at("memory_released"), false);
   EXPECT_TRUE(json.at("experts").is_null());
   wire::StatusReport with_cache = report();
