@@ -32,8 +32,8 @@ struct LinearFunctions {
   void (*rows)(const Matrix& w, const std::byte* const* x, std::size_t count, std::size_t first, std::size_t last,
                float* y, std::size_t stride, float* scratch) = nullptr;
 
-  // Of many rows, the same bits: the weights of at most kPanel outputs are expanded into scratch and multiplied with
-  // every tile. Null where `rows` is all there is.
+  // Of many rows, the same bits: the weights of Kernels::panel_outputs outputs at a time are expanded into scratch and
+  // multiplied with every tile. Null where `rows` is all there is.
   //   pack     interleaves up to Kernels::tile_rows rows into a tile of tile_bytes(count, inputs) bytes
   //   tiles    of `count` rows: whole tiles, then one for the rest; one after another
   //   scratch  panel_scratch_bytes(count), aligned to 64 bytes
@@ -43,7 +43,8 @@ struct LinearFunctions {
                 float* y, std::size_t stride, std::byte* scratch) = nullptr;
 };
 
-inline constexpr std::size_t kPanel = 16;          // outputs
+inline constexpr std::size_t kPanel = 16;  // outputs
+inline constexpr std::size_t kMaxPanelOutputs = 2 * kPanel;
 inline constexpr std::size_t kPanelInputs = 1024;  // expanded at once: 16 KiB of int8
 inline constexpr std::size_t kMaxRowGroup = 4;     // the most that LinearFunctions::max_rows is in kernels/cpu
 
@@ -53,7 +54,7 @@ constexpr std::size_t row_scratch_floats(std::size_t inputs) {
 }
 // Expanded weights with their scales, and the sums of all rows.
 constexpr std::size_t panel_scratch_bytes(std::size_t count) {
-  return 2 * kPanelInputs * kPanel + (count + 16) * kPanel * sizeof(float);
+  return 2 * kPanelInputs * kPanel + (count + 16) * kMaxPanelOutputs * sizeof(float);
 }
 
 inline constexpr std::size_t kPeakMultiplies = 12 * 64;
@@ -62,6 +63,7 @@ struct Kernels {
   std::string_view backend;  // "ref" or "cpu"
   std::string_view isa;      // "avx2", as --isa names it
   std::size_t tile_rows = 1;
+  std::size_t panel_outputs = kPanel;  // a multiple of it, at most kMaxPanelOutputs
 
   ActivationFormat (*activation_format)(TensorType weights) = nullptr;
   // Of one row, a multiple of 64. inputs: a whole number of the format's blocks.

@@ -14,6 +14,7 @@ namespace {
 constexpr std::size_t kPanelRows = 5;
 // Weights of a chunk: enough that taking one costs nothing, few enough that no thread waits long for another's last.
 constexpr std::size_t kChunkBytes = 64 * KiB;
+constexpr std::size_t kFewPanelRows = 32;
 constexpr std::size_t kRowGroup = 64;   // rows whose addresses are gathered at once
 constexpr std::size_t kTileSlack = 12;  // rows that the last tile of a group may be larger than the group
 
@@ -148,12 +149,14 @@ void Products::pack() {
 }
 
 std::size_t Products::chunk_outputs(const Product& product, bool panels) const {
-  if (panels) return kPanel;
-  const std::size_t row_size = row_bytes(product.w->type, product.w->inputs);
-  const std::size_t panels_a_chunk = std::max<std::size_t>(kChunkBytes / (row_size * kPanel), 1);
+  const std::size_t rows = product.rows.size();
+  const std::size_t unit = panels ? kernels_.panel_outputs : kPanel;
+  // A panel of many rows is enough work; with few it asks for the next one's weights ahead.
+  const std::size_t bytes = !panels ? kChunkBytes : rows <= kFewPanelRows ? 4 * kChunkBytes : 0;
+  const std::size_t units = bytes / (row_bytes(product.w->type, product.w->inputs) * unit);
   // But some chunks for each thread.
-  const std::size_t share = product.w->outputs / (4 * pool_.threads() * kPanel);
-  return kPanel * std::max<std::size_t>(std::min(panels_a_chunk, share), 1);
+  const std::size_t share = product.w->outputs / (4 * pool_.threads() * unit);
+  return unit * std::max<std::size_t>(std::min(units, share), 1);
 }
 
 void Products::run(std::span<const Product> products) {
@@ -200,8 +203,7 @@ void Products::multiply(const Matrix& w, const Product& product, const std::byte
   std::byte* const scratch = scratch_[thread].data();
   const std::size_t count = product.rows.size();
   if (tiles != nullptr) {
-    for (std::size_t output = first; output < last; output += kPanel)
-      linear.panel(w, tiles, count, output, std::min(output + kPanel, last), y, product.stride, scratch);
+    linear.panel(w, tiles, count, first, last, y, product.stride, scratch);
     return;
   }
   // Panel by panel, so that the weights that several groups of rows meet come from memory once.

@@ -8,6 +8,7 @@
 #include "kernels/cpu/roofline.h"
 #include "kernels/cpu/row_ops.h"
 #include "kernels/cpu/simd.h"
+#include "kernels/cpu/tile.h"
 
 #define SIROCCO_STRING_(x) #x
 #define SIROCCO_STRING(x) SIROCCO_STRING_(x)
@@ -61,6 +62,7 @@ const LinearFunctions& linear(TensorType weights) {
 extern const Kernels kTable = {.backend = "cpu",
                                .isa = SIROCCO_STRING(SIROCCO_ISA),
                                .tile_rows = kTileRows,
+                               .panel_outputs = kPanelOutputs,
                                .activation_format = activation_format,
                                .activation_bytes = activation_bytes,
                                .quantise = quantise,

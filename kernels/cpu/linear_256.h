@@ -13,14 +13,16 @@
 //   kWide                       values are signed bytes beyond -32 to 31, unpacked as such
 //   kMinima                     has minima
 //   Bytes64 unpack<Part>(b)     values of runs (of 32) 4 (Part / 2) + Part % 2 and the next but one: 0 to 127, or
-//   signed
-//                               if kWide
+//                               signed if kWide
+//   kChunks, chunk(i)           where a block has its packed values, 16 bytes of each: offset of chunk i
+//   group<G>(t)                 values 4 G to 4 G + 3 of 16 rows, from t[4 i + j]: bytes 4 j to 4 j + 3 of chunk i
 //   header(w)                   16 bytes of each of four blocks, whichever help most with what follows
 //   sub_scales(w, header), sub_minima(w, header)   in 16 bytes each: 16 int8; or 8 scales, then 8 minima
 //   kScalesFrom, kScalesTo      which bytes of a block header, sub_scales, sub_minima and scales need
 //   scales(w, headers, d, m)    scales and minima of 16 blocks one after another
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -173,8 +175,19 @@ struct Format256 {
 
   // --- many rows
 
-  static constexpr bool kOffset = Type::kWide || Type::kZero != 0;
-  static constexpr int kPanelZero = Type::kWide ? kSignedOffset : kOffset ? kNarrowOffset : 0;
+  // Values in a panel are kPanelZero too large.
+  static constexpr int kPanelZero = Type::kWide ? kSignedOffset : kUnsignedPanels ? Type::kZero : 0;
+  // Products of a sub-block are summed in so many pieces that each fits in int16.
+  static constexpr int kPieces = [] {
+    int largest = 128;
+    if constexpr (!Type::kWide) largest = std::max(Type::kLargest - Type::kZero, Type::kZero);
+    int pieces = 1;
+    while (Type::kSubBlock / pieces * largest * 127 > 32767) pieces *= 2;
+    return pieces;
+  }();
+  static constexpr bool kOffset = kPanelZero != 0;
+  // With zero points only where there is one piece, whose bias is the sub-block's.
+  static constexpr bool kNarrow = kPieces <= (kOffset ? std::min(kCheapPieces, 1) : kCheapPieces);
 
   template <std::size_t Rows>
   struct Tile {
@@ -185,7 +198,7 @@ struct Format256 {
   };
   struct Panel {
     std::uint8_t q[64][16][4];
-    std::int8_t sub_scale[kSubBlocks][16];
+    std::int32_t sub_scale[kSubBlocks][16];
     std::int16_t sub_minimum[Type::kMinima ? kSubBlocks / 2 : 1][16][2];
     float scale[16];
     float minimum[16];
@@ -205,29 +218,10 @@ struct Format256 {
     }
   }
 
-  template <int Part>
-  SIROCCO_INLINE static void expand_part(const Block* const* rows, std::size_t block, Panel& panel) {
-    constexpr int kAdded = Type::kWide || !kOffset ? 0 : kNarrowOffset - Type::kZero;
-    Bytes64 x[16];
-    for (std::size_t row = 0; row < 16; ++row) {
-      x[row] = unpack<Part>(rows[row][block]);
-      if constexpr (kAdded != 0) x[row] = add_bytes(x[row], broadcast_byte(static_cast<std::uint8_t>(kAdded)));
-    }
-    transpose_groups(x);
-    constexpr std::size_t kRun = 4 * (Part / 2) + Part % 2;
-    for (std::size_t i = 0; i < 8; ++i) {
-      store_bytes(panel.q[8 * kRun + i], x[i]);
-      store_bytes(panel.q[8 * (kRun + 2) + i], x[8 + i]);
-    }
-  }
-
   static void expand(const Block* const* rows, std::size_t count, Panel* panels) {
     for (std::size_t block = 0; block < count; ++block) {
-      Panel& panel = panels[block];
-      expand_part<0>(rows, block, panel);
-      expand_part<1>(rows, block, panel);
-      expand_part<2>(rows, block, panel);
-      expand_part<3>(rows, block, panel);
+      Panel& panel = panels[block * kTilePanels];
+      expand_values<Type, kPanelZero, 64>(rows, block, panel.q);
       expand_scales(rows, block, panel);
     }
   }
@@ -247,7 +241,8 @@ struct Format256 {
     }
     std::int8_t values[2][16][16];  // scales, then minima, [sub-block][row]; behind eight scales their minima
     store_transposed(sub_scales, values[0]);
-    std::memcpy(panel.sub_scale, values[0], sizeof panel.sub_scale);
+    for (std::size_t i = 0; i < kSubBlocks; ++i)
+      store_ints(panel.sub_scale[i], kNarrow ? narrow_factors(values[0][i]) : widen_bytes(values[0][i]));
     Floats16 scale;
     Floats16 minimum;
     Type::scales(blocks, headers, scale, minimum);
@@ -277,50 +272,50 @@ struct Format256 {
   template <std::size_t Rows>
   SIROCCO_INLINE static void multiply_tile(const Panel* panels, const Tile<Rows>* tiles, std::size_t blocks,
                                            float* sums) {
+    constexpr std::size_t kSums = Rows * kTilePanels;  // sum i: row i / kTilePanels, panel i % kTilePanels
+    constexpr std::size_t kGroups = Type::kSubBlock / 4;
+    constexpr std::size_t kPieceGroups = kNarrow ? kGroups / kPieces : kGroups;
     for (std::size_t block = 0; block < blocks; ++block) {
-      const Panel& w = panels[block];
+      const Panel* w = panels + block * kTilePanels;
       const Tile<Rows>& a = tiles[block];
-      Ints16 total[Rows];
+      Ints16 total[kSums];
 #pragma GCC unroll 12
-      for (std::size_t row = 0; row < Rows; ++row) total[row] = zero_ints();
+      for (Ints16& t : total) t = zero_ints();
 #pragma GCC unroll 1
       for (std::size_t sub = 0; sub < kSubBlocks; ++sub) {
-        Ints16 products[Rows];
+#pragma GCC unroll 2
+        for (std::size_t piece = 0; piece < kGroups / kPieceGroups; ++piece) {
+          const std::size_t group = kGroups * sub + kPieceGroups * piece;
+          Ints16 products[kSums];
 #pragma GCC unroll 12
-        for (std::size_t row = 0; row < Rows; ++row) {
-          if constexpr (kOffset) {
-            products[row] = broadcast_int(a.bias[sub][row]);
-          } else {
-            products[row] = zero_ints();
-          }
-        }
+          for (std::size_t i = 0; i < kSums; ++i)
+            products[i] = kOffset ? broadcast_int(a.bias[kOffset ? sub : 0][i / kTilePanels]) : zero_ints();
 #pragma GCC unroll 8
-        for (std::size_t i = 0; i < Type::kSubBlock / 4; ++i) {
-          const std::size_t group = sub * (Type::kSubBlock / 4) + i;
-          const Bytes64 weights = load_bytes(w.q[group]);
+          for (std::size_t g = 0; g < kPieceGroups; ++g)
+            multiply_group<Type::kWide, Rows>(w->q + group + g, sizeof(Panel), a.q[group + g], products);
 #pragma GCC unroll 12
-          for (std::size_t row = 0; row < Rows; ++row) {
-            products[row] = Type::kWide ? dot_group_offset(products[row], weights, a.q[group][row])
-                                        : dot_group(products[row], weights, a.q[group][row]);
+          for (std::size_t i = 0; i < kSums; ++i) {
+            const Ints16 factor = load_ints(w[i % kTilePanels].sub_scale[sub]);
+            total[i] =
+                kNarrow ? multiply_add(total[i], products[i], factor) : add(total[i], multiply(products[i], factor));
           }
         }
-        const Ints16 scale = widen_bytes(w.sub_scale[sub]);
-#pragma GCC unroll 12
-        for (std::size_t row = 0; row < Rows; ++row) total[row] = add(total[row], multiply(products[row], scale));
       }
-      const Floats16 scale = load_floats(w.scale);
-      const Floats16 minimum = load_floats(w.minimum);
 #pragma GCC unroll 12
-      for (std::size_t row = 0; row < Rows; ++row) {
+      for (std::size_t i = 0; i < kSums; ++i) {
+        const std::size_t row = i / kTilePanels;
+        const Panel& panel = w[i % kTilePanels];
         Floats16 value;
         if constexpr (Type::kMinima) {
           Ints16 m = zero_ints();
-          for (std::size_t i = 0; i < kSubBlocks / 2; ++i) m = dot_pair(m, w.sub_minimum[i][0], a.sums[i][row]);
-          value = fma_subtract(scale, to_floats(total[row]), multiply(minimum, to_floats(m)));
+          for (std::size_t pair = 0; pair < kSubBlocks / 2; ++pair)
+            m = dot_pair(m, panel.sub_minimum[pair][0], a.sums[pair][row]);
+          value = fma_subtract(load_floats(panel.scale), to_floats(total[i]),
+                               multiply(load_floats(panel.minimum), to_floats(m)));
         } else {
-          value = multiply(scale, to_floats(total[row]));
+          value = multiply(load_floats(panel.scale), to_floats(total[i]));
         }
-        store_floats(sums + 16 * row, fma(value, broadcast(a.scale[row]), load_floats(sums + 16 * row)));
+        store_floats(sums + 16 * i, fma(value, broadcast(a.scale[row]), load_floats(sums + 16 * i)));
       }
     }
   }

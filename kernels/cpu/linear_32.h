@@ -11,11 +11,14 @@
 //   kWide                             values are signed bytes beyond -32 to 31, unpacked as such
 //   kMinima                           has minima
 //   unpack(w, low, high)              values 0 to 15 and 16 to 31 of each of four blocks: 0 to 127, or signed if kWide
+//   kChunks, chunk(i), group<G>(t)    as in linear_256.h
 //   scales(p, d, m)                   scales and minima of 16 blocks one after another
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "kernels/cpu/activations.h"
 #include "kernels/cpu/linear_blocks.h"
@@ -120,7 +123,7 @@ struct Format32 {
 
   // --- many rows
 
-  static constexpr int kPanelZero = Type::kWide ? kSignedOffset : kNarrowOffset;
+  static constexpr int kPanelZero = Type::kWide ? kSignedOffset : kUnsignedPanels ? Type::kZero : 0;
 
   template <std::size_t Rows>
   struct Tile {
@@ -146,7 +149,9 @@ struct Format32 {
     }
   }
 
-  static void expand(const Block* const* rows, std::size_t count, Panel* panel) {
+  static void expand(const Block* const* rows, std::size_t count, Panel* panels) {
+    for (std::size_t block = 0; block < count; ++block)
+      expand_values<Type, kPanelZero, 8>(rows, block, panels[block * kTilePanels].q);
     for (std::size_t block = 0; block < count; block += 16) {
       const std::size_t here = std::min<std::size_t>(16, count - block);
       Block padded[16][16];
@@ -158,71 +163,48 @@ struct Format32 {
         std::memcpy(padded[row], from[row], here * sizeof(Block));
         from[row] = padded[row];
       }
-      for (std::size_t four = 0; four < here; four += 4)
-        expand_four(from, four, std::min<std::size_t>(4, here - four), panel + block + four);
-      expand_scales(from, here, panel + block);
+      expand_scales(from, here, panels + block * kTilePanels);
     }
   }
 
-  SIROCCO_INLINE static void expand_four(const Block* const* rows, std::size_t first, std::size_t count, Panel* panel) {
-    constexpr int kAdded = Type::kWide ? 0 : kNarrowOffset - Type::kZero;
-    Bytes64 low[16];
-    Bytes64 high[16];
-    for (std::size_t row = 0; row < 16; ++row) {
-      unpack(rows[row] + first, low[row], high[row]);
-      if constexpr (kAdded != 0) {
-        low[row] = add_bytes(low[row], broadcast_byte(static_cast<std::uint8_t>(kAdded)));
-        high[row] = add_bytes(high[row], broadcast_byte(static_cast<std::uint8_t>(kAdded)));
-      }
-    }
-    transpose_groups(low);
-    for (std::size_t i = 0; i < 4 * count; ++i) store_bytes(panel[i / 4].q[i % 4], low[i]);
-    transpose_groups(high);
-    for (std::size_t i = 0; i < 4 * count; ++i) store_bytes(panel[i / 4].q[4 + i % 4], high[i]);
-  }
-
-  SIROCCO_INLINE static void expand_scales(const Block* const* rows, std::size_t count, Panel* panel) {
+  SIROCCO_INLINE static void expand_scales(const Block* const* rows, std::size_t count, Panel* panels) {
     Floats16 scale[16];
     Floats16 minimum[16];
     for (std::size_t row = 0; row < 16; ++row) {
       Type::scales(reinterpret_cast<const std::byte*>(rows[row]), scale[row], minimum[row]);
     }
     transpose(scale);
-    for (std::size_t i = 0; i < count; ++i) store_floats(panel[i].scale, scale[i]);
+    for (std::size_t i = 0; i < count; ++i) store_floats(panels[i * kTilePanels].scale, scale[i]);
     if constexpr (Type::kMinima) {
       transpose(minimum);
-      for (std::size_t i = 0; i < count; ++i) store_floats(panel[i].minimum, minimum[i]);
+      for (std::size_t i = 0; i < count; ++i) store_floats(panels[i * kTilePanels].minimum, minimum[i]);
     }
   }
 
   template <std::size_t Rows>
-  SIROCCO_INLINE static void multiply_tile(const Panel* panel, const Tile<Rows>* tile, std::size_t blocks,
+  SIROCCO_INLINE static void multiply_tile(const Panel* panels, const Tile<Rows>* tile, std::size_t blocks,
                                            float* sums) {
-    Floats16 sum[Rows];
-    for (std::size_t row = 0; row < Rows; ++row) sum[row] = load_floats(sums + 16 * row);
+    constexpr std::size_t kSums = Rows * kTilePanels;  // sum i: row i / kTilePanels, panel i % kTilePanels
+    Floats16 sum[kSums];
+    for (std::size_t i = 0; i < kSums; ++i) sum[i] = load_floats(sums + 16 * i);
     for (std::size_t block = 0; block < blocks; ++block) {
-      const Panel& w = panel[block];
+      const Panel* w = panels + block * kTilePanels;
       const Tile<Rows>& a = tile[block];
-      Ints16 products[Rows];
+      Ints16 products[kSums];
 #pragma GCC unroll 12
-      for (std::size_t row = 0; row < Rows; ++row) products[row] = broadcast_int(a.bias[row]);
+      for (std::size_t i = 0; i < kSums; ++i)
+        products[i] = kPanelZero == 0 ? zero_ints() : broadcast_int(a.bias[i / kTilePanels]);
 #pragma GCC unroll 8
-      for (std::size_t i = 0; i < 8; ++i) {
-        const Bytes64 weights = load_bytes(w.q[i]);
+      for (std::size_t g = 0; g < 8; ++g) multiply_group<Type::kWide, Rows>(&w->q[g], sizeof(Panel), a.q[g], products);
 #pragma GCC unroll 12
-        for (std::size_t row = 0; row < Rows; ++row) {
-          products[row] = Type::kWide ? dot_group_offset(products[row], weights, a.q[i][row])
-                                      : dot_group(products[row], weights, a.q[i][row]);
-        }
-      }
-      const Floats16 scale = load_floats(w.scale);
-#pragma GCC unroll 12
-      for (std::size_t row = 0; row < Rows; ++row) {
-        sum[row] = fma(multiply(to_floats(products[row]), scale), broadcast(a.scale[row]), sum[row]);
-        if constexpr (Type::kMinima) sum[row] = fma(load_floats(w.minimum), broadcast(a.scaled_sum[row]), sum[row]);
+      for (std::size_t i = 0; i < kSums; ++i) {
+        const std::size_t row = i / kTilePanels;
+        const Panel& panel = w[i % kTilePanels];
+        sum[i] = fma(multiply(to_floats(products[i]), load_floats(panel.scale)), broadcast(a.scale[row]), sum[i]);
+        if constexpr (Type::kMinima) sum[i] = fma(load_floats(panel.minimum), broadcast(a.scaled_sum[row]), sum[i]);
       }
     }
-    for (std::size_t row = 0; row < Rows; ++row) store_floats(sums + 16 * row, sum[row]);
+    for (std::size_t i = 0; i < kSums; ++i) store_floats(sums + 16 * i, sum[i]);
   }
 };
 

@@ -11,13 +11,16 @@
 //                                        blocks `at` to `at` + 15
 //   add_up<Rows>(x, blocks, place, p, minima, sums)  a panel's sums, from all its segments
 //   pack_block<Rows>(x, count, block, tile)   the tile's block
-//   expand(rows, count, panel)           `count` blocks of 16 rows of weights
-//   multiply_tile<Rows>(panel, tile, blocks, sums)  adds `blocks` blocks to the sums [Rows, 16]
+//   expand(rows, count, panels)          `count` blocks of 16 rows of weights to each kTilePanels'th panel
+//   multiply_tile<Rows>(panels, tile, blocks, sums)  adds `blocks` blocks of kTilePanels panels to the sums
+//                                        [Rows, kTilePanels, 16]
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "kernels/cpu/simd.h"
 #include "kernels/cpu/tile.h"
@@ -25,14 +28,39 @@
 
 namespace sirocco::cpu::SIROCCO_ISA {
 
+namespace detail {
+template <class Type, int Zero, std::size_t Group>
+SIROCCO_INLINE Bytes64 expanded_group(const Bytes64* packed) {
+  const Bytes64 values = Type::template group<Group>(packed);
+  if constexpr (Type::kWide) return offset_signed(values);
+  if constexpr (Zero == Type::kZero) return values;
+  return add_bytes(values, broadcast_byte(static_cast<std::uint8_t>(Zero - Type::kZero)));
+}
+}  // namespace detail
+
+// Block `block` of 16 rows, four inputs beside each other. Values are Zero too large.
+template <class Type, int Zero, std::size_t Groups>
+SIROCCO_INLINE void expand_values(const typename Type::Block* const* rows, std::size_t block,
+                                  std::uint8_t (*to)[16][4]) {
+  const std::byte* blocks[16];
+  for (std::size_t row = 0; row < 16; ++row) blocks[row] = reinterpret_cast<const std::byte*>(rows[row] + block);
+  // Bytes are transposed while they are packed, since that is the costly part.
+  Bytes64 packed[4 * Type::kChunks];
+  for (std::size_t i = 0; i < Type::kChunks; ++i) load_transposed(blocks, Type::chunk(i), packed + 4 * i);
+  const auto store = [&]<std::size_t... Group>(std::index_sequence<Group...>) {
+    (store_bytes(to[Group], detail::expanded_group<Type, Zero, Group>(packed)), ...);
+  };
+  store(std::make_index_sequence<Groups>());
+}
+
 template <class Format>
 struct LinearBlocks {
   using Block = typename Format::Block;
   using Row = typename Format::Row;
   using Panel = typename Format::Panel;
-  static constexpr std::size_t kPanelBlocks = kPanelInputs / Format::kBlock;
+  static constexpr std::size_t kPanelBlocks = kPanelInputs / kTilePanels / Format::kBlock;
   static constexpr std::size_t kPanelRoom = 2 * kPanelInputs * kPanel;  // bytes of scratch for expanded weights
-  static_assert(kPanelBlocks * sizeof(Panel) <= kPanelRoom);
+  static_assert(kPanelBlocks * kTilePanels * sizeof(Panel) <= kPanelRoom);
 
   static constexpr std::size_t kGap = 16;  // floats behind the first stream's products: its last segment may be partial
   // More rows make use enough of the weights in registers.
@@ -95,7 +123,7 @@ struct LinearBlocks {
       }
       alignas(64) float lanes[Rows * kPanel];
       for (std::size_t row = 0; row < Rows; ++row) store_floats(lanes + kPanel * row, sums[row]);
-      store_panel(lanes, Rows, outputs, y + output, stride);
+      store_sums<kPanel>(lanes, Rows, outputs, y + output, stride);
     }
   }
 
@@ -120,7 +148,7 @@ struct LinearBlocks {
   static void pack(const std::byte* const* activations, std::size_t count, std::size_t inputs, std::byte* to) {
     with_tile_size(count, [&]<std::size_t Rows>() {
       using Tile = typename Format::template Tile<Rows>;
-      static_assert(sizeof(Tile) == Rows * sizeof(typename Format::template Tile<4>) / 4);
+      static_assert(4 * sizeof(Tile) == Rows * sizeof(typename Format::template Tile<4>));
       const std::size_t blocks = inputs / Format::kBlock;
       Row x[Rows] = {};
       for (std::size_t row = 0; row < count; ++row) x[row] = Row(activations[row], blocks);
@@ -137,27 +165,40 @@ struct LinearBlocks {
     const std::size_t blocks = w.inputs / Format::kBlock;
     auto* expanded = reinterpret_cast<Panel*>(scratch);
     auto* sums = reinterpret_cast<float*>(scratch + kPanelRoom);
-    std::memset(sums, 0, (count + 16) * kPanel * sizeof(float));
-    for (std::size_t begin = 0; begin < blocks; begin += kPanelBlocks) {
-      const std::size_t here = std::min(kPanelBlocks, blocks - begin);
-      const Block* rows_here[kPanel];
-      for (std::size_t i = 0; i < kPanel; ++i)  // the last panel's missing outputs are computed and thrown away
-        rows_here[i] = blocks_of(w, std::min(first + i, last - 1)) + begin;
-      Format::expand(rows_here, here, expanded);
-      const bool last_inputs = begin + here == blocks;
-      for (std::size_t row = 0; row < count; row += kTileRows) {
-        // Outputs of neighbouring rows are far apart: their lines come while the last inputs are multiplied.
-        for (std::size_t i = row; last_inputs && i < std::min(row + kTileRows, count); ++i)
-          __builtin_prefetch(y + first + i * stride, 1);
-        const std::byte* tile = tiles + row / kTileRows * tile_bytes(kTileRows, w.inputs);
-        with_tile_size(std::min(kTileRows, count - row), [&]<std::size_t Rows>() {
-          using Tile = typename Format::template Tile<Rows>;
-          Format::template multiply_tile<Rows>(expanded, reinterpret_cast<const Tile*>(tile) + begin, here,
-                                               sums + kPanel * row);
-        });
+    for (std::size_t output = first; output < last; output += kPanelOutputs) {
+      std::memset(sums, 0, (count + kTileRows) * kPanelOutputs * sizeof(float));
+      for (std::size_t begin = 0; begin < blocks; begin += kPanelBlocks) {
+        const std::size_t here = std::min(kPanelBlocks, blocks - begin);
+        const bool last_inputs = begin + here == blocks;
+        for (std::size_t i = 0; i < kTilePanels; ++i) {
+          const Block* rows_here[kPanel];
+          const Block* rows_next[kPanel];
+          for (std::size_t row = 0; row < kPanel; ++row) {  // missing outputs are computed and thrown away
+            const std::size_t o = std::min(output + kPanel * i + row, last - 1);
+            rows_here[row] = blocks_of(w, o) + begin;
+            rows_next[row] = last_inputs ? blocks_of(w, o) + blocks * kPanelOutputs : rows_here[row] + kPanelBlocks;
+          }
+          Format::expand(rows_here, here, expanded + i);
+          // What is expanded next comes while this is multiplied.
+          for (std::size_t row = 0; row < kPanel; ++row)
+            for (std::size_t byte = 0; byte < kPanelBlocks * sizeof(Block); byte += 64)
+              prefetch(reinterpret_cast<const std::byte*>(rows_next[row]) + byte);
+        }
+        for (std::size_t row = 0; row < count; row += kTileRows) {
+          // Outputs of neighbouring rows are far apart: their lines come while the last inputs are multiplied.
+          for (std::size_t i = row; last_inputs && i < std::min(row + kTileRows, count); ++i)
+            for (std::size_t at = 0; at < kPanelOutputs; at += kPanel)
+              __builtin_prefetch(y + output + at + i * stride, 1);
+          const std::byte* tile = tiles + row / kTileRows * tile_bytes(kTileRows, w.inputs);
+          with_tile_size(std::min(kTileRows, count - row), [&]<std::size_t Rows>() {
+            using Tile = typename Format::template Tile<Rows>;
+            Format::template multiply_tile<Rows>(expanded, reinterpret_cast<const Tile*>(tile) + begin, here,
+                                                 sums + kPanelOutputs * row);
+          });
+        }
       }
+      store_sums<kPanelOutputs>(sums, count, std::min(kPanelOutputs, last - output), y + output, stride);
     }
-    store_panel(sums, count, last - first, y + first, stride);
   }
 
   static constexpr LinearFunctions kFunctions = {

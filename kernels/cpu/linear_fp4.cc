@@ -17,6 +17,12 @@ struct Iq4Nl {
     low = look_up(kIq4Levels, low_nibbles(nibbles));
     high = look_up(kIq4Levels, high_nibbles(nibbles));
   }
+  static constexpr std::size_t kChunks = 1;
+  static constexpr std::size_t chunk(std::size_t i) { return offsetof(Block, nibbles) + 16 * i; }
+  template <std::size_t Group>
+  SIROCCO_INLINE static Bytes64 group(const Bytes64* t) {
+    return look_up(kIq4Levels, shift_words < Group < 4 ? 0 : 4, 0x0F0F0F0F > (t[Group % 4]));
+  }
   SIROCCO_INLINE static void scales(const std::byte* p, Floats16& scale, Floats16& minimum) {
     scale = strided_f16<sizeof(Block)>(p);
     minimum = zero_floats();
@@ -29,11 +35,17 @@ struct Mxfp4 {
   static constexpr int kZero = 12;  // the doubled values are -12 to 12
   static constexpr bool kWide = false;
   static constexpr bool kMinima = false;
+  alignas(16) static constexpr std::int8_t kRaised[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
   SIROCCO_INLINE static void unpack(const Block* w, Bytes64& low, Bytes64& high) {
-    alignas(16) static constexpr std::int8_t kRaised[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
     const Bytes64 nibbles = gather_16<sizeof(Block), offsetof(Block, nibbles)>(w);
     low = look_up(kRaised, low_nibbles(nibbles));
     high = look_up(kRaised, high_nibbles(nibbles));
+  }
+  static constexpr std::size_t kChunks = 1;
+  static constexpr std::size_t chunk(std::size_t i) { return offsetof(Block, nibbles) + 16 * i; }
+  template <std::size_t Group>
+  SIROCCO_INLINE static Bytes64 group(const Bytes64* t) {
+    return look_up(kRaised, shift_words < Group < 4 ? 0 : 4, 0x0F0F0F0F > (t[Group % 4]));
   }
   // 2^(exponent - 128): bits (exponent - 1) << 23, and below exponent 2 the subnormals 2^-128 and 2^-127, which as ints
   // are above what the first expression gives there.

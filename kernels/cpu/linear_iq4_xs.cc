@@ -19,6 +19,12 @@ struct Iq4Xs {
     const std::uint8_t* nibbles = b.nibbles.data() + 64 * (Part / 2) + 16 * (Part % 2);
     return look_up(kIq4Levels, nibbles_of_2x16(nibbles, nibbles + 32));
   }
+  static constexpr std::size_t kChunks = 8;
+  static constexpr std::size_t chunk(std::size_t i) { return offsetof(Block, nibbles) + 16 * i; }
+  template <std::size_t Group>
+  SIROCCO_INLINE static Bytes64 group(const Bytes64* t) {
+    return look_up(kIq4Levels, shift_words<4 * (Group / 4 % 2), 0x0F0F0F0F>(t[Group / 8 * 4 + Group % 4]));
+  }
   SIROCCO_INLINE static Bytes64 header(const Block* w) { return gather_16<sizeof(Block), 0>(w); }
   SIROCCO_INLINE static void scales(const Block*, const Bytes64* headers, Floats16& scale, Floats16& minimum) {
     f16_pairs<0>(headers, scale, minimum);

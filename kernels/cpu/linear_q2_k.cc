@@ -11,6 +11,12 @@ SIROCCO_INLINE Bytes64 pairs(const ByteArray<64>& packed) {
   return pairs_of<2 * (Part % 2)>(twice_32(packed.data() + 32 * (Part / 2)));
 }
 
+// Group G of 16 rows, from their 64 bytes, transposed.
+template <std::size_t Group>
+SIROCCO_INLINE Bytes64 group_of_pairs(const Bytes64* t) {
+  return shift_words<2 * (Group / 8 % 4), 0x03030303>(t[Group / 32 * 8 + Group % 8]);
+}
+
 struct Q2_K {
   using Block = BlockQ2_K;
   static constexpr int kLargest = 3;
@@ -23,6 +29,12 @@ struct Q2_K {
   template <int Part>
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
     return pairs<Part>(b.pairs);
+  }
+  static constexpr std::size_t kChunks = 4;
+  static constexpr std::size_t chunk(std::size_t i) { return offsetof(Block, pairs) + 16 * i; }
+  template <std::size_t Group>
+  SIROCCO_INLINE static Bytes64 group(const Bytes64* t) {
+    return group_of_pairs<Group>(t);
   }
   SIROCCO_INLINE static Bytes64 header(const Block* w) {
     return gather_16<sizeof(Block), offsetof(Block, sub_scales)>(w);
@@ -52,6 +64,13 @@ struct Q3_K {
   template <int Part>
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
     return or_where_bit<4 * (Part / 2) + Part % 2>(pairs<Part>(b.pairs), twice_32(b.third_bits.data()), 4);
+  }
+  static constexpr std::size_t kChunks = 6;
+  static constexpr std::size_t chunk(std::size_t i) { return offsetof(Block, third_bits) + 16 * i; }
+  template <std::size_t Group>
+  SIROCCO_INLINE static Bytes64 group(const Bytes64* t) {
+    constexpr int kRun = Group / 8;
+    return bit_or(group_of_pairs<Group>(t + 8), shift_words<kRun - 2, 0x04040404>(t[Group % 8]));
   }
   // The last bytes of a block: two that are no part of it, the sub-scales' 12, the scale.
   SIROCCO_INLINE static Bytes64 header(const Block* w) { return gather_16<sizeof(Block), sizeof(Block) - 16>(w); }

@@ -16,6 +16,12 @@ struct Q4_0 {
     low = low_nibbles(nibbles);
     high = high_nibbles(nibbles);
   }
+  static constexpr std::size_t kChunks = 1;
+  static constexpr std::size_t chunk(std::size_t i) { return offsetof(Block, nibbles) + 16 * i; }
+  template <std::size_t Group>
+  SIROCCO_INLINE static Bytes64 group(const Bytes64* t) {
+    return shift_words < Group < 4 ? 0 : 4, 0x0F0F0F0F > (t[Group % 4]);
+  }
   SIROCCO_INLINE static void scales(const std::byte* p, Floats16& scale, Floats16& minimum) {
     scale = strided_f16<sizeof(Block)>(p);
     minimum = zero_floats();
@@ -32,6 +38,12 @@ struct Q4_1 {
     const Bytes64 nibbles = gather_16<sizeof(Block), offsetof(Block, nibbles)>(w);
     low = low_nibbles(nibbles);
     high = high_nibbles(nibbles);
+  }
+  static constexpr std::size_t kChunks = 1;
+  static constexpr std::size_t chunk(std::size_t i) { return offsetof(Block, nibbles) + 16 * i; }
+  template <std::size_t Group>
+  SIROCCO_INLINE static Bytes64 group(const Bytes64* t) {
+    return shift_words < Group < 4 ? 0 : 4, 0x0F0F0F0F > (t[Group % 4]);
   }
   SIROCCO_INLINE static void scales(const std::byte* p, Floats16& scale, Floats16& minimum) {
     strided_f16_pairs<sizeof(Block)>(p, scale, minimum);

@@ -44,11 +44,23 @@ SIROCCO_INLINE Bytes64 nibbles(const Block& b) {
   return Part % 2 == 0 ? low_nibbles(bytes) : high_nibbles(bytes);
 }
 
+// From their 128 bytes, transposed.
+template <std::size_t Group>
+SIROCCO_INLINE Bytes64 group_of_nibbles(const Bytes64* t) {
+  return shift_words<4 * (Group / 8 % 2), 0x0F0F0F0F>(t[Group / 16 * 8 + Group % 8]);
+}
+
 struct Q4_K : WithSubMinima<BlockQ4_K> {
   static constexpr int kLargest = 15;
   template <int Part>
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
     return nibbles<Part>(b);
+  }
+  static constexpr std::size_t kChunks = 8;
+  static constexpr std::size_t chunk(std::size_t i) { return offsetof(Block, nibbles) + 16 * i; }
+  template <std::size_t Group>
+  SIROCCO_INLINE static Bytes64 group(const Bytes64* t) {
+    return group_of_nibbles<Group>(t);
   }
 };
 
@@ -58,6 +70,13 @@ struct Q5_K : WithSubMinima<BlockQ5_K> {
   template <int Part>
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
     return or_where_bit<4 * (Part / 2) + Part % 2>(nibbles<Part>(b), twice_32(b.fifth_bits.data()), 16);
+  }
+  static constexpr std::size_t kChunks = 10;
+  static constexpr std::size_t chunk(std::size_t i) { return offsetof(Block, fifth_bits) + 16 * i; }
+  template <std::size_t Group>
+  SIROCCO_INLINE static Bytes64 group(const Bytes64* t) {
+    constexpr int kRun = Group / 8;
+    return bit_or(group_of_nibbles<Group>(t + 8), shift_words<kRun - 4, 0x10101010>(t[Group % 8]));
   }
 };
 

@@ -22,6 +22,15 @@ struct Q6_K {
     const Bytes64 nibbles = nibbles_of_32(b.nibbles.data() + 64 * (Part / 2) + 32 * (Part % 2));
     return bit_or(nibbles, high_pairs_of<2 * (Part % 2)>(twice_32(b.pairs.data() + 32 * (Part / 2))));
   }
+  static constexpr std::size_t kChunks = 12;
+  static constexpr std::size_t chunk(std::size_t i) { return offsetof(Block, nibbles) + 16 * i; }
+  template <std::size_t Group>
+  SIROCCO_INLINE static Bytes64 group(const Bytes64* t) {
+    constexpr std::size_t kHalf = Group / 32;
+    constexpr int kRun = Group / 8 % 4;
+    const Bytes64 low = shift_words<4 * (kRun / 2), 0x0F0F0F0F>(t[16 * kHalf + Group % 16]);
+    return bit_or(low, shift_words<2 * kRun - 4, 0x30303030>(t[32 + 8 * kHalf + Group % 8]));
+  }
   SIROCCO_INLINE static Bytes64 header(const Block* w) {
     return gather_16<sizeof(Block), offsetof(Block, sub_scales)>(w);
   }

@@ -15,6 +15,12 @@ struct Q8_0 {
     low = gather_16<sizeof(Block), offsetof(Block, q)>(w);
     high = gather_16<sizeof(Block), offsetof(Block, q) + 16>(w);
   }
+  static constexpr std::size_t kChunks = 2;
+  static constexpr std::size_t chunk(std::size_t i) { return offsetof(Block, q) + 16 * i; }
+  template <std::size_t Group>
+  SIROCCO_INLINE static Bytes64 group(const Bytes64* t) {
+    return t[Group];
+  }
   SIROCCO_INLINE static void scales(const std::byte* p, Floats16& scale, Floats16& minimum) {
     scale = strided_f16<sizeof(Block)>(p);
     minimum = zero_floats();

@@ -25,13 +25,15 @@ struct Floats16 {
 #if defined(__AVXVNNI__)
 // vpdpbusd takes any unsigned byte.
 inline constexpr int kSignedOffset = 128;
-inline constexpr int kNarrowOffset = 128;
+inline constexpr int kCheapPieces = 2;
 #else
 // vpmaddubsw saturates above 127 * 127 * 2: signed weights keep their sign, which moves to the activations.
 inline constexpr int kSignedOffset = 0;
-inline constexpr int kNarrowOffset = 32;
+inline constexpr int kCheapPieces = 1;
 #endif
+inline constexpr bool kUnsignedPanels = true;
 inline constexpr std::size_t kTileRows = 4;
+inline constexpr std::size_t kTilePanels = 1;
 inline constexpr int kUnrolledBlocks = 1;
 inline constexpr std::size_t kStreamRows = 1;
 
@@ -192,6 +194,29 @@ SIROCCO_INLINE Bytes64 reorder_16(Bytes64 x) {
   const __m256i order = _mm256_broadcastsi128_si256(detail::load_128(kOrder));
   return {_mm256_shuffle_epi8(x.a, order), _mm256_shuffle_epi8(x.b, order)};
 }
+SIROCCO_INLINE void load_transposed(const std::byte* const* p, std::size_t offset, Bytes64* to) {
+  for (int half = 0; half < 2; ++half) {
+    const auto rows = [&](int r) { return detail::join_16(p[8 * half + r] + offset, p[8 * half + 4 + r] + offset); };
+    const __m256i low01 = _mm256_unpacklo_epi32(rows(0), rows(1));
+    const __m256i high01 = _mm256_unpackhi_epi32(rows(0), rows(1));
+    const __m256i low23 = _mm256_unpacklo_epi32(rows(2), rows(3));
+    const __m256i high23 = _mm256_unpackhi_epi32(rows(2), rows(3));
+    const __m256i words[4] = {_mm256_unpacklo_epi64(low01, low23), _mm256_unpackhi_epi64(low01, low23),
+                              _mm256_unpacklo_epi64(high01, high23), _mm256_unpackhi_epi64(high01, high23)};
+    for (int j = 0; j < 4; ++j) (half == 0 ? to[j].a : to[j].b) = words[j];
+  }
+}
+namespace detail {
+template <int Right, std::uint32_t Mask>
+SIROCCO_INLINE __m256i shift_words(__m256i x) {
+  const __m256i shifted = Right >= 0 ? _mm256_srli_epi32(x, Right) : _mm256_slli_epi32(x, -Right);
+  return _mm256_and_si256(shifted, _mm256_set1_epi32(static_cast<int>(Mask)));
+}
+}  // namespace detail
+template <int Right, std::uint32_t Mask>
+SIROCCO_INLINE Bytes64 shift_words(Bytes64 x) {
+  return {detail::shift_words<Right, Mask>(x.a), detail::shift_words<Right, Mask>(x.b)};
+}
 template <int S0, int S1, int S2, int S3, std::uint32_t M0, std::uint32_t M1, std::uint32_t M2, std::uint32_t M3>
 SIROCCO_INLINE Bytes64 shift_and_mask(Bytes64 x) {
   const __m256i shifts = _mm256_broadcastsi128_si256(_mm_set_epi32(S3, S2, S1, S0));
@@ -232,6 +257,24 @@ SIROCCO_INLINE Ints16 subtract(Ints16 x, Ints16 y) {
 SIROCCO_INLINE Ints16 multiply(Ints16 x, Ints16 y) {
   return {_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)};
 }
+namespace detail {
+SIROCCO_INLINE __m256i multiply_add(__m256i acc, __m256i x, __m256i y) {
+#if defined(__AVXVNNI__)
+  return _mm256_dpwssd_avx_epi32(acc, x, y);
+#else
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(x, y));
+#endif
+}
+}  // namespace detail
+// The upper half of each is 0, so that only the lower ones are multiplied.
+SIROCCO_INLINE Ints16 narrow_factors(const std::int8_t* p) {
+  const Ints16 x = widen_bytes(p);
+  const __m256i lower = _mm256_set1_epi32(0xFFFF);
+  return {_mm256_and_si256(x.a, lower), _mm256_and_si256(x.b, lower)};
+}
+SIROCCO_INLINE Ints16 multiply_add(Ints16 acc, Ints16 x, Ints16 y) {
+  return {detail::multiply_add(acc.a, x.a, y.a), detail::multiply_add(acc.b, x.b, y.b)};
+}
 template <int Count>
 SIROCCO_INLINE Ints16 shift_left_ints(Ints16 x) {
   return {_mm256_slli_epi32(x.a, Count), _mm256_slli_epi32(x.b, Count)};
@@ -258,17 +301,11 @@ SIROCCO_INLINE Bytes64 offset_signed(Bytes64 w) {
 SIROCCO_INLINE Ints16 dot_offset(Ints16 acc, Bytes64 w, Bytes64 a) {
   return {detail::dot_offset(acc.a, w.a, a.a), detail::dot_offset(acc.b, w.b, a.b)};
 }
-SIROCCO_INLINE Ints16 dot_group(Ints16 acc, Bytes64 w, const std::int8_t* a) {
+SIROCCO_INLINE Bytes64 broadcast_four(const std::int8_t* p) {
   std::int32_t four;
-  std::memcpy(&four, a, sizeof four);
+  std::memcpy(&four, p, sizeof four);
   const __m256i x = _mm256_set1_epi32(four);
-  return {detail::dot(acc.a, w.a, x), detail::dot(acc.b, w.b, x)};
-}
-SIROCCO_INLINE Ints16 dot_group_offset(Ints16 acc, Bytes64 w, const std::int8_t* a) {
-  std::int32_t four;
-  std::memcpy(&four, a, sizeof four);
-  const __m256i x = _mm256_set1_epi32(four);
-  return {detail::dot_offset(acc.a, w.a, x), detail::dot_offset(acc.b, w.b, x)};
+  return {x, x};
 }
 SIROCCO_INLINE Ints16 dot_pair(Ints16 acc, const std::int16_t* w, const std::int16_t* a) {
   std::int32_t two;

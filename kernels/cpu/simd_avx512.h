@@ -30,8 +30,11 @@ struct Floats16 {
 
 // dot() takes weights of 0 to 255: a signed weight is stored with 128 added, which the sum of the activations undoes.
 inline constexpr int kSignedOffset = 128;
-inline constexpr int kNarrowOffset = 128;     // added to signed weights of -32 to 31 in panels: any below 256 will do
-inline constexpr std::size_t kTileRows = 12;  // rows of activations in a tile of dot_group: accumulators in registers
+inline constexpr bool kUnsignedPanels = true;
+inline constexpr int kCheapPieces = 2;
+// 12 sums, and two thirds of a load for each product: with one panel and 12 rows it is more than one of two a cycle.
+inline constexpr std::size_t kTileRows = 6;
+inline constexpr std::size_t kTilePanels = 2;
 inline constexpr int kUnrolledBlocks = 4;
 inline constexpr std::size_t kStreamRows = 2;
 
@@ -168,6 +171,28 @@ SIROCCO_INLINE Bytes64 reorder_16(Bytes64 x) {
   const __m128i order = _mm_load_si128(reinterpret_cast<const __m128i*>(kOrder));
   return {_mm512_shuffle_epi8(x.v, _mm512_broadcast_i32x4(order))};
 }
+SIROCCO_INLINE void load_transposed(const std::byte* const* p, std::size_t offset, Bytes64* to) {
+  // Rows r, r + 4, r + 8, r + 12: inserts from memory need no shuffle, of which there is one a cycle.
+  const auto rows = [&](int r) {
+    const auto row = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p[i] + offset)); };
+    const __m512i x = _mm512_inserti32x4(_mm512_castsi128_si512(row(r)), row(r + 4), 1);
+    return _mm512_inserti32x4(_mm512_inserti32x4(x, row(r + 8), 2), row(r + 12), 3);
+  };
+  const __m512i x[4] = {rows(0), rows(1), rows(2), rows(3)};
+  const __m512i low01 = _mm512_unpacklo_epi32(x[0], x[1]);
+  const __m512i high01 = _mm512_unpackhi_epi32(x[0], x[1]);
+  const __m512i low23 = _mm512_unpacklo_epi32(x[2], x[3]);
+  const __m512i high23 = _mm512_unpackhi_epi32(x[2], x[3]);
+  to[0] = {_mm512_unpacklo_epi64(low01, low23)};
+  to[1] = {_mm512_unpackhi_epi64(low01, low23)};
+  to[2] = {_mm512_unpacklo_epi64(high01, high23)};
+  to[3] = {_mm512_unpackhi_epi64(high01, high23)};
+}
+template <int Right, std::uint32_t Mask>
+SIROCCO_INLINE Bytes64 shift_words(Bytes64 x) {
+  const __m512i shifted = Right >= 0 ? _mm512_srli_epi32(x.v, Right) : _mm512_slli_epi32(x.v, -Right);
+  return {_mm512_and_si512(shifted, _mm512_set1_epi32(static_cast<int>(Mask)))};
+}
 template <int S0, int S1, int S2, int S3, std::uint32_t M0, std::uint32_t M1, std::uint32_t M2, std::uint32_t M3>
 SIROCCO_INLINE Bytes64 shift_and_mask(Bytes64 x) {
   const __m512i shifts = _mm512_broadcast_i32x4(_mm_set_epi32(S3, S2, S1, S0));
@@ -205,6 +230,12 @@ SIROCCO_INLINE Ints16 subtract(Ints16 a, Ints16 b) {
 SIROCCO_INLINE Ints16 multiply(Ints16 a, Ints16 b) {
   return {_mm512_mullo_epi32(a.v, b.v)};
 }
+SIROCCO_INLINE Ints16 narrow_factors(const std::int8_t* p) {
+  return {_mm512_and_si512(widen_bytes(p).v, _mm512_set1_epi32(0xFFFF))};  // only lower halves are multiplied
+}
+SIROCCO_INLINE Ints16 multiply_add(Ints16 acc, Ints16 x, Ints16 y) {
+  return {_mm512_dpwssd_epi32(acc.v, x.v, y.v)};
+}
 template <int Count>
 SIROCCO_INLINE Ints16 shift_left_ints(Ints16 a) {
   return {_mm512_slli_epi32(a.v, Count)};
@@ -222,13 +253,10 @@ SIROCCO_INLINE Bytes64 offset_signed(Bytes64 w) {
 SIROCCO_INLINE Ints16 dot_offset(Ints16 acc, Bytes64 w, Bytes64 a) {
   return {_mm512_dpbusd_epi32(acc.v, w.v, a.v)};
 }
-SIROCCO_INLINE Ints16 dot_group(Ints16 acc, Bytes64 w, const std::int8_t* a) {
-  // Broadcast by the instruction itself, which compilers make two of.
-  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc.v) : "v"(w.v), "m"(*reinterpret_cast<const std::int8_t(*)[4]>(a)));
-  return acc;
-}
-SIROCCO_INLINE Ints16 dot_group_offset(Ints16 acc, Bytes64 w, const std::int8_t* a) {
-  return dot_group(acc, w, a);
+SIROCCO_INLINE Bytes64 broadcast_four(const std::int8_t* p) {
+  std::int32_t four;
+  std::memcpy(&four, p, sizeof four);
+  return {_mm512_set1_epi32(four)};
 }
 SIROCCO_INLINE Ints16 dot_pair(Ints16 acc, const std::int16_t* w, const std::int16_t* a) {
   std::int32_t two;

@@ -23,8 +23,10 @@ struct Floats16 {
 };
 
 inline constexpr int kSignedOffset = 0;
-inline constexpr int kNarrowOffset = 0;
+inline constexpr bool kUnsignedPanels = false;
+inline constexpr int kCheapPieces = 0;
 inline constexpr std::size_t kTileRows = 4;  // 16 of the 32 registers
+inline constexpr std::size_t kTilePanels = 1;
 inline constexpr int kUnrolledBlocks = 1;
 inline constexpr std::size_t kStreamRows = 1;
 
@@ -155,6 +157,27 @@ SIROCCO_INLINE Bytes64 reorder_16(Bytes64 x) {
   const uint8x16_t order = vld1q_u8(kOrder);
   return detail::each<Bytes64>([&](int r) { return vqtbl1q_u8(x.v[r], order); });
 }
+SIROCCO_INLINE void load_transposed(const std::byte* const* p, std::size_t offset, Bytes64* to) {
+  for (int four = 0; four < 4; ++four) {
+    const auto row = [&](int r) { return vreinterpretq_u32_u8(vld1q_u8(detail::bytes(p[4 * four + r] + offset))); };
+    const auto wide = [](uint32x4_t a) { return vreinterpretq_u64_u32(a); };
+    const uint64x2_t even01 = wide(vtrn1q_u32(row(0), row(1)));
+    const uint64x2_t odd01 = wide(vtrn2q_u32(row(0), row(1)));
+    const uint64x2_t even23 = wide(vtrn1q_u32(row(2), row(3)));
+    const uint64x2_t odd23 = wide(vtrn2q_u32(row(2), row(3)));
+    to[0].v[four] = vreinterpretq_u8_u64(vzip1q_u64(even01, even23));
+    to[1].v[four] = vreinterpretq_u8_u64(vzip1q_u64(odd01, odd23));
+    to[2].v[four] = vreinterpretq_u8_u64(vzip2q_u64(even01, even23));
+    to[3].v[four] = vreinterpretq_u8_u64(vzip2q_u64(odd01, odd23));
+  }
+}
+template <int Right, std::uint32_t Mask>
+SIROCCO_INLINE Bytes64 shift_words(Bytes64 x) {
+  return detail::each<Bytes64>([&](int r) {
+    const uint32x4_t word = vreinterpretq_u32_u8(x.v[r]);
+    return vreinterpretq_u8_u32(vandq_u32(vshlq_u32(word, vdupq_n_s32(-Right)), vdupq_n_u32(Mask)));
+  });
+}
 template <int S0, int S1, int S2, int S3, std::uint32_t M0, std::uint32_t M1, std::uint32_t M2, std::uint32_t M3>
 SIROCCO_INLINE Bytes64 shift_and_mask(Bytes64 x) {
   static constexpr std::int32_t kShifts[4] = {-S0, -S1, -S2, -S3};
@@ -194,6 +217,12 @@ SIROCCO_INLINE Ints16 subtract(Ints16 a, Ints16 b) {
 SIROCCO_INLINE Ints16 multiply(Ints16 a, Ints16 b) {
   return detail::each<Ints16>([&](int r) { return vmulq_s32(a.v[r], b.v[r]); });
 }
+SIROCCO_INLINE Ints16 narrow_factors(const std::int8_t* p) {
+  return widen_bytes(p);
+}
+SIROCCO_INLINE Ints16 multiply_add(Ints16 acc, Ints16 x, Ints16 y) {
+  return detail::each<Ints16>([&](int r) { return vmlaq_s32(acc.v[r], x.v[r], y.v[r]); });
+}
 template <int Count>
 SIROCCO_INLINE Ints16 shift_left_ints(Ints16 a) {
   return detail::each<Ints16>([&](int r) { return vshlq_n_s32(a.v[r], Count); });
@@ -221,14 +250,10 @@ SIROCCO_INLINE Bytes64 offset_signed(Bytes64 w) {
 SIROCCO_INLINE Ints16 dot_offset(Ints16 acc, Bytes64 w, Bytes64 a) {
   return dot(acc, w, a);
 }
-SIROCCO_INLINE Ints16 dot_group(Ints16 acc, Bytes64 w, const std::int8_t* a) {
+SIROCCO_INLINE Bytes64 broadcast_four(const std::int8_t* p) {
   std::int32_t four;
-  std::memcpy(&four, a, sizeof four);
-  const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(four));
-  return detail::each<Ints16>([&](int r) { return vdotq_s32(acc.v[r], detail::as_signed(w.v[r]), x); });
-}
-SIROCCO_INLINE Ints16 dot_group_offset(Ints16 acc, Bytes64 w, const std::int8_t* a) {
-  return dot_group(acc, w, a);
+  std::memcpy(&four, p, sizeof four);
+  return detail::each<Bytes64>([&](int) { return vreinterpretq_u8_s32(vdupq_n_s32(four)); });
 }
 SIROCCO_INLINE Ints16 dot_pair(Ints16 acc, const std::int16_t* w, const std::int16_t* a) {
   return detail::each<Ints16>([&](int r) {

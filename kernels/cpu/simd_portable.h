@@ -27,10 +27,12 @@ struct Floats16 {
 // Added to signed weights before dot_offset (-128 to 127) or dot (narrow: -32 to 31), where products want unsigned
 // ones.
 inline constexpr int kSignedOffset = 0;
-inline constexpr int kNarrowOffset = 0;
-inline constexpr std::size_t kTileRows = 4;    // rows of activations in a tile: as many as have their sums in registers
-inline constexpr int kUnrolledBlocks = 1;      // of 256, where registers and instruction cache allow it
-inline constexpr std::size_t kStreamRows = 2;  // up to so many rows meet two streams of weights at once
+inline constexpr bool kUnsignedPanels = false;  // panels keep weights as unpacked, with their zero points
+inline constexpr int kCheapPieces = 0;          // so many multiply_add take less than one multiply and one add
+inline constexpr std::size_t kTileRows = 4;     // rows of activations in a tile that meet kTilePanels panels at once:
+inline constexpr std::size_t kTilePanels = 1;   // as many as have their sums in registers
+inline constexpr int kUnrolledBlocks = 1;       // of 256, where registers and instruction cache allow it
+inline constexpr std::size_t kStreamRows = 2;   // up to so many rows meet two streams of weights at once
 
 SIROCCO_INLINE void prefetch(const void*) {}
 
@@ -144,6 +146,22 @@ SIROCCO_INLINE Bytes64 reorder_16(Bytes64 x) {
   constexpr std::uint8_t kOrder[16] = {Order...};
   return detail::each<Bytes64>([&](std::size_t i) { return x.v[i / 16 * 16 + kOrder[i % 16]]; });
 }
+// 16 bytes at p[r] + offset for each of 16 rows: bytes 4 j to 4 j + 3 of row r become group r of four bytes of to[j].
+SIROCCO_INLINE void load_transposed(const std::byte* const* p, std::size_t offset, Bytes64* to) {
+  for (std::size_t r = 0; r < 16; ++r)
+    for (std::size_t j = 0; j < 4; ++j) std::memcpy(to[j].v + 4 * r, p[r] + offset + 4 * j, 4);
+}
+// Of each uint32: shifted right by Right, or left by -Right, then and-ed with Mask.
+template <int Right, std::uint32_t Mask>
+SIROCCO_INLINE Bytes64 shift_words(Bytes64 x) {
+  for (std::size_t i = 0; i < 16; ++i) {
+    std::uint32_t word;
+    std::memcpy(&word, x.v + 4 * i, sizeof word);
+    word = (Right >= 0 ? word >> (Right & 31) : word << (-Right & 31)) & Mask;
+    std::memcpy(x.v + 4 * i, &word, sizeof word);
+  }
+  return x;
+}
 // Of the four uint32 in each 16 bytes: shifted right by S, then and-ed with M.
 template <int S0, int S1, int S2, int S3, std::uint32_t M0, std::uint32_t M1, std::uint32_t M2, std::uint32_t M3>
 SIROCCO_INLINE Bytes64 shift_and_mask(Bytes64 x) {
@@ -187,6 +205,13 @@ SIROCCO_INLINE Ints16 subtract(Ints16 a, Ints16 b) {
 SIROCCO_INLINE Ints16 multiply(Ints16 a, Ints16 b) {
   return detail::each<Ints16>([&](std::size_t i) { return a.v[i] * b.v[i]; });
 }
+// acc + x * y, where x fits in int16 and y is of narrow_factors.
+SIROCCO_INLINE Ints16 narrow_factors(const std::int8_t* p) {
+  return widen_bytes(p);
+}
+SIROCCO_INLINE Ints16 multiply_add(Ints16 acc, Ints16 x, Ints16 y) {
+  return add(acc, multiply(x, y));
+}
 template <int Count>
 SIROCCO_INLINE Ints16 shift_left_ints(Ints16 a) {
   return detail::each<Ints16>(
@@ -221,16 +246,9 @@ SIROCCO_INLINE Bytes64 offset_signed(Bytes64 w) {
 SIROCCO_INLINE Ints16 dot_offset(Ints16 acc, Bytes64 w, Bytes64 a) {
   return dot(acc, w, a);
 }
-// acc[i] + sum over j < 4 of w[4i + j] a[j]: 16 rows of weights against one row of activations
-SIROCCO_INLINE Ints16 dot_group(Ints16 acc, Bytes64 w, const std::int8_t* a) {
-  return detail::each<Ints16>([&](std::size_t i) {
-    int sum = acc.v[i];
-    for (std::size_t j = 0; j < 4; ++j) sum += detail::signed_byte(w.v[4 * i + j]) * a[j];
-    return sum;
-  });
-}
-SIROCCO_INLINE Ints16 dot_group_offset(Ints16 acc, Bytes64 w, const std::int8_t* a) {
-  return dot_group(acc, w, a);
+// Four bytes 16 times: one row of activations for 16 rows of weights.
+SIROCCO_INLINE Bytes64 broadcast_four(const std::int8_t* p) {
+  return detail::each<Bytes64>([&](std::size_t i) { return p[i % 4]; });
 }
 // acc[i] + w[2i] a[0] + w[2i + 1] a[1]; w: 32 int16
 SIROCCO_INLINE Ints16 dot_pair(Ints16 acc, const std::int16_t* w, const std::int16_t* a) {

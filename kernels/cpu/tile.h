@@ -1,5 +1,5 @@
-// Tiles of activations: up to kTileRows rows, four inputs of each beside each other, so that one vector of weights
-// (16 outputs x 4 inputs) meets all rows of the tile in registers.
+// Tiles of activations: up to kTileRows rows, four inputs of each beside each other, so that a vector of weights (16
+// outputs x 4 inputs) of each of kTilePanels panels meets all rows of the tile in registers.
 #pragma once
 
 #include <algorithm>
@@ -9,30 +9,50 @@
 #include <utility>
 
 #include "kernels/cpu/simd.h"
+#include "kernels/kernels.h"
 
 namespace sirocco::cpu::SIROCCO_ISA {
 
-// Rows that the tile of `count` <= kTileRows rows has room for: tiles come in multiples of four.
+// Tiles have room for a multiple of this.
+inline constexpr std::size_t kTileStep = kTileRows == 6 ? 2 : kTileRows;
+inline constexpr std::size_t kPanelOutputs = kTilePanels * kPanel;
+
+// Rows that the tile of `count` <= kTileRows rows has room for.
 constexpr std::size_t tile_size(std::size_t count) {
-  return (count + 3) / 4 * 4;
+  return (count + kTileStep - 1) / kTileStep * kTileStep;
 }
 
 // Calls f.operator()<Rows>() for the size of a tile of `count` rows.
 template <class Function>
 SIROCCO_INLINE void with_tile_size(std::size_t count, Function f) {
-  if constexpr (kTileRows >= 12) {
-    if (count > 8) return f.template operator()<12>();
+  if constexpr (kTileRows == 6) {
+    if (count <= 2) return f.template operator()<2>();
+    if (count <= 4) return f.template operator()<4>();
   }
-  if constexpr (kTileRows >= 8) {
-    if (count > 4) return f.template operator()<8>();
-  }
-  f.template operator()<4>();
+  f.template operator()<kTileRows>();
 }
 
 // q[k / 4][row][k % 4] of `inputs` (a multiple of 4) inputs of one row.
 template <std::size_t Rows>
 SIROCCO_INLINE void interleave(const std::int8_t* x, std::size_t row, std::size_t inputs, std::int8_t (*q)[Rows][4]) {
   for (std::size_t k = 0; k < inputs; k += 4) std::memcpy(q[k / 4][row], x + k, 4);
+}
+
+// Four inputs: adds to products [Rows, kTilePanels] the 16 outputs of each panel, of which the first has its weights at
+// w and each other `panel` bytes further.
+template <bool Wide, std::size_t Rows>
+SIROCCO_INLINE void multiply_group(const void* w, std::size_t panel, const std::int8_t (*a)[4], Ints16* products) {
+  Bytes64 weights[kTilePanels];
+  for (std::size_t i = 0; i < kTilePanels; ++i) weights[i] = load_bytes(static_cast<const std::byte*>(w) + i * panel);
+#pragma GCC unroll 12
+  for (std::size_t row = 0; row < Rows; ++row) {
+    const Bytes64 x = broadcast_four(a[row]);
+#pragma GCC unroll 2
+    for (std::size_t i = 0; i < kTilePanels; ++i) {
+      Ints16& product = products[kTilePanels * row + i];
+      product = Wide ? dot_offset(product, weights[i], x) : dot(product, weights[i], x);
+    }
+  }
 }
 
 // Asks for what lies kPrefetchBytes ahead of the `Bytes` bytes at p.
@@ -43,22 +63,15 @@ SIROCCO_INLINE void prefetch_ahead(const void* p) {
     prefetch(static_cast<const std::byte*>(p) + kPrefetchBytes + byte);
 }
 
-// 16 vectors of bytes as rows of 16 groups of four: group g of row r goes to group r of vector g.
-SIROCCO_INLINE void transpose_groups(Bytes64* x) {
-  Floats16 y[16];
-  for (int i = 0; i < 16; ++i) y[i] = as_floats(x[i]);
-  transpose(y);
-  for (int i = 0; i < 16; ++i) x[i] = as_bytes(y[i]);
-}
-
-// Writes the first `outputs` of 16 sums of each row.
-SIROCCO_INLINE void store_panel(const float* sums, std::size_t count, std::size_t outputs, float* y,
-                                std::size_t stride) {
+// Writes the first `outputs` of each row's Width sums.
+template <std::size_t Width>
+SIROCCO_INLINE void store_sums(const float* sums, std::size_t count, std::size_t outputs, float* y,
+                               std::size_t stride) {
   for (std::size_t row = 0; row < count; ++row) {
-    if (outputs == 16) {
-      store_floats(y + row * stride, load_floats(sums + 16 * row));
+    if (outputs == Width) {
+      std::memcpy(y + row * stride, sums + Width * row, Width * sizeof(float));
     } else {
-      std::memcpy(y + row * stride, sums + 16 * row, outputs * sizeof(float));
+      std::memcpy(y + row * stride, sums + Width * row, outputs * sizeof(float));
     }
   }
 }

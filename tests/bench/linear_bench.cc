@@ -49,8 +49,11 @@ struct Options {
   std::size_t pairs = 9;
   std::vector<std::size_t> rows = {1, 512};
   std::vector<std::string> types = {"Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q4_0", "Q4_1", "Q8_0", "MXFP4"};
+  std::size_t panel_rows = kMaxRowGroup + 1;  // so many and more are multiplied by panels
   std::string json;
 };
+// Up to so many rows are bound by memory, more by products.
+constexpr std::size_t kFewRows = 16;
 
 template <class T>
 std::unique_ptr<T, decltype(&std::free)> aligned(std::size_t count) {
@@ -63,7 +66,7 @@ std::unique_ptr<T, decltype(&std::free)> aligned(std::size_t count) {
 // Matrices of one type, and rows of activations for them.
 class Weights {
  public:
-  Weights(const Kernels& kernels, TensorType type, std::size_t rows)
+  Weights(const Kernels& kernels, TensorType type, std::size_t rows, bool panels)
       : kernels_(kernels),
         linear_(kernels.linear(type)),
         type_(type),
@@ -87,7 +90,7 @@ class Weights {
       kernels.quantise(kernels.activation_format(type), x.data(), kInputs, to);
       pointers_.push_back(to);
     }
-    if (rows > kMaxRowGroup) pack();
+    if (panels) pack();
   }
 
   std::size_t bytes() const { return matrices_ * matrix_bytes_; }
@@ -108,14 +111,18 @@ class Weights {
       checksum_ += kernels_.read_memory(bytes_.data() + chunk * kChunk, kChunk);
     });
   }
-  // One matrix times all rows.
-  void multiply(ThreadPool& pool) {
+  // The first `matrices` times all rows, by panels.
+  void multiply(ThreadPool& pool, std::size_t matrices) {
     scratch(pool, panel_scratch_bytes(rows_));
-    pool.run(kOutputs / kPanel, [&](std::size_t chunk, std::size_t thread) {
-      linear_.panel(matrix(0), tiles_.get(), rows_, chunk * kPanel, (chunk + 1) * kPanel, y_.data(), kOutputs,
+    const std::size_t outputs = kernels_.panel_outputs * (rows_ <= kFewRows ? 4 : 1);
+    const std::size_t chunks = kOutputs / outputs;
+    pool.run(matrices * chunks, [&](std::size_t chunk, std::size_t thread) {
+      const std::size_t first = chunk % chunks * outputs;
+      linear_.panel(matrix(chunk / chunks), tiles_.get(), rows_, first, first + outputs, y_.data(), kOutputs,
                     scratch_[thread].get());
     });
   }
+  std::size_t matrices() const { return matrices_; }
   double multiplies() const { return static_cast<double>(rows_) * kInputs * kOutputs; }
 
  private:
@@ -148,23 +155,24 @@ class Weights {
 };
 
 nlohmann::ordered_json measure(const Kernels& kernels, ThreadPool& pool, Roofline& roofline, const TensorTypeInfo& type,
-                               std::size_t rows, std::size_t pairs) {
-  Weights weights(kernels, type.type, rows);
-  const bool one = rows <= kMaxRowGroup;
+                               std::size_t rows, const Options& options) {
+  const bool panels = rows >= options.panel_rows || rows > kMaxRowGroup;
+  Weights weights(kernels, type.type, rows, panels);
+  const bool few = rows <= kFewRows;
   std::vector<double> ratios;
   std::vector<double> speeds;
-  for (std::size_t pair = 0; pair <= pairs; ++pair) {
+  for (std::size_t pair = 0; pair <= options.pairs; ++pair) {
     auto begin = std::chrono::steady_clock::now();
     double speed;
     double bound;
-    if (one) {
-      weights.stream(pool);
+    if (few) {
+      panels ? weights.multiply(pool, weights.matrices()) : weights.stream(pool);
       speed = static_cast<double>(weights.bytes()) / seconds_since(begin);
       begin = std::chrono::steady_clock::now();
       weights.read(pool);
       bound = static_cast<double>(weights.bytes()) / seconds_since(begin);
     } else {
-      weights.multiply(pool);
+      weights.multiply(pool, 1);
       speed = weights.multiplies() / seconds_since(begin);
       bound = roofline.multiply().value_or(0);
     }
@@ -175,13 +183,13 @@ nlohmann::ordered_json measure(const Kernels& kernels, ThreadPool& pool, Rooflin
   const Spread ratio = spread(ratios);
   const Spread speed = spread(speeds);
   std::printf("%-6s %4zu rows  %7.1f %s  %.3f of the bound (quartiles %.3f to %.3f)\n", std::string(type.name).c_str(),
-              rows, speed.median * (one ? 1e-9 : 2e-9), one ? "GB/s " : "GOP/s", ratio.median, ratio.low, ratio.high);
+              rows, speed.median * (few ? 1e-9 : 2e-9), few ? "GB/s " : "GOP/s", ratio.median, ratio.low, ratio.high);
   std::fflush(stdout);
   return {{"type", type.name},
           {"rows", rows},
-          {"speed", speed.median * (one ? 1e-9 : 2e-9)},
-          {"unit", one ? "GB/s" : "GOP/s"},
-          {"bound", one ? "reading the same memory" : "peak of the integer dot product"},
+          {"speed", speed.median * (few ? 1e-9 : 2e-9)},
+          {"unit", few ? "GB/s" : "GOP/s"},
+          {"bound", few ? "reading the same memory" : "peak of the integer dot product"},
           {"ratio", ratio.median},
           {"quartiles", {ratio.low, ratio.high}}};
 }
@@ -206,7 +214,7 @@ int run(const Options& options) {
   for (const std::size_t rows : options.rows) {
     for (const TensorTypeInfo& type : tensor_types()) {
       if (std::find(options.types.begin(), options.types.end(), type.name) == options.types.end()) continue;
-      results.push_back(measure(*kernels, pool, roofline, type, rows, options.pairs));
+      results.push_back(measure(*kernels, pool, roofline, type, rows, options));
     }
   }
   if (!options.json.empty()) {
@@ -227,6 +235,7 @@ int main(int argc, char** argv) {
   app.add_option("--pairs", options.pairs);
   app.add_option("--rows", options.rows)->delimiter(',');
   app.add_option("--types", options.types)->delimiter(',');
+  app.add_option("--panel-rows", options.panel_rows);
   app.add_option("--json", options.json);
   CLI11_PARSE(app, argc, argv);
   return sirocco::run(options);

@@ -82,8 +82,9 @@ std::vector<float> by_panels(const Kernels& kernels, const Problem& p) {
   }
   std::vector<float> y(p.rows * p.matrix.outputs);
   test::Aligned<std::byte> scratch(panel_scratch_bytes(p.rows));
-  for (std::size_t first = 0; first < p.matrix.outputs; first += kPanel)
-    linear.panel(p.matrix, tiles.data(), p.rows, first, std::min(first + kPanel, p.matrix.outputs), y.data(),
+  const std::size_t outputs = kernels.panel_outputs * (1 + p.rows % 3);  // one panel or several
+  for (std::size_t first = 0; first < p.matrix.outputs; first += outputs)
+    linear.panel(p.matrix, tiles.data(), p.rows, first, std::min(first + outputs, p.matrix.outputs), y.data(),
                  p.matrix.outputs, scratch.data());
   return y;
 }
