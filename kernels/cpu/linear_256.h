@@ -218,20 +218,20 @@ struct Format256 {
     }
   }
 
-  static void expand(const Block* const* rows, std::size_t count, Panel* panels) {
+  static void expand(const Block* w, std::size_t stride, std::size_t count, Panel* panels) {
     for (std::size_t block = 0; block < count; ++block) {
       Panel& panel = panels[block * kTilePanels];
-      expand_values<Type, kPanelZero, 64>(rows, block, panel.q);
-      expand_scales(rows, block, panel);
+      expand_values<Type, kPanelZero, 64>(w + block, stride, panel.q);
+      expand_scales(w + block, stride, panel);
     }
   }
 
   // As one row of weights has 16 blocks, here are one of 16 rows each.
-  SIROCCO_INLINE static void expand_scales(const Block* const* rows, std::size_t block, Panel& panel) {
+  SIROCCO_INLINE static void expand_scales(const Block* w, std::size_t stride, Panel& panel) {
     Block blocks[16];
     for (std::size_t row = 0; row < 16; ++row)
       std::memcpy(reinterpret_cast<std::byte*>(blocks + row) + Type::kScalesFrom,
-                  reinterpret_cast<const std::byte*>(rows[row] + block) + Type::kScalesFrom,
+                  reinterpret_cast<const std::byte*>(w + row * stride) + Type::kScalesFrom,
                   Type::kScalesTo - Type::kScalesFrom);
     Bytes64 headers[4];
     Bytes64 sub_scales[4];
@@ -271,7 +271,7 @@ struct Format256 {
 
   template <std::size_t Rows>
   SIROCCO_INLINE static void multiply_tile(const Panel* panels, const Tile<Rows>* tiles, std::size_t blocks,
-                                           float* sums) {
+                                           float* sums, const Ahead& ahead) {
     constexpr std::size_t kSums = Rows * kTilePanels;  // sum i: row i / kTilePanels, panel i % kTilePanels
     constexpr std::size_t kGroups = Type::kSubBlock / 4;
     constexpr std::size_t kPieceGroups = kNarrow ? kGroups / kPieces : kGroups;
@@ -283,6 +283,7 @@ struct Format256 {
       for (Ints16& t : total) t = zero_ints();
 #pragma GCC unroll 1
       for (std::size_t sub = 0; sub < kSubBlocks; ++sub) {
+        ahead.ask<kPanelInputs / kTilePanels / 256 * sizeof(Block)>(block * kSubBlocks + sub, blocks * kSubBlocks);
 #pragma GCC unroll 2
         for (std::size_t piece = 0; piece < kGroups / kPieceGroups; ++piece) {
           const std::size_t group = kGroups * sub + kPieceGroups * piece;

@@ -149,29 +149,25 @@ struct Format32 {
     }
   }
 
-  static void expand(const Block* const* rows, std::size_t count, Panel* panels) {
+  static void expand(const Block* w, std::size_t stride, std::size_t count, Panel* panels) {
     for (std::size_t block = 0; block < count; ++block)
-      expand_values<Type, kPanelZero, 8>(rows, block, panels[block * kTilePanels].q);
-    for (std::size_t block = 0; block < count; block += 16) {
-      const std::size_t here = std::min<std::size_t>(16, count - block);
-      Block padded[16][16];
-      const Block* from[16];
-      for (std::size_t row = 0; row < 16; ++row) {
-        from[row] = rows[row] + block;
-        if (here == 16) continue;
-        std::memset(padded[row], 0, sizeof padded[row]);
-        std::memcpy(padded[row], from[row], here * sizeof(Block));
-        from[row] = padded[row];
-      }
-      expand_scales(from, here, panels + block * kTilePanels);
-    }
+      expand_values<Type, kPanelZero, 8>(w + block, stride, panels[block * kTilePanels].q);
+    for (std::size_t block = 0; block < count; block += 16)
+      expand_scales(w + block, stride, std::min<std::size_t>(16, count - block), panels + block * kTilePanels);
   }
 
-  SIROCCO_INLINE static void expand_scales(const Block* const* rows, std::size_t count, Panel* panels) {
+  SIROCCO_INLINE static void expand_scales(const Block* w, std::size_t stride, std::size_t count, Panel* panels) {
     Floats16 scale[16];
     Floats16 minimum[16];
     for (std::size_t row = 0; row < 16; ++row) {
-      Type::scales(reinterpret_cast<const std::byte*>(rows[row]), scale[row], minimum[row]);
+      const Block* from = w + row * stride;
+      Block padded[16];
+      if (count < 16) [[unlikely]] {
+        std::memset(padded, 0, sizeof padded);
+        std::memcpy(padded, from, count * sizeof(Block));
+        from = padded;
+      }
+      Type::scales(reinterpret_cast<const std::byte*>(from), scale[row], minimum[row]);
     }
     transpose(scale);
     for (std::size_t i = 0; i < count; ++i) store_floats(panels[i * kTilePanels].scale, scale[i]);
@@ -182,12 +178,13 @@ struct Format32 {
   }
 
   template <std::size_t Rows>
-  SIROCCO_INLINE static void multiply_tile(const Panel* panels, const Tile<Rows>* tile, std::size_t blocks,
-                                           float* sums) {
+  SIROCCO_INLINE static void multiply_tile(const Panel* panels, const Tile<Rows>* tile, std::size_t blocks, float* sums,
+                                           const Ahead& ahead) {
     constexpr std::size_t kSums = Rows * kTilePanels;  // sum i: row i / kTilePanels, panel i % kTilePanels
     Floats16 sum[kSums];
     for (std::size_t i = 0; i < kSums; ++i) sum[i] = load_floats(sums + 16 * i);
     for (std::size_t block = 0; block < blocks; ++block) {
+      ahead.ask<kPanelInputs / kTilePanels / 32 * sizeof(Block)>(block, blocks);
       const Panel* w = panels + block * kTilePanels;
       const Tile<Rows>& a = tile[block];
       Ints16 products[kSums];

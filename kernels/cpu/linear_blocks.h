@@ -11,7 +11,8 @@
 //                                        blocks `at` to `at` + 15
 //   add_up<Rows>(x, blocks, place, p, minima, sums)  a panel's sums, from all its segments
 //   pack_block<Rows>(x, count, block, tile)   the tile's block
-//   expand(rows, count, panels)          `count` blocks of 16 rows of weights to each kTilePanels'th panel
+//   expand(w, stride, count, panels)     `count` blocks of 16 rows of weights, `stride` blocks apart, to each
+//                                        kTilePanels'th panel
 //   multiply_tile<Rows>(panels, tile, blocks, sums)  adds `blocks` blocks of kTilePanels panels to the sums
 //                                        [Rows, kTilePanels, 16]
 #pragma once
@@ -38,15 +39,15 @@ SIROCCO_INLINE Bytes64 expanded_group(const Bytes64* packed) {
 }
 }  // namespace detail
 
-// Block `block` of 16 rows, four inputs beside each other. Values are Zero too large.
+// A block of 16 rows, `stride` blocks apart from w on, four inputs beside each other. Values are Zero too large.
 template <class Type, int Zero, std::size_t Groups>
-SIROCCO_INLINE void expand_values(const typename Type::Block* const* rows, std::size_t block,
-                                  std::uint8_t (*to)[16][4]) {
-  const std::byte* blocks[16];
-  for (std::size_t row = 0; row < 16; ++row) blocks[row] = reinterpret_cast<const std::byte*>(rows[row] + block);
+SIROCCO_INLINE void expand_values(const typename Type::Block* w, std::size_t stride, std::uint8_t (*to)[16][4]) {
+  const auto* bytes = reinterpret_cast<const std::byte*>(w);
   // Bytes are transposed while they are packed, since that is the costly part.
   Bytes64 packed[4 * Type::kChunks];
-  for (std::size_t i = 0; i < Type::kChunks; ++i) load_transposed(blocks, Type::chunk(i), packed + 4 * i);
+#pragma GCC unroll 16
+  for (std::size_t i = 0; i < Type::kChunks; ++i)
+    load_transposed(bytes + Type::chunk(i), stride * sizeof(*w), packed + 4 * i);
   const auto store = [&]<std::size_t... Group>(std::index_sequence<Group...>) {
     (store_bytes(to[Group], detail::expanded_group<Type, Zero, Group>(packed)), ...);
   };
@@ -171,19 +172,21 @@ struct LinearBlocks {
         const std::size_t here = std::min(kPanelBlocks, blocks - begin);
         const bool last_inputs = begin + here == blocks;
         for (std::size_t i = 0; i < kTilePanels; ++i) {
-          const Block* rows_here[kPanel];
-          const Block* rows_next[kPanel];
-          for (std::size_t row = 0; row < kPanel; ++row) {  // missing outputs are computed and thrown away
-            const std::size_t o = std::min(output + kPanel * i + row, last - 1);
-            rows_here[row] = blocks_of(w, o) + begin;
-            rows_next[row] = last_inputs ? blocks_of(w, o) + blocks * kPanelOutputs : rows_here[row] + kPanelBlocks;
+          const std::size_t from = output + kPanel * i;
+          const Block* here_from = blocks_of(w, from) + begin;
+          Block padded[kPanel][kPanelBlocks];
+          std::size_t row_blocks = blocks;
+          if (from + kPanel > last) [[unlikely]] {  // missing outputs are computed and thrown away
+            std::memset(padded, 0, sizeof padded);
+            for (std::size_t row = 0; from + row < last; ++row)
+              std::memcpy(padded[row], here_from + row * blocks, here * sizeof(Block));
+            here_from = padded[0];
+            row_blocks = kPanelBlocks;
           }
-          Format::expand(rows_here, here, expanded + i);
-          // What is expanded next comes while this is multiplied.
-          for (std::size_t row = 0; row < kPanel; ++row)
-            for (std::size_t byte = 0; byte < kPanelBlocks * sizeof(Block); byte += 64)
-              prefetch(reinterpret_cast<const std::byte*>(rows_next[row]) + byte);
+          Format::expand(here_from, row_blocks, here, expanded + i);
         }
+        const Block* next = blocks_of(w, output) + (last_inputs ? kPanelOutputs * blocks : begin + kPanelBlocks);
+        Ahead ahead = {reinterpret_cast<const std::byte*>(next), blocks * sizeof(Block), kPanelOutputs};
         for (std::size_t row = 0; row < count; row += kTileRows) {
           // Outputs of neighbouring rows are far apart: their lines come while the last inputs are multiplied.
           for (std::size_t i = row; last_inputs && i < std::min(row + kTileRows, count); ++i)
@@ -193,8 +196,9 @@ struct LinearBlocks {
           with_tile_size(std::min(kTileRows, count - row), [&]<std::size_t Rows>() {
             using Tile = typename Format::template Tile<Rows>;
             Format::template multiply_tile<Rows>(expanded, reinterpret_cast<const Tile*>(tile) + begin, here,
-                                                 sums + kPanelOutputs * row);
+                                                 sums + kPanelOutputs * row, ahead);
           });
+          ahead = {};
         }
       }
       store_sums<kPanelOutputs>(sums, count, std::min(kPanelOutputs, last - output), y + output, stride);

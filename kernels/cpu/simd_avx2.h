@@ -194,9 +194,10 @@ SIROCCO_INLINE Bytes64 reorder_16(Bytes64 x) {
   const __m256i order = _mm256_broadcastsi128_si256(detail::load_128(kOrder));
   return {_mm256_shuffle_epi8(x.a, order), _mm256_shuffle_epi8(x.b, order)};
 }
-SIROCCO_INLINE void load_transposed(const std::byte* const* p, std::size_t offset, Bytes64* to) {
-  for (int half = 0; half < 2; ++half) {
-    const auto rows = [&](int r) { return detail::join_16(p[8 * half + r] + offset, p[8 * half + 4 + r] + offset); };
+SIROCCO_INLINE void load_transposed(const std::byte* p, std::size_t stride, Bytes64* to) {
+  for (std::size_t half = 0; half < 2; ++half) {
+    const std::byte* const first = p + 8 * half * stride;
+    const auto rows = [&](std::size_t r) { return detail::join_16(first + r * stride, first + (r + 4) * stride); };
     const __m256i low01 = _mm256_unpacklo_epi32(rows(0), rows(1));
     const __m256i high01 = _mm256_unpackhi_epi32(rows(0), rows(1));
     const __m256i low23 = _mm256_unpacklo_epi32(rows(2), rows(3));

@@ -171,10 +171,10 @@ SIROCCO_INLINE Bytes64 reorder_16(Bytes64 x) {
   const __m128i order = _mm_load_si128(reinterpret_cast<const __m128i*>(kOrder));
   return {_mm512_shuffle_epi8(x.v, _mm512_broadcast_i32x4(order))};
 }
-SIROCCO_INLINE void load_transposed(const std::byte* const* p, std::size_t offset, Bytes64* to) {
+SIROCCO_INLINE void load_transposed(const std::byte* p, std::size_t stride, Bytes64* to) {
   // Rows r, r + 4, r + 8, r + 12: inserts from memory need no shuffle, of which there is one a cycle.
-  const auto rows = [&](int r) {
-    const auto row = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p[i] + offset)); };
+  const auto rows = [&](std::size_t r) {
+    const auto row = [&](std::size_t i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * stride)); };
     const __m512i x = _mm512_inserti32x4(_mm512_castsi128_si512(row(r)), row(r + 4), 1);
     return _mm512_inserti32x4(_mm512_inserti32x4(x, row(r + 8), 2), row(r + 12), 3);
   };

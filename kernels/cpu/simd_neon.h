@@ -157,9 +157,10 @@ SIROCCO_INLINE Bytes64 reorder_16(Bytes64 x) {
   const uint8x16_t order = vld1q_u8(kOrder);
   return detail::each<Bytes64>([&](int r) { return vqtbl1q_u8(x.v[r], order); });
 }
-SIROCCO_INLINE void load_transposed(const std::byte* const* p, std::size_t offset, Bytes64* to) {
-  for (int four = 0; four < 4; ++four) {
-    const auto row = [&](int r) { return vreinterpretq_u32_u8(vld1q_u8(detail::bytes(p[4 * four + r] + offset))); };
+SIROCCO_INLINE void load_transposed(const std::byte* p, std::size_t stride, Bytes64* to) {
+  for (std::size_t four = 0; four < 4; ++four) {
+    const std::byte* const rows = p + 4 * four * stride;
+    const auto row = [&](std::size_t r) { return vreinterpretq_u32_u8(vld1q_u8(detail::bytes(rows + r * stride))); };
     const auto wide = [](uint32x4_t a) { return vreinterpretq_u64_u32(a); };
     const uint64x2_t even01 = wide(vtrn1q_u32(row(0), row(1)));
     const uint64x2_t odd01 = wide(vtrn2q_u32(row(0), row(1)));

@@ -146,10 +146,10 @@ SIROCCO_INLINE Bytes64 reorder_16(Bytes64 x) {
   constexpr std::uint8_t kOrder[16] = {Order...};
   return detail::each<Bytes64>([&](std::size_t i) { return x.v[i / 16 * 16 + kOrder[i % 16]]; });
 }
-// 16 bytes at p[r] + offset for each of 16 rows: bytes 4 j to 4 j + 3 of row r become group r of four bytes of to[j].
-SIROCCO_INLINE void load_transposed(const std::byte* const* p, std::size_t offset, Bytes64* to) {
+// 16 bytes at p + r * stride of each of 16 rows: bytes 4 j to 4 j + 3 of row r become group r of four bytes of to[j].
+SIROCCO_INLINE void load_transposed(const std::byte* p, std::size_t stride, Bytes64* to) {
   for (std::size_t r = 0; r < 16; ++r)
-    for (std::size_t j = 0; j < 4; ++j) std::memcpy(to[j].v + 4 * r, p[r] + offset + 4 * j, 4);
+    for (std::size_t j = 0; j < 4; ++j) std::memcpy(to[j].v + 4 * r, p + r * stride + 4 * j, 4);
 }
 // Of each uint32: shifted right by Right, or left by -Right, then and-ed with Mask.
 template <int Right, std::uint32_t Mask>
