@@ -175,6 +175,13 @@ struct Format256 {
 
   // --- many rows
 
+  // Lines of the next weights: a tenth of them with each 16 rows of 256 inputs, the rest with the products.
+  static constexpr std::size_t kLinesAhead =
+      kPanelOutputs * (kPanelInputs / kTilePanels / kBlock * sizeof(Block) / 64 + 1);
+  static constexpr std::size_t kAskedWhileExpanded = kLinesAhead / 10;
+  static constexpr std::size_t kAskedWhileMultiplied =
+      kLinesAhead / (kPanelInputs / kTilePanels / kBlock * kSubBlocks) * 6 / 10 + 1;
+
   // Values in a panel are kPanelZero too large.
   static constexpr int kPanelZero = Type::kWide ? kSignedOffset : kUnsignedPanels ? Type::kZero : 0;
   // Products of a sub-block are summed in so many pieces that each fits in int16.
@@ -218,9 +225,10 @@ struct Format256 {
     }
   }
 
-  static void expand(const Block* w, std::size_t stride, std::size_t count, Panel* panels) {
+  static void expand(const Block* w, std::size_t stride, std::size_t count, Panel* panels, Ahead& ahead) {
     for (std::size_t block = 0; block < count; ++block) {
       Panel& panel = panels[block * kTilePanels];
+      ahead.ask(kAskedWhileExpanded);
       expand_values<Type, kPanelZero, 64>(w + block, stride, panel.q);
       expand_scales(w + block, stride, panel);
     }
@@ -271,7 +279,7 @@ struct Format256 {
 
   template <std::size_t Rows>
   SIROCCO_INLINE static void multiply_tile(const Panel* panels, const Tile<Rows>* tiles, std::size_t blocks,
-                                           float* sums, const Ahead& ahead) {
+                                           float* sums, Ahead& ahead) {
     constexpr std::size_t kSums = Rows * kTilePanels;  // sum i: row i / kTilePanels, panel i % kTilePanels
     constexpr std::size_t kGroups = Type::kSubBlock / 4;
     constexpr std::size_t kPieceGroups = kNarrow ? kGroups / kPieces : kGroups;
@@ -283,7 +291,7 @@ struct Format256 {
       for (Ints16& t : total) t = zero_ints();
 #pragma GCC unroll 1
       for (std::size_t sub = 0; sub < kSubBlocks; ++sub) {
-        ahead.ask<kPanelInputs / kTilePanels / 256 * sizeof(Block)>(block * kSubBlocks + sub, blocks * kSubBlocks);
+        ahead.ask(kAskedWhileMultiplied);
 #pragma GCC unroll 2
         for (std::size_t piece = 0; piece < kGroups / kPieceGroups; ++piece) {
           const std::size_t group = kGroups * sub + kPieceGroups * piece;
