@@ -188,28 +188,28 @@ struct Format32 {
   template <std::size_t Rows>
   SIROCCO_INLINE static void multiply_tile(const Panel* panels, const Tile<Rows>* tile, std::size_t blocks, float* sums,
                                            Ahead& ahead) {
-    constexpr std::size_t kSums = Rows * kTilePanels;  // sum i: row i / kTilePanels, panel i % kTilePanels
-    Floats16 sum[kSums];
-    for (std::size_t i = 0; i < kSums; ++i) sum[i] = load_floats(sums + 16 * i);
+    constexpr std::size_t kTileSums = Rows * kTilePanels;  // sum i: row i / kTilePanels, panel i % kTilePanels
+    Floats16 sum[kTileSums];
+    for (std::size_t i = 0; i < kTileSums; ++i) sum[i] = load_floats(sums + 16 * i);
     for (std::size_t block = 0; block < blocks; ++block) {
       ahead.ask(kAskedWhileMultiplied);
       const Panel* w = panels + block * kTilePanels;
       const Tile<Rows>& a = tile[block];
-      Ints16 products[kSums];
+      Ints16 products[kTileSums];
 #pragma GCC unroll 12
-      for (std::size_t i = 0; i < kSums; ++i)
+      for (std::size_t i = 0; i < kTileSums; ++i)
         products[i] = kPanelZero == 0 ? zero_ints() : broadcast_int(a.bias[i / kTilePanels]);
 #pragma GCC unroll 8
       for (std::size_t g = 0; g < 8; ++g) multiply_group<Type::kWide, Rows>(&w->q[g], sizeof(Panel), a.q[g], products);
 #pragma GCC unroll 12
-      for (std::size_t i = 0; i < kSums; ++i) {
+      for (std::size_t i = 0; i < kTileSums; ++i) {
         const std::size_t row = i / kTilePanels;
         const Panel& panel = w[i % kTilePanels];
         sum[i] = fma(multiply(to_floats(products[i]), load_floats(panel.scale)), broadcast(a.scale[row]), sum[i]);
         if constexpr (Type::kMinima) sum[i] = fma(load_floats(panel.minimum), broadcast(a.scaled_sum[row]), sum[i]);
       }
     }
-    for (std::size_t i = 0; i < kSums; ++i) store_floats(sums + 16 * i, sum[i]);
+    for (std::size_t i = 0; i < kTileSums; ++i) store_floats(sums + 16 * i, sum[i]);
   }
 };
 
