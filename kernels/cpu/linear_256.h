@@ -175,6 +175,13 @@ struct Format256 {
 
   // --- many rows
 
+  // Lines of the next weights: a tenth of them with each 16 rows of 256 inputs, the rest with the products.
+  static constexpr std::size_t kLinesAhead =
+      kPanelOutputs * (kPanelInputs / kTilePanels / kBlock * sizeof(Block) / 64 + 1);
+  static constexpr std::size_t kAskedWhileExpanded = kLinesAhead / 10;
+  static constexpr std::size_t kAskedWhileMultiplied =
+      kLinesAhead / (kPanelInputs / kTilePanels / kBlock * kSubBlocks) * 6 / 10 + 1;
+
   // Values in a panel are kPanelZero too large.
   static constexpr int kPanelZero = Type::kWide ? kSignedOffset : kUnsignedPanels ? Type::kZero : 0;
   // Products of a sub-block are summed in so many pieces that each fits in int16.
@@ -218,9 +225,10 @@ struct Format256 {
     }
   }
 
-  static void expand(const Block* w, std::size_t stride, std::size_t count, Panel* panels) {
+  static void expand(const Block* w, std::size_t stride, std::size_t count, Panel* panels, Ahead& ahead) {
     for (std::size_t block = 0; block < count; ++block) {
       Panel& panel = panels[block * kTilePanels];
+      ahead.ask(kAskedWhileExpanded);
       expand_values<Type, kPanelZero, 64>(w + block, stride, panel.q);
       expand_scales(w + block, stride, panel);
     }
@@ -271,31 +279,31 @@ struct Format256 {
 
   template <std::size_t Rows>
   SIROCCO_INLINE static void multiply_tile(const Panel* panels, const Tile<Rows>* tiles, std::size_t blocks,
-                                           float* sums, const Ahead& ahead) {
-    constexpr std::size_t kSums = Rows * kTilePanels;  // sum i: row i / kTilePanels, panel i % kTilePanels
+                                           float* sums, Ahead& ahead) {
+    constexpr std::size_t kTileSums = Rows * kTilePanels;  // sum i: row i / kTilePanels, panel i % kTilePanels
     constexpr std::size_t kGroups = Type::kSubBlock / 4;
     constexpr std::size_t kPieceGroups = kNarrow ? kGroups / kPieces : kGroups;
     for (std::size_t block = 0; block < blocks; ++block) {
       const Panel* w = panels + block * kTilePanels;
       const Tile<Rows>& a = tiles[block];
-      Ints16 total[kSums];
+      Ints16 total[kTileSums];
 #pragma GCC unroll 12
       for (Ints16& t : total) t = zero_ints();
 #pragma GCC unroll 1
       for (std::size_t sub = 0; sub < kSubBlocks; ++sub) {
-        ahead.ask<kPanelInputs / kTilePanels / 256 * sizeof(Block)>(block * kSubBlocks + sub, blocks * kSubBlocks);
+        ahead.ask(kAskedWhileMultiplied);
 #pragma GCC unroll 2
         for (std::size_t piece = 0; piece < kGroups / kPieceGroups; ++piece) {
           const std::size_t group = kGroups * sub + kPieceGroups * piece;
-          Ints16 products[kSums];
+          Ints16 products[kTileSums];
 #pragma GCC unroll 12
-          for (std::size_t i = 0; i < kSums; ++i)
+          for (std::size_t i = 0; i < kTileSums; ++i)
             products[i] = kOffset ? broadcast_int(a.bias[kOffset ? sub : 0][i / kTilePanels]) : zero_ints();
 #pragma GCC unroll 8
           for (std::size_t g = 0; g < kPieceGroups; ++g)
             multiply_group<Type::kWide, Rows>(w->q + group + g, sizeof(Panel), a.q[group + g], products);
 #pragma GCC unroll 12
-          for (std::size_t i = 0; i < kSums; ++i) {
+          for (std::size_t i = 0; i < kTileSums; ++i) {
             const Ints16 factor = load_ints(w[i % kTilePanels].sub_scale[sub]);
             total[i] =
                 kNarrow ? multiply_add(total[i], products[i], factor) : add(total[i], multiply(products[i], factor));
@@ -303,7 +311,7 @@ struct Format256 {
         }
       }
 #pragma GCC unroll 12
-      for (std::size_t i = 0; i < kSums; ++i) {
+      for (std::size_t i = 0; i < kTileSums; ++i) {
         const std::size_t row = i / kTilePanels;
         const Panel& panel = w[i % kTilePanels];
         Floats16 value;

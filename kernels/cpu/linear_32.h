@@ -123,6 +123,12 @@ struct Format32 {
 
   // --- many rows
 
+  // Lines of the next weights: a tenth of them with each 16 rows of 256 inputs, the rest with the products.
+  static constexpr std::size_t kLinesAhead =
+      kPanelOutputs * (kPanelInputs / kTilePanels / kBlock * sizeof(Block) / 64 + 1);
+  static constexpr std::size_t kAskedWhileExpanded = kLinesAhead / 80;
+  static constexpr std::size_t kAskedWhileMultiplied = kLinesAhead / (kPanelInputs / kTilePanels / kBlock) * 6 / 10 + 1;
+
   static constexpr int kPanelZero = Type::kWide ? kSignedOffset : kUnsignedPanels ? Type::kZero : 0;
 
   template <std::size_t Rows>
@@ -149,9 +155,11 @@ struct Format32 {
     }
   }
 
-  static void expand(const Block* w, std::size_t stride, std::size_t count, Panel* panels) {
-    for (std::size_t block = 0; block < count; ++block)
+  static void expand(const Block* w, std::size_t stride, std::size_t count, Panel* panels, Ahead& ahead) {
+    for (std::size_t block = 0; block < count; ++block) {
+      ahead.ask(kAskedWhileExpanded);
       expand_values<Type, kPanelZero, 8>(w + block, stride, panels[block * kTilePanels].q);
+    }
     for (std::size_t block = 0; block < count; block += 16)
       expand_scales(w + block, stride, std::min<std::size_t>(16, count - block), panels + block * kTilePanels);
   }
@@ -179,29 +187,29 @@ struct Format32 {
 
   template <std::size_t Rows>
   SIROCCO_INLINE static void multiply_tile(const Panel* panels, const Tile<Rows>* tile, std::size_t blocks, float* sums,
-                                           const Ahead& ahead) {
-    constexpr std::size_t kSums = Rows * kTilePanels;  // sum i: row i / kTilePanels, panel i % kTilePanels
-    Floats16 sum[kSums];
-    for (std::size_t i = 0; i < kSums; ++i) sum[i] = load_floats(sums + 16 * i);
+                                           Ahead& ahead) {
+    constexpr std::size_t kTileSums = Rows * kTilePanels;  // sum i: row i / kTilePanels, panel i % kTilePanels
+    Floats16 sum[kTileSums];
+    for (std::size_t i = 0; i < kTileSums; ++i) sum[i] = load_floats(sums + 16 * i);
     for (std::size_t block = 0; block < blocks; ++block) {
-      ahead.ask<kPanelInputs / kTilePanels / 32 * sizeof(Block)>(block, blocks);
+      ahead.ask(kAskedWhileMultiplied);
       const Panel* w = panels + block * kTilePanels;
       const Tile<Rows>& a = tile[block];
-      Ints16 products[kSums];
+      Ints16 products[kTileSums];
 #pragma GCC unroll 12
-      for (std::size_t i = 0; i < kSums; ++i)
+      for (std::size_t i = 0; i < kTileSums; ++i)
         products[i] = kPanelZero == 0 ? zero_ints() : broadcast_int(a.bias[i / kTilePanels]);
 #pragma GCC unroll 8
       for (std::size_t g = 0; g < 8; ++g) multiply_group<Type::kWide, Rows>(&w->q[g], sizeof(Panel), a.q[g], products);
 #pragma GCC unroll 12
-      for (std::size_t i = 0; i < kSums; ++i) {
+      for (std::size_t i = 0; i < kTileSums; ++i) {
         const std::size_t row = i / kTilePanels;
         const Panel& panel = w[i % kTilePanels];
         sum[i] = fma(multiply(to_floats(products[i]), load_floats(panel.scale)), broadcast(a.scale[row]), sum[i]);
         if constexpr (Type::kMinima) sum[i] = fma(load_floats(panel.minimum), broadcast(a.scaled_sum[row]), sum[i]);
       }
     }
-    for (std::size_t i = 0; i < kSums; ++i) store_floats(sums + 16 * i, sum[i]);
+    for (std::size_t i = 0; i < kTileSums; ++i) store_floats(sums + 16 * i, sum[i]);
   }
 };
 

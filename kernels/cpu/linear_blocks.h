@@ -11,9 +11,9 @@
 //                                        blocks `at` to `at` + 15
 //   add_up<Rows>(x, blocks, place, p, minima, sums)  a panel's sums, from all its segments
 //   pack_block<Rows>(x, count, block, tile)   the tile's block
-//   expand(w, stride, count, panels)     `count` blocks of 16 rows of weights, `stride` blocks apart, to each
+//   expand(w, stride, count, panels, ahead)  `count` blocks of 16 rows of weights, `stride` blocks apart, to each
 //                                        kTilePanels'th panel
-//   multiply_tile<Rows>(panels, tile, blocks, sums)  adds `blocks` blocks of kTilePanels panels to the sums
+//   multiply_tile<Rows>(panels, tile, blocks, sums, ahead)  adds `blocks` blocks of kTilePanels panels to the sums
 //                                        [Rows, kTilePanels, 16]
 #pragma once
 
@@ -171,6 +171,8 @@ struct LinearBlocks {
       for (std::size_t begin = 0; begin < blocks; begin += kPanelBlocks) {
         const std::size_t here = std::min(kPanelBlocks, blocks - begin);
         const bool last_inputs = begin + here == blocks;
+        Ahead ahead(blocks_of(w, output) + (last_inputs ? kPanelOutputs * blocks : begin + kPanelBlocks),
+                    blocks * sizeof(Block), kPanelOutputs, kPanelBlocks * sizeof(Block));
         for (std::size_t i = 0; i < kTilePanels; ++i) {
           const std::size_t from = output + kPanel * i;
           const Block* here_from = blocks_of(w, from) + begin;
@@ -183,10 +185,8 @@ struct LinearBlocks {
             here_from = padded[0];
             row_blocks = kPanelBlocks;
           }
-          Format::expand(here_from, row_blocks, here, expanded + i);
+          Format::expand(here_from, row_blocks, here, expanded + i, ahead);
         }
-        const Block* next = blocks_of(w, output) + (last_inputs ? kPanelOutputs * blocks : begin + kPanelBlocks);
-        Ahead ahead = {reinterpret_cast<const std::byte*>(next), blocks * sizeof(Block), kPanelOutputs};
         for (std::size_t row = 0; row < count; row += kTileRows) {
           // Outputs of neighbouring rows are far apart: their lines come while the last inputs are multiplied.
           for (std::size_t i = row; last_inputs && i < std::min(row + kTileRows, count); ++i)
@@ -198,7 +198,6 @@ struct LinearBlocks {
             Format::template multiply_tile<Rows>(expanded, reinterpret_cast<const Tile*>(tile) + begin, here,
                                                  sums + kPanelOutputs * row, ahead);
           });
-          ahead = {};
         }
       }
       store_sums<kPanelOutputs>(sums, count, std::min(kPanelOutputs, last - output), y + output, stride);

@@ -210,7 +210,8 @@ SIROCCO_INLINE void load_transposed(const std::byte* p, std::size_t stride, Byte
 namespace detail {
 template <int Right, std::uint32_t Mask>
 SIROCCO_INLINE __m256i shift_words(__m256i x) {
-  const __m256i shifted = Right >= 0 ? _mm256_srli_epi32(x, Right) : _mm256_slli_epi32(x, -Right);
+  constexpr int kCount = Right >= 0 ? Right : -Right;
+  const __m256i shifted = Right >= 0 ? _mm256_srli_epi32(x, kCount) : _mm256_slli_epi32(x, kCount);
   return _mm256_and_si256(shifted, _mm256_set1_epi32(static_cast<int>(Mask)));
 }
 }  // namespace detail

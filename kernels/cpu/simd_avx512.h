@@ -190,7 +190,8 @@ SIROCCO_INLINE void load_transposed(const std::byte* p, std::size_t stride, Byte
 }
 template <int Right, std::uint32_t Mask>
 SIROCCO_INLINE Bytes64 shift_words(Bytes64 x) {
-  const __m512i shifted = Right >= 0 ? _mm512_srli_epi32(x.v, Right) : _mm512_slli_epi32(x.v, -Right);
+  constexpr auto kCount = static_cast<unsigned>(Right >= 0 ? Right : -Right);
+  const __m512i shifted = Right >= 0 ? _mm512_srli_epi32(x.v, kCount) : _mm512_slli_epi32(x.v, kCount);
   return {_mm512_and_si512(shifted, _mm512_set1_epi32(static_cast<int>(Mask)))};
 }
 template <int S0, int S1, int S2, int S3, std::uint32_t M0, std::uint32_t M1, std::uint32_t M2, std::uint32_t M3>

@@ -38,19 +38,30 @@ SIROCCO_INLINE void interleave(const std::int8_t* x, std::size_t row, std::size_
   for (std::size_t k = 0; k < inputs; k += 4) std::memcpy(q[k / 4][row], x + k, 4);
 }
 
-// The weights that are expanded next, to be asked for while the last ones are multiplied: some lines now and then, more
-// than a core can have under way hold it up.
-struct Ahead {
-  const std::byte* from = nullptr;  // null: of nobody
-  std::size_t stride = 0;           // bytes from row to row
-  std::size_t rows = 0;
-  // Of call `i` of `calls`: some rows' `Bytes` bytes.
-  template <std::size_t Bytes>
-  SIROCCO_INLINE void ask(std::size_t i, std::size_t calls) const {
-    if (from == nullptr) return;
-    for (std::size_t row = i; row < rows; row += calls)
-      for (std::size_t byte = 0; byte < Bytes; byte += 64) prefetch(from + row * stride + byte);
+// The weights that are expanded next, to be asked for meanwhile: some lines now and then, since more than a core can
+// have under way hold it up.
+class Ahead {
+ public:
+  // `rows` rows of `bytes` bytes each, `stride` bytes apart.
+  Ahead(const void* from, std::size_t stride, std::size_t rows, std::size_t bytes)
+      : row_(static_cast<const std::byte*>(from)), stride_(stride), bytes_(bytes), left_(rows) {}
+  void ask(std::size_t lines) {
+    for (; lines != 0 && left_ != 0; --lines) {
+      prefetch(row_ + at_);
+      at_ += 64;
+      if (at_ < bytes_) continue;
+      at_ = 0;
+      row_ += stride_;
+      --left_;
+    }
   }
+
+ private:
+  const std::byte* row_;
+  std::size_t stride_;
+  std::size_t bytes_;
+  std::size_t left_;  // rows
+  std::size_t at_ = 0;
 };
 
 // Four inputs: adds to products [Rows, kTilePanels] the 16 outputs of each panel, of which the first has its weights at
