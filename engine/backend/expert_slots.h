@@ -61,6 +61,7 @@ class ExpertSlots {
   // So many are wanted from here on; between least_slots() and most_slots(). Memory is given back, or
   // taken again, before the next layer (of a device: step) or by pump(), whichever comes first.
   virtual void set_slots(std::size_t slots) = 0;
+  virtual std::size_t wished_slots() const = 0;  // the last number that was wanted, or fewer: what can be had
   virtual std::size_t slots() const = 0;
   virtual std::size_t experts() const = 0;  // of the model
   virtual std::size_t least_slots() const = 0;

@@ -45,7 +45,6 @@ SlotGovernor::SlotGovernor(ExpertSlots& experts, std::size_t planned, std::uint6
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       planned_(planned),
       reserve_(reserve),
-      wished_(experts.slots()),
       thread_([this] {
         sigset_t all;
         sigfillset(&all);
@@ -130,14 +129,14 @@ void SlotGovernor::decide(bool warned) {
     asked_.clear();
   }
   const std::size_t slots = resting ? std::min(memory.least, memory.planned) : slots_for(memory);
-  if (slots == wished_) return;
-  wished_ = slots;
+  if (slots == experts_.wished_slots()) return;  // which others set, too: who releases memory, a device that has none
   experts_.set_slots(slots);
   changed_();
 }
 
 void SlotGovernor::tell_done() {
-  if (waiting_.empty() || (experts_.slots() != wished_ && Clock::now() - waiting_since_ < kLongestWait)) return;
+  if (waiting_.empty() || (experts_.slots() != experts_.wished_slots() && Clock::now() - waiting_since_ < kLongestWait))
+    return;
   for (const auto& done : waiting_) done();
   waiting_.clear();
 }

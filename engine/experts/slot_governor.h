@@ -74,7 +74,6 @@ class SlotGovernor {
   std::vector<std::function<void()>> asked_;
 
   // Of the thread.
-  std::size_t wished_;
   std::vector<std::function<void()>> waiting_;  // for the slots to be as wished
   Clock::time_point waiting_since_;
   std::optional<Clock::time_point> warned_;

@@ -52,6 +52,7 @@ class SlottedExperts final : public ExpertSource, public ExpertSlots {
   // So many slots are wanted from here on; at least kLeastSlots, at most one for each expert. Memory is given back, or
   // taken again, before the next layer or by pump(), whichever comes first. From any thread.
   void set_slots(std::size_t slots) override;
+  std::size_t wished_slots() const override { return wished_; }
 
   // Reads these into free slots in the background, the first ones first: pump() does, while nothing else is read.
   void preload(std::span<const ExpertId> experts) override;

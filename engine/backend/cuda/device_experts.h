@@ -92,6 +92,7 @@ class DeviceExperts final : public ExpertSlots {
   Result<void> end_step(std::uint32_t rows, std::uint32_t layers);
 
   void set_slots(std::size_t slots) override { wished_ = slots; }
+  std::size_t wished_slots() const override { return wished_; }
   std::size_t slots() const override { return usable_; }
   std::size_t experts() const override { return uses_.size(); }
   std::size_t least_slots() const override { return std::min(piece_, memory_.slots); }

@@ -53,11 +53,11 @@ struct Nvml::Library {
   int (*clock)(Device, int, unsigned*) = nullptr;
   int (*max_clock)(Device, int, unsigned*) = nullptr;
   int (*temperature)(Device, int, unsigned*) = nullptr;
-  int (*memory)(Device, Memory*) = nullptr;
+  int (*memory)(Device, void*) = nullptr;  // Memory
   int (*throttle_reasons)(Device, unsigned long long*) = nullptr;
   int (*event_set_create)(Events*) = nullptr;
   int (*register_events)(Device, unsigned long long, Events) = nullptr;
-  int (*event_wait)(Events, EventData*, unsigned) = nullptr;
+  int (*event_wait)(Events, void*, unsigned) = nullptr;  // EventData
   int (*event_set_free)(Events) = nullptr;
 
   Library() = default;

@@ -105,6 +105,17 @@ TEST_F(Governed, AtRestOnlyTwoAreLeftWhateverThePlanSays) {
   EXPECT_EQ(experts().slots(), 7U);
 }
 
+TEST_F(Governed, WhatOthersWishedForMeanwhileDoesNotStay) {
+  std::promise<void> asked;
+  SlotGovernor governor(experts(), all_, 0, [&] { asked.set_value(); });
+  experts().set_slots(SlottedExperts::kLeastSlots);  // as who releases memory does
+  while (experts().pump()) std::this_thread::yield();
+  governor.set_resting(false);  // it looks
+  ASSERT_EQ(asked.get_future().wait_for(20s), std::future_status::ready);
+  while (experts().pump()) std::this_thread::yield();
+  EXPECT_EQ(experts().slots(), all_);
+}
+
 TEST_F(Governed, EachPlanIsToldOnceAtTheLatestAtTheEnd) {
   std::atomic<int> told = 0;
   {
