@@ -45,6 +45,7 @@ void log_state(wire::State before, const wire::StatusReport& report) {
   const wire::State now = report.state;
   // Each request that ends, or piece that is read, changes the line.
   if (now == before && (now == wire::State::draining || now == wire::State::starting)) return;
+  if (now == wire::State::failed) return;  // the failure itself has been logged, or is when the daemon ends
   const std::string line = status_line(report);
   const std::vector<LogField> fields = {{.name = "SIROCCO_STATE", .value = std::string(wire::state_name(now))},
                                         {.name = "SIROCCO_MODEL", .value = report.model ? report.model->name : ""}};

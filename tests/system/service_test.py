@@ -122,7 +122,7 @@ class States(ServiceTest):
         aside = model.rename(self.folder / "aside.gguf")
         daemon = self.service(model)
         self.wait_for_state(daemon, "FAILED")
-        self.assertIn("READY=1", self.systemd.lines())
+        wait_until(lambda: "READY=1" in self.systemd.lines(), "systemd has been told")
         self.assertTrue(any(line.startswith(f"STATUS=Failed: {model}: ") for line in self.systemd.lines()), self.systemd.lines())
         code, line = self.check(daemon)
         self.assertEqual(code, 2)
@@ -148,7 +148,7 @@ class States(ServiceTest):
     def test_without_a_model_it_is_up_and_says_so(self):
         daemon = self.service('""')
         self.wait_for_state(daemon, "NO_MODEL")
-        self.assertIn("READY=1", self.systemd.lines())
+        wait_until(lambda: "READY=1" in self.systemd.lines(), "systemd has been told")
         self.assertEqual(self.check(daemon), (2, "NO_MODEL"))
 
 
