@@ -69,7 +69,7 @@ if(SIROCCO_CUDA_INCLUDE)
   add_library(sirocco_fake_nvml SHARED tests/support/fake_nvml.cc)
   sirocco_cuda_test(cuda_backend_test tests/unit/cuda_backend
                     LINK sirocco_daemon sirocco_client sirocco_backend_cuda sirocco_kernels_cuda_emulated nlohmann_json
-                    TSAN -CudaFailure.*:CudaIntegrated.*:CudaGraphs.AreBounded*:CudaSlots.AnswersAre*:CudaSlots.ExpertsMay*:CudaSlots.WhatIs*:DeviceLost.*:*CudaGoldens*/quant_q*:*CudaGoldens*/quant_iq*:*CudaGoldens*/quant_*f16:Cuda.RowsDoNot*:Cuda.NoKernel*)
+                    TSAN -CudaFailure.*:CudaIntegrated.*:CudaGraphs.AreBounded*:CudaSlots.AnswersAre*:CudaSlots.ExpertsMay*:CudaSlots.WhatIs*:DeviceLost.*:DeviceSlots.A*:DeviceSlots.C*:DeviceSlots.H*:*CudaGoldens*/quant_q*:*CudaGoldens*/quant_iq*:*CudaGoldens*/quant_*f16:Cuda.RowsDoNot*:Cuda.NoKernel*)
   target_compile_definitions(cuda_backend_test PRIVATE SIROCCO_FAKE_NVML="$<TARGET_FILE:sirocco_fake_nvml>")
   add_dependencies(cuda_backend_test sirocco_fake_nvml)
 endif()

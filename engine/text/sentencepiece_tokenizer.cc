@@ -76,7 +76,11 @@ Result<std::shared_ptr<const Tokenizer>> SentencepieceTokenizer::create(const Gg
     SIROCCO_TRY(out->add_space_prefix_, metadata.boolean("tokenizer.ggml.add_space_prefix"));
   }
 
-  out->byte_tokens_.fill(out->processor_->unk_id());
+  // Not the library's unk_id(), which is -1 where that token is not named <unk>.
+  const auto unknown = std::find(out->kinds_.begin(), out->kinds_.end(), TokenKind::unknown);
+  if (unknown == out->kinds_.end())
+    return fail(ErrorCode::corrupt, "tokenizer.ggml.token_type: no token stands for what is unknown (type 2)");
+  out->byte_tokens_.fill(static_cast<TokenId>(unknown - out->kinds_.begin()));
   for (std::size_t i = 0; i < out->tokens_.size(); ++i) {
     const std::string& token = out->tokens_[i];
     const TokenKind kind = out->kinds_[i];

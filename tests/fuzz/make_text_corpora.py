@@ -35,6 +35,8 @@ def tokenizers():
     tokenizer("without_bytes", 0, 0, "0", "1", [NORMAL + "a", NORMAL + "b", NORMAL + "ab"], ["a b"], "abab c")
     tokenizer("outside", 0, 1, "99999", "1", words, merges, text)
     pieces = [UNKNOWN + "<unk>", CONTROL + "<s>", CONTROL + "</s>", NORMAL + "\u2581", NORMAL + "\u2581a", NORMAL + "b"]
+    tokenizer("nameless_unknown", 6, 0, "1", "2", [NORMAL + "<unk>", CONTROL + "<s>", CONTROL + "</s>", NORMAL + "ab", NORMAL + "abc",
+                                                  UNKNOWN + "x"], [], b"a\xc3(\x80b")
     for add in (0, 1, 3, 7):
         tokenizer(f"sentencepiece_{add}", 6, add, "1", "2", pieces, [], "a b  ab <s> \u00e4\n")
 

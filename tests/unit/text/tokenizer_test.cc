@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <limits>
 
@@ -67,6 +68,22 @@ TEST(Tokenizer, AControlTokenOfOneCharacterIsTextUnlessSpecialToo) {
   ASSERT_TRUE(tokenizer) << tokenizer.error().message();
   EXPECT_EQ((*tokenizer)->encode("a\u2603"), test::vocabulary("mistral-v7")->encode("a\u2603"));
   EXPECT_EQ((*tokenizer)->encode("\u2603", true), Ids{3});
+}
+
+// Found by tokenizer_fuzz: the library knows no unknown token but <unk>, and bytes were token -1.
+TEST(Tokenizer, AByteWithoutATokenIsTheUnknownOneWhateverItsName) {
+  GgufMetadata metadata = test::vocabulary_metadata("mistral-v7");
+  auto tokens = metadata.strings("tokenizer.ggml.tokens").value();
+  auto kinds = metadata.integers("tokenizer.ggml.token_type").value();
+  ASSERT_EQ(kinds[0], static_cast<std::int64_t>(TokenKind::unknown));
+  std::replace(kinds.begin(), kinds.end(), static_cast<std::int64_t>(TokenKind::byte),
+               static_cast<std::int64_t>(TokenKind::normal));
+  tokens[0] = "nothing";
+  metadata.set("tokenizer.ggml.tokens", GgufArray(tokens));
+  metadata.set("tokenizer.ggml.token_type", GgufArray(kinds));
+  const auto tokenizer = Tokenizer::from_metadata(metadata);
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message();
+  EXPECT_EQ((*tokenizer)->encode("a\xFF").back(), 0);
 }
 
 // Merging by repeated search of the whole text would need 10^11 steps here.
