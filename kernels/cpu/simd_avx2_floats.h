@@ -194,12 +194,6 @@ SIROCCO_INLINE float sum_lanes(Floats16 x) {
   const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
-SIROCCO_INLINE Floats16 as_floats(Bytes64 x) {
-  return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)};
-}
-SIROCCO_INLINE Bytes64 as_bytes(Floats16 x) {
-  return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)};
-}
 
 SIROCCO_INLINE float as_largest(Ints16 x) {
   const __m256i eight = _mm256_max_epi32(x.a, x.b);

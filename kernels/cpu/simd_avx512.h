@@ -572,12 +572,6 @@ SIROCCO_INLINE float sum_lanes(Floats16 x) {
   const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
-SIROCCO_INLINE Floats16 as_floats(Bytes64 x) {
-  return {_mm512_castsi512_ps(x.v)};
-}
-SIROCCO_INLINE Bytes64 as_bytes(Floats16 x) {
-  return {_mm512_castps_si512(x.v)};
-}
 
 SIROCCO_INLINE float as_largest(Ints16 x) {
   return std::bit_cast<float>(_mm512_reduce_max_epi32(x.v));

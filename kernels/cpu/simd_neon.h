@@ -367,12 +367,6 @@ SIROCCO_INLINE Floats16 as_floats(Ints16 x) {
 SIROCCO_INLINE Ints16 as_ints(Floats16 x) {
   return detail::each<Ints16>([&](int r) { return vreinterpretq_s32_f32(x.v[r]); });
 }
-SIROCCO_INLINE Floats16 as_floats(Bytes64 x) {
-  return detail::each<Floats16>([&](int r) { return vreinterpretq_f32_u8(x.v[r]); });
-}
-SIROCCO_INLINE Bytes64 as_bytes(Floats16 x) {
-  return detail::each<Bytes64>([&](int r) { return vreinterpretq_u8_f32(x.v[r]); });
-}
 SIROCCO_INLINE Floats16 add(Floats16 a, Floats16 b) {
   return detail::each<Floats16>([&](int r) { return vaddq_f32(a.v[r], b.v[r]); });
 }

@@ -356,12 +356,6 @@ SIROCCO_INLINE Floats16 as_floats(Ints16 x) {
 SIROCCO_INLINE Ints16 as_ints(Floats16 x) {
   return std::bit_cast<Ints16>(x);
 }
-SIROCCO_INLINE Floats16 as_floats(Bytes64 x) {
-  return std::bit_cast<Floats16>(x);
-}
-SIROCCO_INLINE Bytes64 as_bytes(Floats16 x) {
-  return std::bit_cast<Bytes64>(x);
-}
 SIROCCO_INLINE Floats16 add(Floats16 a, Floats16 b) {
   return detail::each<Floats16>([&](std::size_t i) { return a.v[i] + b.v[i]; });
 }
