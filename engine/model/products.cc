@@ -14,9 +14,9 @@ namespace {
 constexpr std::size_t kPanelRows = 5;
 // Weights of a chunk: enough that taking one costs nothing, few enough that no thread waits long for another's last.
 constexpr std::size_t kChunkBytes = 64 * KiB;
-constexpr std::size_t kFewPanelRows = 32;
-constexpr std::size_t kRowGroup = 64;   // rows whose addresses are gathered at once
-constexpr std::size_t kTileSlack = 12;  // rows that the last tile of a group may be larger than the group
+constexpr std::size_t kFewPanelRows = 32;  // up to so many, a chunk is several panels
+constexpr std::size_t kRowGroup = 64;      // rows whose addresses are gathered at once
+constexpr std::size_t kTileSlack = 12;     // rows that the last tile of a group may be larger than the group
 
 std::size_t rounded(std::size_t bytes) {
   return (bytes + 63) / 64 * 64;

@@ -28,6 +28,13 @@
 
 namespace sirocco::cpu::SIROCCO_ISA {
 
+// Group Group of 16 rows from their 16 bytes of nibbles, transposed: low ones, then high ones.
+template <std::size_t Group>
+SIROCCO_INLINE Bytes64 nibble_group(const Bytes64* t) {
+  constexpr int kShift = Group < 4 ? 0 : 4;
+  return shift_words<kShift, 0x0F0F0F0F>(t[Group % 4]);
+}
+
 template <class Type>
 struct Format32 {
   using Block = typename Type::Block;

@@ -43,7 +43,7 @@ SIROCCO_INLINE Bytes64 expanded_group(const Bytes64* packed) {
 template <class Type, int Zero, std::size_t Groups>
 SIROCCO_INLINE void expand_values(const typename Type::Block* w, std::size_t stride, std::uint8_t (*to)[16][4]) {
   const auto* bytes = reinterpret_cast<const std::byte*>(w);
-  // Bytes are transposed while they are packed, since that is the costly part.
+  // They are transposed before they are unpacked, since that is the costly part.
   Bytes64 packed[4 * Type::kChunks];
 #pragma GCC unroll 16
   for (std::size_t i = 0; i < Type::kChunks; ++i)

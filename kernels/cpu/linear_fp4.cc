@@ -21,7 +21,7 @@ struct Iq4Nl {
   static constexpr std::size_t chunk(std::size_t i) { return offsetof(Block, nibbles) + 16 * i; }
   template <std::size_t Group>
   SIROCCO_INLINE static Bytes64 group(const Bytes64* t) {
-    return look_up(kIq4Levels, shift_words < Group < 4 ? 0 : 4, 0x0F0F0F0F > (t[Group % 4]));
+    return look_up(kIq4Levels, nibble_group<Group>(t));
   }
   SIROCCO_INLINE static void scales(const std::byte* p, Floats16& scale, Floats16& minimum) {
     scale = strided_f16<sizeof(Block)>(p);
@@ -45,7 +45,7 @@ struct Mxfp4 {
   static constexpr std::size_t chunk(std::size_t i) { return offsetof(Block, nibbles) + 16 * i; }
   template <std::size_t Group>
   SIROCCO_INLINE static Bytes64 group(const Bytes64* t) {
-    return look_up(kRaised, shift_words < Group < 4 ? 0 : 4, 0x0F0F0F0F > (t[Group % 4]));
+    return look_up(kRaised, nibble_group<Group>(t));
   }
   // 2^(exponent - 128): bits (exponent - 1) << 23, and below exponent 2 the subnormals 2^-128 and 2^-127, which as ints
   // are above what the first expression gives there.

@@ -20,7 +20,7 @@ struct Q4_0 {
   static constexpr std::size_t chunk(std::size_t i) { return offsetof(Block, nibbles) + 16 * i; }
   template <std::size_t Group>
   SIROCCO_INLINE static Bytes64 group(const Bytes64* t) {
-    return shift_words < Group < 4 ? 0 : 4, 0x0F0F0F0F > (t[Group % 4]);
+    return nibble_group<Group>(t);
   }
   SIROCCO_INLINE static void scales(const std::byte* p, Floats16& scale, Floats16& minimum) {
     scale = strided_f16<sizeof(Block)>(p);
@@ -43,7 +43,7 @@ struct Q4_1 {
   static constexpr std::size_t chunk(std::size_t i) { return offsetof(Block, nibbles) + 16 * i; }
   template <std::size_t Group>
   SIROCCO_INLINE static Bytes64 group(const Bytes64* t) {
-    return shift_words < Group < 4 ? 0 : 4, 0x0F0F0F0F > (t[Group % 4]);
+    return nibble_group<Group>(t);
   }
   SIROCCO_INLINE static void scales(const std::byte* p, Floats16& scale, Floats16& minimum) {
     strided_f16_pairs<sizeof(Block)>(p, scale, minimum);

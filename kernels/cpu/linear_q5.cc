@@ -28,8 +28,7 @@ SIROCCO_INLINE Bytes64 group_5(const Bytes64* t) {
       reorder_16<b, b, b, b, b + 4, b + 4, b + 4, b + 4, b + 8, b + 8, b + 8, b + 8, b + 12, b + 12, b + 12, b + 12>(
           t[0]);
   alignas(16) static constexpr std::int8_t kFifth[16] = {0, 16, 16, 0, 16, 0, 0, 0, 16};
-  return bit_or(shift_words < Group < 4 ? 0 : 4, 0x0F0F0F0F > (t[4 + Group % 4]),
-                look_up(kFifth, shift_words<4 * (Group % 2), 0x08040201>(bits)));
+  return bit_or(nibble_group<Group>(t + 4), look_up(kFifth, shift_words<4 * (Group % 2), 0x08040201>(bits)));
 }
 
 struct Q5_0 {
