@@ -10,6 +10,7 @@
 #include "daemon/daemon.h"
 #include "daemon/supervisor.h"
 #include "engine/backend/backend.h"
+#include "engine/base/heap.h"
 #include "engine/base/standard_files.h"
 #ifdef SIROCCO_CUDA_BACKEND
 #include "engine/backend/cuda/cuda_backend.h"
@@ -42,6 +43,7 @@ int check(const sirocco::Result<sirocco::daemon::Config>& config) {
 int main(int argc, char** argv) {
   using namespace sirocco;
   open_standard_files();
+  share_heap();
 #ifdef SIROCCO_CUDA_BACKEND
   register_device_backend(cuda_backend());
 #endif

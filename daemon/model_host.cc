@@ -9,6 +9,8 @@
 #include <chrono>
 #include <utility>
 
+#include "engine/base/heap.h"
+
 namespace sirocco::daemon {
 namespace {
 
@@ -41,6 +43,7 @@ void ModelHost::run(Phase phase, Task task) {
   thread_ = std::thread([this, packaged = std::move(packaged)]() mutable {
     pthread_setname_np(pthread_self(), "loader");
     packaged();
+    return_free_heap();  // of what was only needed to load, of what was there before
     attention_();
   });
 }

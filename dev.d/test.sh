@@ -30,6 +30,13 @@ run_one() {
   fi
 }
 
+# why_failed LOG: what is worth reading of it where nothing but this output is at hand.
+why_failed() {
+  grep -nE -A 8 ': Failure$|^(FAIL|ERROR): |ERROR: (Address|Leak)Sanitizer|WARNING: ThreadSanitizer|runtime error:|\*\*\*(Failed|Timeout|Exception)|Subprocess aborted|terminate called' "$1" |
+    head -n 60 | cut -c 1-300 | sed 's/^/      /'
+  tail -n 12 "$1" | cut -c 1-300 | sed 's/^/      /'
+}
+
 # build_targets PRESET TARGET...: counted only when it fails; what can be built is built all the same.
 build_targets() {
   local log=build/test/build-$1.log
@@ -210,7 +217,10 @@ run_tests() {
 
   say "summary after $(minutes "$SECONDS") (${times:2}; logs: build/test/)"
   local failure
-  for failure in "${failures[@]}"; do printf '    FAILED  %s\n' "$failure"; done
+  for failure in "${failures[@]}"; do
+    printf '    FAILED  %s\n' "$failure"
+    if [[ -f ${failure##*: } ]]; then why_failed "${failure##*: }"; fi
+  done
   local line="$passed passed, $failed failed"
   if [[ $skipped -gt 0 ]]; then line+=", $skipped skipped"; fi
   echo "$line"

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "engine/base/cgroup.h"
+#include "engine/base/heap.h"
 
 namespace sirocco {
 namespace {
@@ -39,6 +40,7 @@ ReleasedMemory WeightMemory::release(bool now) {
       released.bytes += (slots - std::min(slots, tier.slots->slots())) * tier.slots->slot_bytes();
   }
   if (parts_.slotted == nullptr && parts_.model != nullptr) advise(*parts_.model, now ? MADV_PAGEOUT : MADV_COLD);
+  return_free_heap();
   released.bytes += before - std::min(before, resident_bytes());
   return released;
 }

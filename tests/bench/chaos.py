@@ -221,7 +221,8 @@ class Chaos:
         return int(pathlib.Path(f"/proc/{self.daemon.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
     def at_rest(self):
-        """Descriptors, threads and memory (MiB), with nobody connected and the budget of the start."""
+        """Descriptors, threads and memory (MiB), with nobody connected, the budget of the start and a model that has just been loaded:
+        what its slots and its KV blocks hold follows from the answers that are asked for here, and not from who came before."""
         self.paused.set()
         deadline = time.monotonic() + 120
         while self.busy > 0 and time.monotonic() < deadline:
@@ -229,7 +230,9 @@ class Chaos:
         self.daemon.sirocco("budget", "start")
         while self.daemon.status()["connections"] > 1 and time.monotonic() < deadline:
             time.sleep(0.05)
-        for arguments, expected in self.answers:  # the slots fill again
+        self.asked("reload", "--model", self.models[0])
+        self.asked("reload", "--model", self.models[1])  # one of the two is another than before
+        for arguments, expected in self.answers:
             result = self.daemon.sirocco("generate", *arguments, "--json")
             if result.returncode != 0 or json.loads(result.stdout)["text"] != expected:
                 self.complain(f"at rest, {arguments}: {result.stdout!r} {result.stderr!r}")

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "daemon/service.h"
+#include "engine/base/heap.h"
 #include "ipc/client/client.h"
 #include "tests/support/fake_engine.h"
 #include "tests/support/temporary_directory.h"
@@ -277,6 +278,7 @@ int bench(const Options& options) {
 }  // namespace sirocco
 
 int main(int argc, char** argv) {
+  sirocco::share_heap();  // as the daemon does
   sirocco::Options options;
   CLI::App app("What daemon, socket and client add to the engine", "ipc_bench");
   app.add_option("--requests", options.requests, "To measure the first token by")->capture_default_str();

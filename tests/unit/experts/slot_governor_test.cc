@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <future>
+#include <optional>
 
 #include "engine/experts/residency.h"
 #include "tests/support/source_dir.h"
@@ -58,17 +59,41 @@ TEST(SlotsFor, AWarningTakesAnEighthAndKeepsThemForAWhile) {
   EXPECT_EQ(slots_for(later), 50U);
 }
 
+// Slots in the memory of a machine on which nothing else happens: what this one's kernel warns of, and how much it has
+// left, are not what these tests are about.
+class OnACalmMachine final : public ExpertSlots {
+ public:
+  explicit OnACalmMachine(SlottedExperts& slots) : slots_(slots) {}
+  void set_slots(std::size_t slots) override { slots_.set_slots(slots); }
+  std::size_t wished_slots() const override { return slots_.wished_slots(); }
+  std::size_t slots() const override { return slots_.slots(); }
+  std::size_t experts() const override { return slots_.experts(); }
+  std::size_t least_slots() const override { return slots_.least_slots(); }
+  std::uint64_t slot_bytes() const override { return slots_.slot_bytes(); }
+  std::uint64_t free_memory() const override { return GiB; }
+  bool of_host() const override { return false; }
+  ExpertCounters counters() const override { return slots_.counters(); }
+  void preload(std::span<const ExpertId> experts) override { slots_.preload(experts); }
+  bool pump() override { return slots_.pump(); }
+  std::vector<ExpertId> hot_set() const override { return slots_.hot_set(); }
+
+ private:
+  SlottedExperts& slots_;
+};
+
 class Governed : public testing::Test {
  protected:
   Governed() {
     const auto model = Model::open(test::golden_dir() / "model" / "tiny-qwen3moe.gguf").value();
     all_ = model->spec().layers * std::size_t{model->spec().moe->experts};
     residency_ = make_residency(model, {.slots = all_, .queue = nullptr}).value();
+    experts_.emplace(*residency_.slotted);
   }
-  SlottedExperts& experts() { return *residency_.slotted; }
+  ExpertSlots& experts() { return *experts_; }
 
   std::size_t all_ = 0;
   Residency residency_;
+  std::optional<OnACalmMachine> experts_;
 };
 
 TEST_F(Governed, AnotherPlanIsToldWhenItHasBeenFollowed) {
