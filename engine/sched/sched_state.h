@@ -51,7 +51,7 @@ struct SchedRequest {
 struct SchedLimits {
   std::uint32_t max_running = 8;  // sequences in a step; at most max_rows_per_step
   std::uint32_t max_rows_per_step = 512;
-  double step_time_bound = 0.25;  // seconds, while streams run; see step_plan.h
+  double step_time_bound = 0.25;  // seconds, while streams run; prompts always have a quarter of it
   std::uint32_t max_queued = 64;  // requests
   std::uint32_t max_queued_per_uid = 32;
   std::uint32_t age_steps = 16;      // without a row for a class that could have one, until it goes first

@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::uint32_t kBlockPatience = 8;  // times age_steps
 constexpr std::uint32_t kAgedShare = 4;      // the part of the prompt rows is one over this
+constexpr double kPromptShare = 0.25;        // of the bound, which prompts have however long answers take
 constexpr int kIndexBits = 20;
 
 using Mark = StepPlan::Mark;
@@ -41,6 +42,7 @@ class Planner {
   bool try_choose(std::uint32_t index);
   bool has_blocks(const SchedRequest& request);
   void swap_out_for(const SchedRequest& request);
+  double bound(std::uint32_t decode_rows) const;
 
   const SchedState& state_;
   StepPlan& plan_;
@@ -166,7 +168,7 @@ bool Planner::try_choose(std::uint32_t index) {
   if (realtime_prompt_ && !realtime && !r.decoding()) return false;
   const auto chosen = static_cast<std::uint32_t>(plan_.rows.size());
   if (streams_ && !r.decoding() && !realtime && prompts_ > 0 &&
-      state_.cost.seconds(chosen - prompts_, prompts_ + 1) > state_.limits.step_time_bound)
+      state_.cost.seconds(chosen - prompts_, prompts_ + 1) > bound(chosen - prompts_))
     return false;
   const bool takes_blocks = !r.holds_blocks();
   if (takes_blocks) {
@@ -214,11 +216,18 @@ void Planner::swap_out_for(const SchedRequest& request) {
   }
 }
 
+// Seconds that a step may take while streams run. Where many answers take nearly all of the bound, or more, prompts
+// would never end with the one row that is left to them.
+double Planner::bound(std::uint32_t decode_rows) const {
+  const double bound = state_.limits.step_time_bound;
+  return std::max(bound, state_.cost.seconds(decode_rows, 0) + kPromptShare * bound);
+}
+
 void Planner::give_rows() {
   plan_.decode_rows = static_cast<std::uint32_t>(plan_.rows.size()) - prompts_;
   std::uint32_t room = state_.limits.max_rows_per_step - plan_.decode_rows;
   if (streams_) {
-    const double within = state_.cost.prompt_rows_within(state_.limits.step_time_bound, plan_.decode_rows);
+    const double within = state_.cost.prompt_rows_within(bound(plan_.decode_rows), plan_.decode_rows);
     if (within < room) room = std::max(prompts_, static_cast<std::uint32_t>(within));
   }
   std::uint32_t left = room - prompts_;

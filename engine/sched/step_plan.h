@@ -9,12 +9,11 @@
 // - Rows: one for every sequence in the step. What is left goes to the prompts, in the same order; beside a realtime
 //   prompt no other one has rows, but for an aged one its quarter.
 // - Time: while an interactive or realtime stream has begun, prompts are cut so that the step is not expected to take
-//   longer than step_time_bound; no further prompt below realtime joins if even its one row would exceed it, but one
-//   always may (fairness yields to that). The promise: no longer than the bound, or than one row for each sequence if
-//   that is longer.
+//   longer than step_time_bound, or than the answers' rows and a quarter of it, if that is longer; no further prompt
+//   below realtime joins if even its one row would exceed it, but one always may (fairness yields to that). The
+//   promise: no longer than that, or than one row for each sequence if that is longer.
 // - Blocks are taken for the longest text at the start. Who stands ahead and lacks blocks is not overtaken by its own
-// or
-//   a lower class. Ahead of realtime, an aged class holds back blocks only when it has waited eight times as long.
+//   or a lower class. Ahead of realtime, an aged class holds back blocks only when it has waited eight times as long.
 // - With can_swap, the batch requests that started last are moved out for a realtime request that lacks blocks, if that
 //   gives it enough.
 //

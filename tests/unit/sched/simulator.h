@@ -63,6 +63,7 @@ class Simulator {
   void check_left_out(const SchedRequest& r, std::uint32_t free, bool streams);
   void check_realtime(std::uint32_t free);
   void check_realtime_prompt();
+  double time_bound(std::uint32_t decode_rows) const;
   void check_time(bool streams);
   void check_ageing();
   void check_books();

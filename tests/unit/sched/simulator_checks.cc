@@ -187,7 +187,7 @@ void Simulator::check_left_out(const SchedRequest& r, std::uint32_t free, bool s
   std::uint32_t prompts = 0;
   for (const PlannedRows& rows : plan_.rows) prompts += rows.decoding ? 0 : 1;
   const bool slow = streams && !r.decoding() && r.request_class != RequestClass::realtime && prompts > 0 &&
-                    state_.cost.seconds(plan_.decode_rows, prompts + 1) > state_.limits.step_time_bound;
+                    state_.cost.seconds(plan_.decode_rows, prompts + 1) > time_bound(plan_.decode_rows);
   if (slow) saturated_ = false;  // a uid with prompts alone then gets less than one with streams
   if (lacks || slow) return;
   if (plan_.rows.size() < state_.limits.max_running)
@@ -252,13 +252,20 @@ void Simulator::check_realtime_prompt() {
   }
 }
 
+// While streams run: the configured one, but a quarter of it is for prompts whatever answers take.
+double Simulator::time_bound(std::uint32_t decode_rows) const {
+  const double configured = state_.limits.step_time_bound;
+  const double answers = state_.cost.step + state_.cost.decode_row * decode_rows;
+  return answers > 0.75 * configured ? answers + 0.25 * configured : configured;
+}
+
 void Simulator::check_time(bool streams) {
   if (plan_.rows.empty()) return;
   const auto prompts = static_cast<std::uint32_t>(
       std::count_if(plan_.rows.begin(), plan_.rows.end(), [](const auto& rows) { return !rows.decoding; }));
   const double expected = state_.cost.seconds(plan_.decode_rows, plan_.prompt_rows);
   const double least = state_.cost.seconds(plan_.decode_rows, prompts);
-  const double bound = state_.limits.step_time_bound;
+  const double bound = time_bound(plan_.decode_rows);
   if (std::abs(expected - plan_.seconds) > 1e-9) fail("time", "the plan expects another");
   if (streams && expected > std::max(bound, least) + 1e-9)
     fail("time", fmt::format("a step of {:.3f} s, {:.3f} s may be", expected, std::max(bound, least)));
@@ -266,7 +273,7 @@ void Simulator::check_time(bool streams) {
   std::array<std::uint32_t, 2> before = {};  // prompts, streams
   for (const PlannedRows& rows : plan_.rows) {
     const bool may_wait = !rows.decoding && state_.requests[rows.request].request_class != RequestClass::realtime;
-    if (streams && may_wait && before[0] > 0 && state_.cost.seconds(before[1], before[0] + 1) > bound)
+    if (streams && may_wait && before[0] > 0 && state_.cost.seconds(before[1], before[0] + 1) > time_bound(before[1]))
       fail("time", fmt::format("the prompt of {} makes the step too long", rows.id));
     ++before[rows.decoding ? 1 : 0];
   }

@@ -55,6 +55,23 @@ TEST(StepPlan, DecodeRowsComeFirstAndPromptsShareWhatTheBoundLeaves) {
   EXPECT_EQ(plan.decode_rows, 2U);
 }
 
+// One row of a prompt with each step of some hundred ms: it would never end.
+TEST(StepPlan, PromptsHaveAQuarterOfTheBoundHoweverLongAnswersTake) {
+  SchedState state;
+  state.limits = {.max_running = 8, .max_rows_per_step = 100, .step_time_bound = 0.042, .kv_blocks = 40};
+  state.cost = {.step = 0.01, .decode_row = 0.02, .prompt_row = 0.001};
+  state.free_blocks = 40;
+  StepPlan plan;
+  for (RequestId id = 1; id <= 3; ++id) submit_request(state, {.id = id, .prompt = 1, .generate = 9, .blocks = 4});
+  plan_step(state, 0, plan);
+  apply_plan(state, plan);
+  for (RequestId id = 4; id <= 5; ++id) submit_request(state, {.id = id, .prompt = 50, .generate = 9, .blocks = 4});
+  plan_step(state, 0, plan);
+  EXPECT_EQ(plan.decode_rows, 3U);  // 70 ms
+  EXPECT_EQ(plan.rows.size(), 5U);
+  EXPECT_EQ(plan.prompt_rows, 10U);
+}
+
 TEST(StepPlan, BesideARealtimePromptOnlyStreamsHaveRows) {
   SchedState state;
   state.limits = {.max_running = 4, .max_rows_per_step = 100, .age_steps = 3, .kv_blocks = 40};
