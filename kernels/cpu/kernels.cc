@@ -43,7 +43,7 @@ std::array<Candidate, 3> candidates() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
+                      __builtin_cpu_supports("avx512vnni");
   return {{{&avx512_vnni::kTable, avx2 && avx512}, {&avx_vnni::kTable, avx2 && has_avx_vnni()}, {&avx2::kTable, avx2}}};
 }
 #elif defined(__aarch64__)

@@ -1,4 +1,4 @@
-// simd.h on AVX-512 with VNNI and VBMI (Ice Lake, Zen 4 and newer): a vector is one register.
+// simd.h on AVX-512 with VNNI (Cascade Lake, Ice Lake, Zen 4 and newer): a vector is one register.
 #pragma once
 
 #if defined(__clang__)
@@ -134,27 +134,34 @@ SIROCCO_INLINE Bytes64 gather_16(const void* p) {
   const auto* bytes = static_cast<const std::byte*>(p);
   constexpr int kSpan = Offset + 3 * Stride + 16;
   if constexpr (kSpan <= 96) {
-    // 64 bytes and what is left: loads that cross cache lines cost as much as all the rest.
-    constexpr int kSecond = kSpan <= 80 ? kSpan - 16 : kSpan - 32;
+    // Two loads that cover all of it: those that cross cache lines cost as much as all the rest. Words are taken out of
+    // them; where runs begin at odd bytes, too, each load has those of one kind.
+    constexpr bool kOdd = Stride % 2 != 0;
+    constexpr int kFirst = kOdd ? Offset : 0;
+    constexpr int kSecond = kOdd ? kSpan - 64 : kSpan <= 80 ? kSpan - 16 : kSpan - 32;
+    static_assert(kOdd ? (kSecond - kFirst) % 2 != 0 && kSecond <= Offset + Stride : Offset % 2 == 0);
     struct Indices {
-      std::uint8_t v[64];
+      std::uint16_t v[32];
     };
     alignas(64) static constexpr Indices kIndices = [] {
       Indices indices = {};
-      for (int i = 0; i < 64; ++i) {
-        const int byte = Offset + i / 16 * Stride + i % 16;
-        indices.v[i] = static_cast<std::uint8_t>(byte < 64 ? byte : byte - kSecond + 64);
+      for (int i = 0; i < 32; ++i) {
+        const int byte = Offset + i / 8 * Stride + 2 * (i % 8);
+        const bool first = kOdd ? (byte - kFirst) % 2 == 0 : byte < 64;
+        indices.v[i] = static_cast<std::uint16_t>(first ? (byte - kFirst) / 2 : (byte - kSecond) / 2 + 32);
       }
       return indices;
     }();
-    const __m512i first = _mm512_loadu_si512(bytes);
+    const __m512i first = _mm512_loadu_si512(bytes + kFirst);
     __m512i second;
-    if constexpr (kSpan <= 80) {
+    if constexpr (kOdd) {
+      second = _mm512_loadu_si512(bytes + kSecond);
+    } else if constexpr (kSpan <= 80) {
       second = _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + kSecond)));
     } else {
       second = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes + kSecond)));
     }
-    return {_mm512_permutex2var_epi8(first, _mm512_load_si512(&kIndices), second)};
+    return {_mm512_permutex2var_epi16(first, _mm512_load_si512(&kIndices), second)};
   } else {
     // Broadcasts from memory, blended in: no shuffles.
     const auto run = [&](int i) {
@@ -450,7 +457,7 @@ SIROCCO_INLINE void store_narrow(std::int8_t* p, Ints16 x) {
 
 namespace detail {
 // Of 16 values of Bytes bytes, Stride bytes apart: where in the 64 bytes from Begin on values First to First + Each - 1
-// are, in units of Bytes.
+// begin, in units of Bytes.
 template <class Index, int Bytes, int Stride, int First, int Each, int Begin>
 struct StridedIndices {
   Index v[64 / sizeof(Index)];
@@ -462,17 +469,13 @@ struct StridedIndices {
 template <int Bytes, int Stride, int First>
 SIROCCO_INLINE __m512i take_strided(__m512i all, const std::byte* p) {
   if constexpr (First < 16) {
-    static_assert(Stride % Bytes == 0);
     constexpr int kEach = (64 - Bytes) / Stride + 1;
     // Not past the last value: what follows it may be no memory.
     constexpr int kEnd = 15 * Stride + Bytes;
     constexpr int kBegin = First * Stride + 64 <= kEnd ? First * Stride : (kEnd - 64) / Bytes * Bytes;
     constexpr unsigned kMask = ((1U << kEach) - 1U) << First & 0xFFFFU;
     const __m512i bytes = _mm512_loadu_si512(p + kBegin);
-    if constexpr (Bytes == 1) {
-      alignas(64) static constexpr StridedIndices<std::int8_t, 1, Stride, First, kEach, kBegin> kIndices;
-      all = _mm512_mask_permutexvar_epi8(all, kMask, _mm512_load_si512(kIndices.v), bytes);
-    } else if constexpr (Bytes == 2) {
+    if constexpr (Bytes == 2) {
       alignas(64) static constexpr StridedIndices<std::int16_t, 2, Stride, First, kEach, kBegin> kIndices;
       all = _mm512_mask_permutexvar_epi16(all, kMask, _mm512_load_si512(kIndices.v), bytes);
     } else {
@@ -492,7 +495,10 @@ SIROCCO_INLINE T load_as(const std::byte* p) {
 }  // namespace detail
 template <int Stride>
 SIROCCO_INLINE Ints16 strided_bytes(const std::byte* p) {
-  return {_mm512_cvtepu8_epi32(_mm512_castsi512_si128(detail::take_strided<1, Stride, 0>(_mm512_setzero_si512(), p)))};
+  static_assert(Stride % 2 != 0);  // of the words with the bytes in them, every second has its byte above
+  const __m512i words =
+      _mm512_cvtepu16_epi32(_mm512_castsi512_si256(detail::take_strided<2, Stride, 0>(_mm512_setzero_si512(), p)));
+  return {_mm512_and_si512(_mm512_srlv_epi32(words, _mm512_set1_epi64(std::int64_t{8} << 32)), _mm512_set1_epi32(255))};
 }
 template <int Stride>
 SIROCCO_INLINE Floats16 strided_f16(const std::byte* p) {
