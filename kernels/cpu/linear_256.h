@@ -16,10 +16,11 @@
 //                               signed if kWide
 //   kChunks, chunk(i)           where a block has its packed values, 16 bytes of each: offset of chunk i
 //   group<G>(t)                 values 4 G to 4 G + 3 of 16 rows, from t[4 i + j]: bytes 4 j to 4 j + 3 of chunk i
-//   header(w)                   16 bytes of each of four blocks, whichever help most with what follows
-//   sub_scales(w, header), sub_minima(w, header)   in 16 bytes each: 16 int8; or 8 scales, then 8 minima
-//   kScalesFrom, kScalesTo      which bytes of a block header, sub_scales, sub_minima and scales need
-//   scales(w, headers, d, m)    scales and minima of 16 blocks one after another
+//   kHeader                     where the 16 bytes of a block are (its header) that have the sub-blocks' scales
+//   sub_scales(x), sub_minima(x)   of four blocks by their headers, in 16 bytes each: 16 int8; or 8 scales, then 8
+//                               minima
+//   kScales                     where the 16 bytes of a block are that have its scale and minimum
+//   scales(x, d, m)             of 16 blocks by those bytes, four in each x[i]
 #pragma once
 
 #include <algorithm>
@@ -76,13 +77,12 @@ struct Format256 {
   static constexpr bool kSums = Type::kMinima || kZero_ != 0;
 
   template <std::size_t Rows>
-  SIROCCO_INLINE static void add_sums(const Block* w, Bytes64 sub_scales, const Row* x, std::size_t at,
-                                      Four<Rows>& four) {
+  SIROCCO_INLINE static void add_sums(Bytes64 sub_scales, const Row* x, std::size_t at, Four<Rows>& four) {
     for (std::size_t row = 0; row < Rows; ++row) {
       if constexpr (Type::kMinima) {
         // Eight minima stand behind eight scales, 16 by themselves.
         four.sums[row] =
-            dot_sums<Type::kSubBlock, Type::kSubBlock == 32>(Type::sub_minima(w, four.header), x[row].sums(at));
+            dot_sums<Type::kSubBlock, Type::kSubBlock == 32>(Type::sub_minima(four.header), x[row].sums(at));
       } else if constexpr (kSums) {
         four.sums[row] = dot_sums<Type::kSubBlock, false>(sub_scales, x[row].sums(at));
       }
@@ -94,10 +94,10 @@ struct Format256 {
     Values scales[Streams][4];
     Partial products[Streams][Rows][4];
     for (std::size_t stream = 0; stream < Streams; ++stream) {
-      fours[stream].header = Type::header(w[stream]);
-      const Bytes64 sub_scales = Type::sub_scales(w[stream], fours[stream].header);
+      fours[stream].header = gather_16<sizeof(Block), Type::kHeader>(w[stream]);
+      const Bytes64 sub_scales = Type::sub_scales(fours[stream].header);
       store_values(sub_scales, scales[stream]);
-      add_sums<Rows>(w[stream], sub_scales, x, at, fours[stream]);
+      add_sums<Rows>(sub_scales, x, at, fours[stream]);
     }
 #pragma GCC unroll kUnrolledBlocks
     for (std::size_t j = 0; j < 4; ++j) {
@@ -138,8 +138,11 @@ struct Format256 {
       const auto of = [&](std::size_t four) -> const Four<Rows>& { return fours[four][stream]; };
       Floats16 scales;
       Floats16 minima;
-      const Bytes64 headers[4] = {of(0).header, of(1).header, of(2).header, of(3).header};
-      Type::scales(w[stream], headers, scales, minima);
+      Bytes64 with_scales[4];
+      for (std::size_t i = 0; i < 4; ++i)
+        with_scales[i] =
+            Type::kScales == Type::kHeader ? of(i).header : gather_16<sizeof(Block), Type::kScales>(w[stream] + 4 * i);
+      Type::scales(with_scales, scales, minima);
       for (std::size_t row = 0; row < Rows; ++row) {
         Ints16 i = sum_each(of(0).products[row], of(1).products[row], of(2).products[row], of(3).products[row]);
         if constexpr (!kSums) {
@@ -175,12 +178,14 @@ struct Format256 {
 
   // --- many rows
 
-  // Lines of the next weights: a tenth of them with each 16 rows of 256 inputs, the rest with the products.
-  static constexpr std::size_t kLinesAhead =
-      kPanelOutputs * (kPanelInputs / kTilePanels / kBlock * sizeof(Block) / 64 + 1);
-  static constexpr std::size_t kAskedWhileExpanded = kLinesAhead / 10;
-  static constexpr std::size_t kAskedWhileMultiplied =
-      kLinesAhead / (kPanelInputs / kTilePanels / kBlock * kSubBlocks) * 6 / 10 + 1;
+  static constexpr std::size_t kPanelBlocks = kPanelInputs / kTilePanels / kBlock;
+  // What few rows meet once leaves room for others in a first cache of 32 KiB.
+  static constexpr std::size_t kFewRowsBlocks = kTilePanels == 2 ? 1 : kPanelBlocks;
+  // Lines of the next weights, for each 256 inputs: four tenths of them while these are expanded, the rest with the
+  // products.
+  static constexpr std::size_t kLinesAhead = kPanelOutputs * (sizeof(Block) / 64 + 1);
+  static constexpr std::size_t kAskedWhileExpanded = kLinesAhead * 4 / 10 / kTilePanels;
+  static constexpr std::size_t kAskedWhileMultiplied = kLinesAhead / kSubBlocks * 6 / 10 + 1;
 
   // Values in a panel are kPanelZero too large.
   static constexpr int kPanelZero = Type::kWide ? kSignedOffset : kUnsignedPanels ? Type::kZero : 0;
@@ -236,16 +241,16 @@ struct Format256 {
 
   // As one row of weights has 16 blocks, here are one of 16 rows each.
   SIROCCO_INLINE static void expand_scales(const Block* w, std::size_t stride, Panel& panel) {
-    Block blocks[16];
-    for (std::size_t row = 0; row < 16; ++row)
-      std::memcpy(reinterpret_cast<std::byte*>(blocks + row) + Type::kScalesFrom,
-                  reinterpret_cast<const std::byte*>(w + row * stride) + Type::kScalesFrom,
-                  Type::kScalesTo - Type::kScalesFrom);
+    const auto four_rows = [&](std::size_t four, int offset) {
+      return gather_rows(reinterpret_cast<const std::byte*>(w + 4 * four * stride) + offset, stride * sizeof(Block));
+    };
     Bytes64 headers[4];
+    Bytes64 with_scales[4];
     Bytes64 sub_scales[4];
     for (std::size_t four = 0; four < 4; ++four) {
-      headers[four] = Type::header(blocks + 4 * four);
-      sub_scales[four] = Type::sub_scales(blocks + 4 * four, headers[four]);
+      headers[four] = four_rows(four, Type::kHeader);
+      with_scales[four] = Type::kScales == Type::kHeader ? headers[four] : four_rows(four, Type::kScales);
+      sub_scales[four] = Type::sub_scales(headers[four]);
     }
     std::int8_t values[2][16][16];  // scales, then minima, [sub-block][row]; behind eight scales their minima
     store_transposed(sub_scales, values[0]);
@@ -253,13 +258,12 @@ struct Format256 {
       store_ints(panel.sub_scale[i], kNarrow ? narrow_factors(values[0][i]) : widen_bytes(values[0][i]));
     Floats16 scale;
     Floats16 minimum;
-    Type::scales(blocks, headers, scale, minimum);
+    Type::scales(with_scales, scale, minimum);
     store_floats(panel.scale, scale);
     if constexpr (Type::kMinima) {
       if constexpr (Type::kSubBlock == 16) {
         Bytes64 sub_minima[4];
-        for (std::size_t four = 0; four < 4; ++four)
-          sub_minima[four] = Type::sub_minima(blocks + 4 * four, headers[four]);
+        for (std::size_t four = 0; four < 4; ++four) sub_minima[four] = Type::sub_minima(headers[four]);
         store_transposed(sub_minima, values[1]);
       }
       const auto& minima = Type::kSubBlock == 16 ? values[1] : values[0];

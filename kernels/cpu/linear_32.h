@@ -130,11 +130,12 @@ struct Format32 {
 
   // --- many rows
 
+  static constexpr std::size_t kPanelBlocks = kPanelInputs / kTilePanels / kBlock;
+  static constexpr std::size_t kFewRowsBlocks = kPanelBlocks;
   // Lines of the next weights: a tenth of them with each 16 rows of 256 inputs, the rest with the products.
-  static constexpr std::size_t kLinesAhead =
-      kPanelOutputs * (kPanelInputs / kTilePanels / kBlock * sizeof(Block) / 64 + 1);
+  static constexpr std::size_t kLinesAhead = kPanelOutputs * (kPanelBlocks * sizeof(Block) / 64 + 1);
   static constexpr std::size_t kAskedWhileExpanded = kLinesAhead / 80;
-  static constexpr std::size_t kAskedWhileMultiplied = kLinesAhead / (kPanelInputs / kTilePanels / kBlock) * 6 / 10 + 1;
+  static constexpr std::size_t kAskedWhileMultiplied = kLinesAhead / kPanelBlocks * 6 / 10 + 1;
 
   static constexpr int kPanelZero = Type::kWide ? kSignedOffset : kUnsignedPanels ? Type::kZero : 0;
 

@@ -5,6 +5,7 @@
 //   Block, kBlock                        its block of kBlock elements
 //   Row                                  a view of a row of activations
 //   Tile<Rows>, Panel                    a block of a tile of activations, and of 16 outputs' expanded weights
+//   kPanelBlocks, kFewRowsBlocks         so many blocks are expanded at once, for many rows and for few
 //   kScaleOffset, ScaleWord              where a block has its scale (and minimum), and an integer as large as they are
 //   segment<Rows>(w, scales, x, at, p, minima)   16 blocks of weights, with their scales apart, against the
 //   activations'
@@ -59,7 +60,8 @@ struct LinearBlocks {
   using Block = typename Format::Block;
   using Row = typename Format::Row;
   using Panel = typename Format::Panel;
-  static constexpr std::size_t kPanelBlocks = kPanelInputs / kTilePanels / Format::kBlock;
+  static constexpr std::size_t kPanelBlocks = Format::kPanelBlocks;
+  static constexpr std::size_t kFewRows = 32;  // up to so many, kFewRowsBlocks are expanded at once
   static constexpr std::size_t kPanelRoom = 2 * kPanelInputs * kPanel;  // bytes of scratch for expanded weights
   static_assert(kPanelBlocks * kTilePanels * sizeof(Panel) <= kPanelRoom);
 
@@ -166,13 +168,14 @@ struct LinearBlocks {
     const std::size_t blocks = w.inputs / Format::kBlock;
     auto* expanded = reinterpret_cast<Panel*>(scratch);
     auto* sums = reinterpret_cast<float*>(scratch + kPanelRoom);
+    const std::size_t at_once = count <= kFewRows ? Format::kFewRowsBlocks : kPanelBlocks;
     for (std::size_t output = first; output < last; output += kPanelOutputs) {
       std::memset(sums, 0, (count + kTileRows) * kPanelOutputs * sizeof(float));
-      for (std::size_t begin = 0; begin < blocks; begin += kPanelBlocks) {
-        const std::size_t here = std::min(kPanelBlocks, blocks - begin);
+      for (std::size_t begin = 0; begin < blocks; begin += at_once) {
+        const std::size_t here = std::min(at_once, blocks - begin);
         const bool last_inputs = begin + here == blocks;
-        Ahead ahead(blocks_of(w, output) + (last_inputs ? kPanelOutputs * blocks : begin + kPanelBlocks),
-                    blocks * sizeof(Block), kPanelOutputs, kPanelBlocks * sizeof(Block));
+        Ahead ahead(blocks_of(w, output) + (last_inputs ? kPanelOutputs * blocks : begin + at_once),
+                    blocks * sizeof(Block), kPanelOutputs, at_once * sizeof(Block));
         for (std::size_t i = 0; i < kTilePanels; ++i) {
           const std::size_t from = output + kPanel * i;
           const Block* here_from = blocks_of(w, from) + begin;

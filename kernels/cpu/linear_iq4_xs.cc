@@ -12,8 +12,8 @@ struct Iq4Xs {
   static constexpr int kZero = 0;
   static constexpr bool kWide = true;
   static constexpr bool kMinima = false;
-  static constexpr std::size_t kScalesFrom = 0;
-  static constexpr std::size_t kScalesTo = 16;
+  static constexpr int kHeader = 0;
+  static constexpr int kScales = 0;
   template <int Part>
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
     const std::uint8_t* nibbles = b.nibbles.data() + 64 * (Part / 2) + 16 * (Part % 2);
@@ -25,12 +25,11 @@ struct Iq4Xs {
   SIROCCO_INLINE static Bytes64 group(const Bytes64* t) {
     return look_up(kIq4Levels, shift_words<4 * (Group / 4 % 2), 0x0F0F0F0F>(t[Group / 8 * 4 + Group % 4]));
   }
-  SIROCCO_INLINE static Bytes64 header(const Block* w) { return gather_16<sizeof(Block), 0>(w); }
-  SIROCCO_INLINE static void scales(const Block*, const Bytes64* headers, Floats16& scale, Floats16& minimum) {
-    f16_pairs<0>(headers, scale, minimum);
+  SIROCCO_INLINE static void scales(const Bytes64* x, Floats16& scale, Floats16& minimum) {
+    f16_pairs<0>(x, scale, minimum);
     minimum = zero_floats();
   }
-  SIROCCO_INLINE static Bytes64 sub_scales(const Block*, Bytes64 packed) {
+  SIROCCO_INLINE static Bytes64 sub_scales(Bytes64 packed) {
     // Sub-scale s: nibble s of scale_nibbles below bits 2s and 2s + 1 of scale_pairs, less 32.
     // Behind the scale two bytes of pairs, four of nibbles. Even sub-scales in the first word, odd in the second.
     const Bytes64 nibbles = reorder_16<4, 5, 6, 7, 4, 5, 6, 7, 0, 0, 0, 0, 0, 0, 0, 0>(packed);

@@ -24,8 +24,8 @@ struct Q2_K {
   static constexpr int kZero = 0;
   static constexpr bool kWide = false;
   static constexpr bool kMinima = true;
-  static constexpr std::size_t kScalesFrom = 0;
-  static constexpr std::size_t kScalesTo = sizeof(Block);
+  static constexpr int kHeader = offsetof(Block, sub_scales);
+  static constexpr int kScales = sizeof(Block) - 16;
   template <int Part>
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
     return pairs<Part>(b.pairs);
@@ -36,17 +36,10 @@ struct Q2_K {
   SIROCCO_INLINE static Bytes64 group(const Bytes64* t) {
     return group_of_pairs<Group>(t);
   }
-  SIROCCO_INLINE static Bytes64 header(const Block* w) {
-    return gather_16<sizeof(Block), offsetof(Block, sub_scales)>(w);
-  }
-  SIROCCO_INLINE static Bytes64 sub_scales(const Block*, Bytes64 header) { return low_nibbles(header); }
-  SIROCCO_INLINE static Bytes64 sub_minima(const Block*, Bytes64 header) { return high_nibbles(header); }
-  SIROCCO_INLINE static void scales(const Block* w, const Bytes64*, Floats16& scale, Floats16& minimum) {
-    // The last bytes of a block.
-    constexpr int kLast = sizeof(Block) - 16;
-    const Bytes64 ends[4] = {gather_16<sizeof(Block), kLast>(w), gather_16<sizeof(Block), kLast>(w + 4),
-                             gather_16<sizeof(Block), kLast>(w + 8), gather_16<sizeof(Block), kLast>(w + 12)};
-    f16_pairs<offsetof(Block, scale) - kLast>(ends, scale, minimum);
+  SIROCCO_INLINE static Bytes64 sub_scales(Bytes64 header) { return low_nibbles(header); }
+  SIROCCO_INLINE static Bytes64 sub_minima(Bytes64 header) { return high_nibbles(header); }
+  SIROCCO_INLINE static void scales(const Bytes64* x, Floats16& scale, Floats16& minimum) {
+    f16_pairs<offsetof(Block, scale) - kScales>(x, scale, minimum);
   }
 };
 
@@ -59,8 +52,9 @@ struct Q3_K {
   static constexpr int kZero = 4;
   static constexpr bool kWide = false;
   static constexpr bool kMinima = false;
-  static constexpr std::size_t kScalesFrom = sizeof(Block) - 16;
-  static constexpr std::size_t kScalesTo = sizeof(Block);
+  // The last bytes of a block: two that are no part of it, the sub-scales' 12, the scale.
+  static constexpr int kHeader = sizeof(Block) - 16;
+  static constexpr int kScales = kHeader;
   template <int Part>
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
     return or_where_bit<4 * (Part / 2) + Part % 2>(pairs<Part>(b.pairs), twice_32(b.third_bits.data()), 4);
@@ -72,13 +66,11 @@ struct Q3_K {
     constexpr int kRun = Group / 8;
     return bit_or(group_of_pairs<Group>(t + 8), shift_words<kRun - 2, 0x04040404>(t[Group % 8]));
   }
-  // The last bytes of a block: two that are no part of it, the sub-scales' 12, the scale.
-  SIROCCO_INLINE static Bytes64 header(const Block* w) { return gather_16<sizeof(Block), sizeof(Block) - 16>(w); }
-  SIROCCO_INLINE static void scales(const Block*, const Bytes64* headers, Floats16& scale, Floats16& minimum) {
-    f16_pairs<12>(headers, minimum, scale);
+  SIROCCO_INLINE static void scales(const Bytes64* x, Floats16& scale, Floats16& minimum) {
+    f16_pairs<12>(x, minimum, scale);
     minimum = zero_floats();
   }
-  SIROCCO_INLINE static Bytes64 sub_scales(const Block*, Bytes64 packed) {
+  SIROCCO_INLINE static Bytes64 sub_scales(Bytes64 packed) {
     constexpr std::uint32_t kFour = 0x0F0F0F0F;
     constexpr std::uint32_t kTwo = 0x03030303;
     const Bytes64 nibbles = reorder_16<2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5, 6, 7, 8, 9>(packed);

@@ -26,13 +26,12 @@ struct WithSubMinima {
   static constexpr int kZero = 0;
   static constexpr bool kWide = false;
   static constexpr bool kMinima = true;
-  static constexpr std::size_t kScalesFrom = 0;
-  static constexpr std::size_t kScalesTo = 16;
-  SIROCCO_INLINE static Bytes64 header(const Block* w) { return gather_16<sizeof(Block), 0>(w); }
-  SIROCCO_INLINE static Bytes64 sub_scales(const Block*, Bytes64 header) { return unpack_sub_values(header); }
-  SIROCCO_INLINE static Bytes64 sub_minima(const Block*, Bytes64 header) { return unpack_sub_values(header); }
-  SIROCCO_INLINE static void scales(const Block*, const Bytes64* headers, Floats16& scale, Floats16& minimum) {
-    f16_pairs<0>(headers, scale, minimum);
+  static constexpr int kHeader = 0;
+  static constexpr int kScales = 0;
+  SIROCCO_INLINE static Bytes64 sub_scales(Bytes64 header) { return unpack_sub_values(header); }
+  SIROCCO_INLINE static Bytes64 sub_minima(Bytes64 header) { return unpack_sub_values(header); }
+  SIROCCO_INLINE static void scales(const Bytes64* x, Floats16& scale, Floats16& minimum) {
+    f16_pairs<0>(x, scale, minimum);
   }
 };
 

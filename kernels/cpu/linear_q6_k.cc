@@ -14,8 +14,8 @@ struct Q6_K {
   static constexpr int kZero = 32;
   static constexpr bool kWide = false;
   static constexpr bool kMinima = false;
-  static constexpr std::size_t kScalesFrom = offsetof(Block, sub_scales);
-  static constexpr std::size_t kScalesTo = sizeof(Block);
+  static constexpr int kHeader = offsetof(Block, sub_scales);
+  static constexpr int kScales = sizeof(Block) - 16;
   template <int Part>
   SIROCCO_INLINE static Bytes64 unpack(const Block& b) {
     // Runs s = 0 and 2 of a half are the low and high nibbles of its first 32 bytes, 1 and 3 of the others.
@@ -31,16 +31,9 @@ struct Q6_K {
     const Bytes64 low = shift_words<4 * (kRun / 2), 0x0F0F0F0F>(t[16 * kHalf + Group % 16]);
     return bit_or(low, shift_words<2 * kRun - 4, 0x30303030>(t[32 + 8 * kHalf + Group % 8]));
   }
-  SIROCCO_INLINE static Bytes64 header(const Block* w) {
-    return gather_16<sizeof(Block), offsetof(Block, sub_scales)>(w);
-  }
-  SIROCCO_INLINE static Bytes64 sub_scales(const Block*, Bytes64 header) { return header; }
-  SIROCCO_INLINE static void scales(const Block* w, const Bytes64*, Floats16& scale, Floats16& minimum) {
-    // The last bytes of a block.
-    constexpr int kLast = sizeof(Block) - 16;
-    const Bytes64 ends[4] = {gather_16<sizeof(Block), kLast>(w), gather_16<sizeof(Block), kLast>(w + 4),
-                             gather_16<sizeof(Block), kLast>(w + 8), gather_16<sizeof(Block), kLast>(w + 12)};
-    f16_pairs<12>(ends, minimum, scale);
+  SIROCCO_INLINE static Bytes64 sub_scales(Bytes64 header) { return header; }
+  SIROCCO_INLINE static void scales(const Bytes64* x, Floats16& scale, Floats16& minimum) {
+    f16_pairs<12>(x, minimum, scale);
     minimum = zero_floats();
   }
 };

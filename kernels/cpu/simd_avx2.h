@@ -187,6 +187,9 @@ SIROCCO_INLINE Bytes64 gather_16(const void* p) {
   const auto run = [&](int i) { return static_cast<const std::byte*>(p) + Offset + i * Stride; };
   return {detail::join_16(run(0), run(1)), detail::join_16(run(2), run(3))};
 }
+SIROCCO_INLINE Bytes64 gather_rows(const std::byte* p, std::size_t stride) {
+  return {detail::join_16(p, p + stride), detail::join_16(p + 2 * stride, p + 3 * stride)};
+}
 template <std::uint8_t... Order>
 SIROCCO_INLINE Bytes64 reorder_16(Bytes64 x) {
   static_assert(sizeof...(Order) == 16);

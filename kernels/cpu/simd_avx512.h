@@ -171,6 +171,12 @@ SIROCCO_INLINE Bytes64 gather_16(const void* p) {
     return {_mm512_mask_blend_epi64(0xF0, first, _mm512_mask_blend_epi64(0xC0, run(2), run(3)))};
   }
 }
+SIROCCO_INLINE Bytes64 gather_rows(const std::byte* p, std::size_t stride) {
+  // Inserts from memory need no shuffle, of which there is one a cycle.
+  const auto row = [&](std::size_t i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * stride)); };
+  const __m512i x = _mm512_inserti32x4(_mm512_castsi128_si512(row(0)), row(1), 1);
+  return {_mm512_inserti32x4(_mm512_inserti32x4(x, row(2), 2), row(3), 3)};
+}
 template <std::uint8_t... Order>
 SIROCCO_INLINE Bytes64 reorder_16(Bytes64 x) {
   static_assert(sizeof...(Order) == 16);
@@ -179,12 +185,8 @@ SIROCCO_INLINE Bytes64 reorder_16(Bytes64 x) {
   return {_mm512_shuffle_epi8(x.v, _mm512_broadcast_i32x4(order))};
 }
 SIROCCO_INLINE void load_transposed(const std::byte* p, std::size_t stride, Bytes64* to) {
-  // Rows r, r + 4, r + 8, r + 12: inserts from memory need no shuffle, of which there is one a cycle.
-  const auto rows = [&](std::size_t r) {
-    const auto row = [&](std::size_t i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * stride)); };
-    const __m512i x = _mm512_inserti32x4(_mm512_castsi128_si512(row(r)), row(r + 4), 1);
-    return _mm512_inserti32x4(_mm512_inserti32x4(x, row(r + 8), 2), row(r + 12), 3);
-  };
+  // Rows r, r + 4, r + 8, r + 12.
+  const auto rows = [&](std::size_t r) { return gather_rows(p + r * stride, 4 * stride).v; };
   const __m512i x[4] = {rows(0), rows(1), rows(2), rows(3)};
   const __m512i low01 = _mm512_unpacklo_epi32(x[0], x[1]);
   const __m512i high01 = _mm512_unpackhi_epi32(x[0], x[1]);

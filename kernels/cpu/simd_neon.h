@@ -150,6 +150,10 @@ template <int Stride, int Offset>
 SIROCCO_INLINE Bytes64 gather_16(const void* p) {
   return detail::each<Bytes64>([&](int r) { return vld1q_u8(detail::bytes(p) + Offset + r * Stride); });
 }
+SIROCCO_INLINE Bytes64 gather_rows(const std::byte* p, std::size_t stride) {
+  return detail::each<Bytes64>(
+      [&](int r) { return vld1q_u8(detail::bytes(p + static_cast<std::size_t>(r) * stride)); });
+}
 template <std::uint8_t... Order>
 SIROCCO_INLINE Bytes64 reorder_16(Bytes64 x) {
   static_assert(sizeof...(Order) == 16);

@@ -139,6 +139,12 @@ SIROCCO_INLINE Bytes64 gather_16(const void* p) {
   const auto* bytes = static_cast<const std::uint8_t*>(p) + Offset;
   return detail::each<Bytes64>([&](std::size_t i) { return bytes[i / 16 * Stride + i % 16]; });
 }
+// 16 bytes at p + r * stride of each of four rows.
+SIROCCO_INLINE Bytes64 gather_rows(const std::byte* p, std::size_t stride) {
+  Bytes64 x;
+  for (std::size_t r = 0; r < 4; ++r) std::memcpy(x.v + 16 * r, p + r * stride, 16);
+  return x;
+}
 // Byte i of each 16: byte Order[i] of them.
 template <std::uint8_t... Order>
 SIROCCO_INLINE Bytes64 reorder_16(Bytes64 x) {
