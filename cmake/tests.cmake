@@ -35,7 +35,11 @@ function(sirocco_test NAME DIR)
     endif()
   endif()
   add_test(NAME ${NAME} COMMAND ${NAME} ${filter})
-  set_tests_properties(${NAME} PROPERTIES TIMEOUT 300 LABELS "${labels}")
+  set(timeout 300)
+  if(CMAKE_CROSSCOMPILING)
+    set(timeout 1200)  # by qemu, which runs one test program on one core
+  endif()
+  set_tests_properties(${NAME} PROPERTIES TIMEOUT ${timeout} LABELS "${labels}")
 endfunction()
 
 sirocco_test(kernels_test tests/unit/kernels LINK sirocco_kernels sirocco_kernels_portable)
