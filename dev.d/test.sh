@@ -33,7 +33,7 @@ run_one() {
 # why_failed LOG: what is worth reading of it where nothing but this output is at hand.
 why_failed() {
   grep -nE -A 8 ': Failure$|^(FAIL|ERROR): |ERROR: (Address|Leak)Sanitizer|WARNING: ThreadSanitizer|runtime error:|\*\*\*(Failed|Timeout|Exception)|Subprocess aborted|terminate called' "$1" |
-    head -n 60 | cut -c 1-300 | sed 's/^/      /'
+    head -n 60 | cut -c 1-300 | sed 's/^/      /' || true  # nothing found, or more than is shown
   tail -n 12 "$1" | cut -c 1-300 | sed 's/^/      /'
 }
 
