@@ -112,7 +112,9 @@ TEST_P(SlottedModels, NorOnATimelineWhichHoldsEveryReadAndWait) {
   const std::vector<TokenId> text = text_of(*model, 30, 4);
   const std::vector<float> expected = Serving(model, {}).logits(text, 20);
   Timeline timeline(100'000);
-  Serving run(model, {.slots = 4, .timeline = &timeline, .queue = nullptr});
+  test::TestingQueue::Control late;  // a disk that is quicker than a slow processor is never waited for
+  late.all_at_once = false;
+  Serving run(model, {.slots = 4, .timeline = &timeline, .queue = testing_queue(late)});
   timeline.start();
   EXPECT_EQ(run.logits(text, 20), expected);
   run.slotted()->pump();
