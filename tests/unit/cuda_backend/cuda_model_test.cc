@@ -32,11 +32,14 @@ std::vector<Golden> computable_goldens() {
   return all;
 }
 
-// Under sanitizers those in F32 take minutes, and quant-f16 has the same kernels.
+// Under sanitizers those in F32 take minutes, and quant-f16 has the same kernels; but for one load BF16's are the same,
+// too.
 std::vector<Golden> computed_goldens() {
   std::vector<Golden> all = computable_goldens();
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  std::erase_if(all, [](const Golden& golden) { return golden.model.starts_with("tiny-"); });
+  std::erase_if(all, [](const Golden& golden) {
+    return golden.model.starts_with("tiny-") || golden.model.starts_with("quant-bf16");
+  });
 #endif
   return all;
 }
@@ -54,11 +57,13 @@ TEST_P(CudaGoldens, RowsDoNotDependOnChunks) {
   const Golden& golden = GetParam();
   const auto model = open_golden(golden.model);
   EvaluateOptions options = {.backend = "cuda", .context = kContext};
-  const auto whole = all_logits(model, golden.tokens, options);
+  std::vector<TokenId> tokens = golden.tokens;
+  if (golden.model.starts_with("tiny-")) tokens.resize(std::min<std::size_t>(tokens.size(), 10));  // floats take long
+  const auto whole = all_logits(model, tokens, options);
   std::mt19937 random(7);
   for (const std::uint32_t rows : {1U, 5U, 64U}) {
     options.rows_per_step = rows;
-    EXPECT_EQ(all_logits(model, golden.tokens, options, &random), whole) << rows;
+    EXPECT_EQ(all_logits(model, tokens, options, &random), whole) << rows;
   }
 }
 

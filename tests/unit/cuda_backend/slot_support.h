@@ -17,7 +17,7 @@ namespace sirocco::test {
 
 // Which of the calls of CUDA fail in tests that have each fail.
 #if defined(__SANITIZE_ADDRESS__)
-constexpr int kEveryCall = 5;
+constexpr int kEveryCall = 7;
 #else
 constexpr int kEveryCall = 1;
 #endif

@@ -25,7 +25,8 @@ constexpr bool kTsan = true;
 constexpr bool kTsan = false;
 #endif
 
-// Compiled by clang, the emulator does not look at arguments, and AddressSanitizer says what is done with them.
+// Compiled by clang, the emulator does not look at arguments, and AddressSanitizer says what is done with them:
+// ThreadSanitizer does not.
 constexpr bool kArguments = __has_builtin(__builtin_clear_padding);
 
 constexpr std::array kOrders = {"CUDAEMU_SCHED=late CUDAEMU_SEED=1",   "CUDAEMU_SCHED=eager CUDAEMU_SEED=1",
@@ -40,7 +41,7 @@ struct Child {
 Child run_in_child(const std::string& name, const std::string& bug, const std::string& order) {
   const std::string self = std::filesystem::read_symlink("/proc/self/exe");
   const std::string command = order + " SEEDED_CASE=" + name + " SEEDED_BUG=" + bug +
-                              " TSAN_OPTIONS=halt_on_error=1 '" + self +
+                              " ASAN_OPTIONS=detect_stack_use_after_return=1 TSAN_OPTIONS=halt_on_error=1 '" + self +
                               "' --gtest_also_run_disabled_tests --gtest_filter=DISABLED_Child.Runs 2>&1";
   const std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(command.c_str(), "r"), [](FILE*) { return 0; });
   Child run{-1, {}};
@@ -85,8 +86,10 @@ const std::vector<Seeded> kAllSeeded = {
 // Those that this build can see.
 std::vector<Seeded> seeded_bugs() {
   std::vector<Seeded> result;
-  std::copy_if(kAllSeeded.begin(), kAllSeeded.end(), std::back_inserter(result),
-               [](const Seeded& seeded) { return kTsan || !seeded.tsan_only; });
+  std::copy_if(kAllSeeded.begin(), kAllSeeded.end(), std::back_inserter(result), [](const Seeded& seeded) {
+    const bool of_arguments = seeded.report == "AddressSanitizer";
+    return kTsan ? !of_arguments : !seeded.tsan_only;
+  });
   return result;
 }
 

@@ -17,14 +17,20 @@ static bool all_joined(const CUgraph_st& graph, std::vector<std::size_t> last) {
   return std::all_of(reached.begin(), reached.end(), [](char r) { return r != 0; });
 }
 
+// No container: under ThreadSanitizer its functions may be those of instrumented objects, and fibers share this
+// thread's stack.
 static std::size_t choose_node(const CUgraphExec_st& graph) {
-  std::vector<std::size_t> candidates;
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+  const auto may_run = [&](std::size_t i) {
     const auto& after = graph.nodes[i].after;
-    const bool may_run = std::all_of(after.begin(), after.end(), [&](std::size_t j) { return graph.done[j] != 0; });
-    if (graph.done[i] == 0 && may_run) candidates.push_back(i);
-  }
-  return candidates[random().below(candidates.size())];
+    return graph.done[i] == 0 &&
+           std::all_of(after.begin(), after.end(), [&](std::size_t j) { return graph.done[j] != 0; });
+  };
+  std::size_t candidates = 0;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) candidates += may_run(i) ? 1 : 0;
+  std::size_t left = random().below(candidates);
+  std::size_t chosen = 0;
+  while (!may_run(chosen) || left-- != 0) ++chosen;
+  return chosen;
 }
 
 // To its end, or until a node waits for the host: then the operation comes again, and the replay goes on from there.
