@@ -37,12 +37,11 @@ else()
   target_link_libraries(sirocco_kernels_cuda_emulated INTERFACE sirocco_kernels sirocco_cuda_emulator)
 endif()
 
-# sirocco_cuda_test(NAME DIR LINK lib... TSAN filter): DIR/*_test.cc and DIR/*.cu as one program on the emulator, and its
-# ctest entries: one order of threads and streams, or two under AddressSanitizer, which also sees out-of-bounds and stale memory.
-# TSAN: the tests that ThreadSanitizer sees, which makes kernels a hundred times slower, and AddressSanitizer a second time;
-# all if not given.
+# sirocco_cuda_test(NAME DIR LINK lib... [PARTS n] [TSAN filter]): DIR/*_test.cc and DIR/*.cu as one program on the emulator, and its
+# ctest entries. Threads and streams take turns at random; under AddressSanitizer, which also sees out-of-bounds and stale memory,
+# streams as late as they may. TSAN: the tests that ThreadSanitizer sees, which makes kernels a hundred times slower; all if not given.
 function(sirocco_cuda_test NAME DIR)
-  cmake_parse_arguments(TEST "" "TSAN" "LINK" ${ARGN})
+  cmake_parse_arguments(TEST "" "TSAN;PARTS" "LINK" ${ARGN})
   sirocco_sources(sources ${DIR})
   file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${DIR}/*.cu)
   if(NOT sources)
@@ -50,24 +49,19 @@ function(sirocco_cuda_test NAME DIR)
   endif()
   add_executable(${NAME} ${sources})
   sirocco_emulate_cuda(${NAME} ${kernels})
-  set_target_properties(${NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  sirocco_is_test(${NAME})
   target_link_libraries(${NAME} PRIVATE ${TEST_LINK} sirocco_test_support GTest::gtest_main)
-  if(CMAKE_CROSSCOMPILING)  # programs that qemu runs start no others
-    add_test(NAME ${NAME} COMMAND ${NAME} --gtest_filter=-*InChild*)
-  elseif(SIROCCO_SANITIZE MATCHES thread AND TEST_TSAN)
-    add_test(NAME ${NAME} COMMAND ${NAME} --gtest_filter=${TEST_TSAN})
-  else()
-    add_test(NAME ${NAME} COMMAND ${NAME})
-  endif()
-  set(tests ${NAME})
   set(filter)
-  if(SIROCCO_SANITIZE MATCHES address)
-    if(TEST_TSAN)
-      set(filter --gtest_filter=${TEST_TSAN})
-    endif()
-    add_test(NAME ${NAME}_late COMMAND ${NAME} ${filter})
-    set_tests_properties(${NAME}_late PROPERTIES ENVIRONMENT "CUDAEMU_SCHED=late;CUDAEMU_SEED=2")
-    list(APPEND tests ${NAME}_late)
+  set(environment)
+  if(NOT TEST_PARTS)
+    set(TEST_PARTS 1)
   endif()
-  set_tests_properties(${tests} PROPERTIES TIMEOUT 600 LABELS "unit;tsan")
+  if(CMAKE_CROSSCOMPILING)  # programs that qemu runs start no others
+    set(filter --gtest_filter=-*InChild*)
+  elseif(SIROCCO_SANITIZE MATCHES thread AND TEST_TSAN)
+    set(filter --gtest_filter=${TEST_TSAN})
+  elseif(SIROCCO_SANITIZE MATCHES address)
+    set(environment CUDAEMU_SCHED=late CUDAEMU_SEED=2)
+  endif()
+  sirocco_ctest(${NAME} PARTS ${TEST_PARTS} TIMEOUT 600 LABELS unit tsan ARGUMENTS ${filter} ENVIRONMENT ${environment})
 endfunction()

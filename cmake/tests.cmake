@@ -16,33 +16,66 @@ target_compile_definitions(sirocco_test_support PRIVATE SIROCCO_SOURCE_DIR="${PR
                            SIROCCO_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
 target_link_libraries(sirocco_test_support PUBLIC GTest::gtest GTest::gmock)
 
-# sirocco_test(NAME DIR LINK lib... [TSAN filter]): TSAN: the tests that ThreadSanitizer sees, * being all; none if not given.
+# What replaces the program's operator new must not do it to the files beside it.
+file(GLOB alone CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/unit/*/*_allocation_test.cc)
+set_source_files_properties(${alone} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+
+function(sirocco_is_test NAME)
+  set_target_properties(${NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests SIROCCO_IS_TEST ON
+                        UNITY_BUILD ${SIROCCO_UNITY} UNITY_BUILD_BATCH_SIZE 4)
+endfunction()
+
+# sirocco_ctest(NAME PARTS n TIMEOUT seconds LABELS label... ENVIRONMENT name=value... ARGUMENTS argument...): the program as ctest
+# entries, NAME, NAME_part2 and so on, each with its share of the tests, so that a long one does not keep other cores waiting.
+function(sirocco_ctest NAME)
+  cmake_parse_arguments(ENTRY "" "PARTS;TIMEOUT" "LABELS;ENVIRONMENT;ARGUMENTS" ${ARGN})
+  foreach(part RANGE 1 ${ENTRY_PARTS})
+    set(entry ${NAME})
+    if(part GREATER 1)
+      set(entry ${NAME}_part${part})
+    endif()
+    math(EXPR index "${part} - 1")
+    add_test(NAME ${entry} COMMAND ${NAME} ${ENTRY_ARGUMENTS})
+    set_tests_properties(${entry} PROPERTIES TIMEOUT ${ENTRY_TIMEOUT} LABELS "${ENTRY_LABELS}"
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${ENTRY_PARTS};GTEST_SHARD_INDEX=${index};${ENTRY_ENVIRONMENT}")
+  endforeach()
+endfunction()
+
+# sirocco_test(NAME DIR LINK lib... [PARTS n] [TSAN filter] [CROSS filter]): TSAN: the tests that ThreadSanitizer sees, * being
+# all; none if not given. CROSS: those that qemu runs; all if not given.
 function(sirocco_test NAME DIR)
-  cmake_parse_arguments(TEST "" "TSAN" "LINK" ${ARGN})
+  cmake_parse_arguments(TEST "" "TSAN;CROSS;PARTS" "LINK" ${ARGN})
   sirocco_sources(sources ${DIR})
   if(NOT sources)
     message(FATAL_ERROR "${NAME}: no tests in ${DIR}")
   endif()
   add_executable(${NAME} ${sources})
-  set_target_properties(${NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  sirocco_is_test(${NAME})
   target_link_libraries(${NAME} PRIVATE ${TEST_LINK} sirocco_test_support GTest::gtest_main)
   set(labels unit)
   set(filter)
+  set(timeout 300)
+  if(NOT TEST_PARTS)
+    set(TEST_PARTS 1)
+  endif()
   if(TEST_TSAN)
     list(APPEND labels tsan)
     if(SIROCCO_SANITIZE MATCHES thread)
       set(filter --gtest_filter=${TEST_TSAN})
     endif()
   endif()
-  add_test(NAME ${NAME} COMMAND ${NAME} ${filter})
-  set(timeout 300)
   if(CMAKE_CROSSCOMPILING)
     set(timeout 1200)  # by qemu, which runs one test program on one core
+    if(TEST_CROSS)
+      set(filter --gtest_filter=${TEST_CROSS})
+    endif()
   endif()
-  set_tests_properties(${NAME} PROPERTIES TIMEOUT ${timeout} LABELS "${labels}")
+  sirocco_ctest(${NAME} PARTS ${TEST_PARTS} TIMEOUT ${timeout} LABELS ${labels} ARGUMENTS ${filter})
 endfunction()
 
-sirocco_test(kernels_test tests/unit/kernels LINK sirocco_kernels sirocco_kernels_portable)
+# What is plain C++ takes qemu most of the time, and every machine runs it.
+sirocco_test(kernels_test tests/unit/kernels LINK sirocco_kernels sirocco_kernels_portable PARTS 2
+             CROSS -*OneRowAndManyAndEveryGroupGiveTheSameBits/*portable*)
 if(SIROCCO_CUDA_INCLUDE)
   # Random weights need nothing of the engine.
   add_library(sirocco_kernel_test_data STATIC engine/gguf/random_blocks.cc)
@@ -53,6 +86,7 @@ if(SIROCCO_CUDA_INCLUDE)
   endif()
   include(cmake/cuda_emulator.cmake)
   sirocco_cuda_test(cuda_emulator_test tests/unit/cuda_emulator)
+  set_target_properties(cuda_emulator_test PROPERTIES SIROCCO_IS_TEST OFF)  # kernels are among its files
   if(NOT SIROCCO_KERNELS_ONLY)
     # The four types have every way in which a type is multiplied.
     sirocco_cuda_test(cuda_test tests/unit/cuda LINK sirocco_kernels_cuda_emulated sirocco_kernel_test_data
@@ -72,12 +106,14 @@ sirocco_test(kv_test tests/unit/kv LINK sirocco_kv)
 if(SIROCCO_CUDA_INCLUDE)
   add_library(sirocco_fake_nvml SHARED tests/support/fake_nvml.cc)
   sirocco_cuda_test(cuda_backend_test tests/unit/cuda_backend
-                    LINK sirocco_daemon sirocco_client sirocco_backend_cuda sirocco_kernels_cuda_emulated nlohmann_json
+                    LINK sirocco_daemon sirocco_client sirocco_backend_cuda sirocco_kernels_cuda_emulated nlohmann_json PARTS 2
                     TSAN -CudaFailure.*:CudaIntegrated.*:CudaGraphs.AreBounded*:CudaSlots.AnswersAre*:CudaSlots.ExpertsMay*:CudaSlots.WhatIs*:DeviceLost.*:DeviceSlots.A*:DeviceSlots.C*:DeviceSlots.H*:*CudaGoldens*/quant_q*:*CudaGoldens*/quant_iq*:*CudaGoldens*/quant_*f16:Cuda.RowsDoNot*:Cuda.NoKernel*)
   target_compile_definitions(cuda_backend_test PRIVATE SIROCCO_FAKE_NVML="$<TARGET_FILE:sirocco_fake_nvml>")
   add_dependencies(cuda_backend_test sirocco_fake_nvml)
 endif()
 sirocco_test(sched_test tests/unit/sched LINK sirocco_sched)
+# Here the simulator is what takes the time.
+set_target_properties(sched_test PROPERTIES SIROCCO_IS_TEST OFF)
 sirocco_test(session_test tests/unit/session LINK sirocco_session)
 sirocco_test(engine_test tests/unit/engine LINK sirocco_engine nlohmann_json TSAN -SmolLM2.*)
 sirocco_test(wire_test tests/unit/wire LINK sirocco_wire rapidcheck)

@@ -270,12 +270,12 @@ std::optional<YamlError> apply(const std::vector<Key>& keys, const YamlEntry& en
     if (!allowed) return {};
     if (entry.kind == YamlEntry::Kind::null) return error(entry.key, "has no value", *allowed);
     if (entry.kind == YamlEntry::Kind::map) return error(entry.key, "is a map", *allowed);
-    return error(entry.value, fmt::format("{} is not possible", quoted(entry.text)), *allowed);
+    return error(entry.value, fmt::format("{} is not possible", in_quotes(entry.text)), *allowed);
   }
 
   if (const auto names = names_in(keys, path); !names.empty()) {
     if (entry.kind != YamlEntry::Kind::scalar) return {};  // a map with nothing in it keeps the defaults
-    return error(entry.value, fmt::format("{} is not a map", quoted(entry.text)),
+    return error(entry.value, fmt::format("{} is not a map", in_quotes(entry.text)),
                  fmt::format("a map of {}", fmt::join(names, ", ")));
   }
   const std::size_t dot = path.rfind('.');

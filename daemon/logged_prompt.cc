@@ -49,7 +49,7 @@ std::string text_of(const wire::TokenPrompt& prompt) {
 }  // namespace
 
 std::string logged_prompt(const wire::Prompt& prompt) {
-  return quoted(std::visit([](const auto& p) { return text_of(p); }, prompt), kMaxLoggedBytes);
+  return in_quotes(std::visit([](const auto& p) { return text_of(p); }, prompt), kMaxLoggedBytes);
 }
 
 }  // namespace sirocco::daemon

@@ -4,7 +4,7 @@
 
 namespace sirocco::daemon {
 
-std::string quoted(std::string_view text, std::size_t longest) {
+std::string in_quotes(std::string_view text, std::size_t longest) {
   if (text.size() <= longest) return fmt::format("{:?}", text);
   const auto continues = [&](std::size_t i) { return (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80; };
   std::size_t end = longest;

@@ -8,6 +8,6 @@
 namespace sirocco::daemon {
 
 // In quotes, what is not printable escaped, and cut between two characters after `longest` bytes.
-std::string quoted(std::string_view text, std::size_t longest = 60);
+std::string in_quotes(std::string_view text, std::size_t longest = 60);
 
 }  // namespace sirocco::daemon

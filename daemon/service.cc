@@ -116,7 +116,7 @@ RequestId Service::end(const RequestKey& key, const wire::Error& error) {
   // What was refused at once is the client's affair, what fails later may be the daemon's.
   log_event(request->id == 0 ? spdlog::level::info : spdlog::level::warn, kRequestEnded,
             fmt::format("{} finish=ERROR error={} message={}", logged(*request), wire::error_name(error.code),
-                        quoted(error.message, kMaxLoggedBytes)),
+                        in_quotes(error.message, kMaxLoggedBytes)),
             log_fields(*request, wire::error_name(error.code)));
   log_answer(*request);
   server_->send(key, error);
@@ -143,7 +143,7 @@ std::vector<LogField> Service::log_fields(const Request& request, std::string_vi
 
 void Service::log_answer(const Request& request) const {
   if (log_prompts_ && request.id != 0)
-    spdlog::info("request id={} answer={}", request.id, quoted(request.answer, kMaxLoggedBytes));
+    spdlog::info("request id={} answer={}", request.id, in_quotes(request.answer, kMaxLoggedBytes));
 }
 
 // To the user's quota, if it has one. With the lock held.

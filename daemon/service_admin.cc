@@ -161,7 +161,7 @@ bool Service::stop_wanted() {
 
 void Service::on_reload(RequestKey key, const Peer& peer, wire::Reload reload) {
   spdlog::info("reload{}: asked for by uid={} pid={}",
-               reload.model.empty() ? "" : " of " + quoted(reload.model, wire::kMaxPathBytes), peer.uid, peer.pid);
+               reload.model.empty() ? "" : " of " + in_quotes(reload.model, wire::kMaxPathBytes), peer.uid, peer.pid);
   {
     const std::lock_guard lock(mutex_);
     reloads_.push_back({.key = key, .model = std::move(reload.model)});

@@ -123,7 +123,7 @@ class EntryHandler : public YAML::EventHandler {
   bool check_properties(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
     if (anchor != 0) error(mark, "anchors are not allowed; write the value out where it is needed");
     const bool tagged = !tag.empty() && tag != "?" && tag != "!";
-    if (tagged) error(mark, fmt::format("the tag {} is not allowed", quoted(tag)));
+    if (tagged) error(mark, fmt::format("the tag {} is not allowed", in_quotes(tag)));
     return anchor == 0 && !tagged;
   }
 
@@ -132,7 +132,8 @@ class EntryHandler : public YAML::EventHandler {
               const std::string& text) {
     const bool proper = check_properties(mark, tag, anchor);
     if (stack_.empty()) {
-      if (kind == YamlEntry::Kind::scalar) error(mark, fmt::format("{} is not a map of keys and values", quoted(text)));
+      if (kind == YamlEntry::Kind::scalar)
+        error(mark, fmt::format("{} is not a map of keys and values", in_quotes(text)));
       return;
     }
     if (stack_.back().sequence) return;
@@ -152,7 +153,8 @@ class EntryHandler : public YAML::EventHandler {
     map.key_place = place_of(mark);
     if (map.ignored) return;
     if (!is_key(text)) {
-      error(mark, fmt::format("{} is not a key; keys are lower-case words, in maps within each other", quoted(text)));
+      error(mark,
+            fmt::format("{} is not a key; keys are lower-case words, in maps within each other", in_quotes(text)));
       return;
     }
     std::string path = map.path.empty() ? text : fmt::format("{}.{}", map.path, text);

@@ -6,7 +6,7 @@
 in_cross_root() {
   local work=$CHECKOUT/$1 options=() name
   shift
-  for name in CCACHE_DIR CCACHE_BASEDIR CCACHE_NOHASHDIR CUDA_HOME SIROCCO_CROSS_CUDART http_proxy https_proxy no_proxy; do
+  for name in CCACHE_DIR CUDA_HOME SIROCCO_CROSS_CUDART http_proxy https_proxy no_proxy; do
     [[ -z ${!name:-} ]] || options+=("--setenv=$name=${!name}")
   done
   [[ ! -d /usr/local/cuda ]] || options+=("--bind-ro=$(realpath /usr/local/cuda):/usr/local/cuda")

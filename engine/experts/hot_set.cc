@@ -9,7 +9,7 @@ namespace sirocco {
 namespace {
 
 // Lines: "sirocco hot set 1", what the model is, how many, then "LAYER INDEX" for each, the most useful first.
-constexpr const char* kFirstLine = "sirocco hot set 1";
+constexpr const char* kHotSetLine = "sirocco hot set 1";
 
 // Another file of the same name and shape is noticed by its size.
 std::string identity(const Model& model) {
@@ -27,7 +27,7 @@ Result<void> save_hot_set(const std::filesystem::path& file, const Model& model,
   errno = 0;
   {
     std::ofstream out(unfinished, std::ios::trunc);
-    out << kFirstLine << '\n' << identity(model) << '\n' << experts.size() << '\n';
+    out << kHotSetLine << '\n' << identity(model) << '\n' << experts.size() << '\n';
     for (const ExpertId& expert : experts) out << expert.layer << ' ' << expert.index << '\n';
     out.flush();
     if (!out)
@@ -50,7 +50,7 @@ Result<std::vector<ExpertId>> load_hot_set(const std::filesystem::path& file, co
   std::getline(in, first);
   std::getline(in, of);
   in >> count;
-  if (!in || first != kFirstLine)
+  if (!in || first != kHotSetLine)
     return fail(ErrorCode::corrupt, "{}: not a list of experts of this version; it is ignored", file.string());
   if (of != identity(model)) return fail(ErrorCode::not_found, "{}: of another model; it is ignored", file.string());
   const std::size_t experts = model.spec().moe ? model.spec().moe->experts : 0;

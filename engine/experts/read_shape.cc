@@ -18,7 +18,7 @@ constexpr std::uint64_t kTurns = 3;
 constexpr double kAboutTheBest = 0.97;
 
 // Lines: "sirocco disk 1", which disk, "DEPTH PIECE_BYTES".
-constexpr const char* kFirstLine = "sirocco disk 1";
+constexpr const char* kReadShapeLine = "sirocco disk 1";
 
 }  // namespace
 
@@ -66,7 +66,7 @@ Result<void> save_read_shape(const std::filesystem::path& file, std::string_view
   errno = 0;
   {
     std::ofstream out(unfinished, std::ios::trunc);
-    out << kFirstLine << '\n' << disk << '\n' << shape.depth << ' ' << shape.piece_bytes << '\n';
+    out << kReadShapeLine << '\n' << disk << '\n' << shape.depth << ' ' << shape.piece_bytes << '\n';
     out.flush();
     if (!out)
       return fail(errno_code(errno), "{}: how the disk is read best could not be saved: {}", unfinished.string(),
@@ -85,7 +85,7 @@ std::optional<ReadShape> load_read_shape(const std::filesystem::path& file, std:
   ReadShape shape;
   std::getline(in, first);
   std::getline(in, of);
-  if (!(in >> shape.depth >> shape.piece_bytes) || first != kFirstLine || of != disk) return {};
+  if (!(in >> shape.depth >> shape.piece_bytes) || first != kReadShapeLine || of != disk) return {};
   if (std::find(kShapes.begin(), kShapes.end(), shape) == kShapes.end()) return {};
   return shape;
 }

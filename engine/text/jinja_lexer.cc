@@ -7,8 +7,6 @@
 namespace sirocco::jinja {
 namespace {
 
-constexpr std::string_view kWhiteSpace = " \t\n\r\f\v";
-
 bool is_name_character(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
 }

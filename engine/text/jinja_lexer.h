@@ -12,6 +12,8 @@
 
 namespace sirocco::jinja {
 
+inline constexpr std::string_view kWhiteSpace = " \t\n\r\f\v";  // Python's
+
 struct Token {
   enum class Kind : std::uint8_t { name, string, integer, symbol };
   Kind kind = Kind::symbol;

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
+#include "engine/text/jinja_lexer.h"
+
 namespace sirocco::jinja {
 namespace {
-
-constexpr std::string_view kWhiteSpace = " \t\n\r\f\v";
 
 std::string_view stripped_left(std::string_view text, std::string_view characters) {
   return text.substr(std::min(text.find_first_not_of(characters), text.size()));

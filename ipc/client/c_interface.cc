@@ -15,6 +15,7 @@
 
 #include "ipc/client/c_request.h"
 #include "ipc/client/client.h"
+#include "ipc/client/connect.h"
 #include "ipc/client/sirocco.h"
 #include "ipc/client/status_json.h"
 
@@ -72,10 +73,6 @@ int code_of(const ClientError& error) {
       return SIROCCO_SYSTEM;
   }
   return SIROCCO_SYSTEM;
-}
-
-tl::unexpected<ClientError> fail(ClientError::Kind kind, std::string message) {
-  return tl::unexpected<ClientError>(ClientError{.kind = kind, .message = std::move(message)});
 }
 
 int remember(sirocco_client& client, ClientError&& error) noexcept {

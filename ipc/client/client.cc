@@ -27,10 +27,6 @@ using std::chrono::milliseconds;
 
 constexpr std::size_t kReadBytes = 64 * 1024;
 
-tl::unexpected<ClientError> fail(Kind kind, std::string message) {
-  return tl::unexpected<ClientError>(ClientError{.kind = kind, .message = std::move(message)});
-}
-
 std::string reason(int error) {
   return std::generic_category().message(error);
 }

@@ -19,10 +19,6 @@ namespace {
 
 using Kind = ClientError::Kind;
 
-tl::unexpected<ClientError> fail(Kind kind, std::string message) {
-  return tl::unexpected<ClientError>(ClientError{.kind = kind, .message = std::move(message)});
-}
-
 // In place of a socket: "a directory", "a file"; empty where there is none or nothing.
 std::string_view in_the_way(const std::string& path) {
   struct stat status {};

@@ -17,13 +17,13 @@ constexpr std::size_t kPageBytes = 4096;       // or larger: a byte of each is t
 constexpr std::size_t kThreadBytes = 1 * MiB;  // that a thread touches, or reads, at a time
 
 // A part of an upload: whole tiles of a matrix, or bytes.
-struct Piece {
+struct SharedPiece {
   Bytes from;
   Matrix matrix;  // data is null for bytes
   std::byte* target = nullptr;
 };
 
-void cut(const Upload& upload, std::vector<Piece>& pieces) {
+void cut_shared(const Upload& upload, std::vector<SharedPiece>& pieces) {
   const Matrix& m = upload.matrix;
   if (m.data == nullptr) {
     for (std::size_t at = 0; at < upload.bytes.size(); at += kReachMemory)
@@ -101,7 +101,7 @@ Result<void> land(Bytes bytes, const GgufFile::Part* part, std::byte* to, Thread
   return {};
 }
 
-Result<void> enqueue(const Piece& piece, const std::byte* from, cudaStream_t stream) {
+Result<void> enqueue(const SharedPiece& piece, const std::byte* from, cudaStream_t stream) {
   if (piece.matrix.data == nullptr)
     return checked(copy_bytes(from, piece.target, piece.from.size(), stream), "copy_bytes");
   Matrix matrix = piece.matrix;
@@ -119,11 +119,11 @@ Result<void> upload_shared(std::span<const Upload> uploads, const GgufFile& file
                            LoadProgress* progress) {
   LoadProgress nobody;
   if (progress == nullptr) progress = &nobody;
-  std::vector<Piece> pieces;
-  for (const Upload& one : uploads) cut(one, pieces);
+  std::vector<SharedPiece> pieces;
+  for (const Upload& one : uploads) cut_shared(one, pieces);
   std::size_t largest = 0;  // of what has to land
   std::uint64_t expected = 0;
-  for (const Piece& piece : pieces) {
+  for (const SharedPiece& piece : pieces) {
     expected += piece.from.size();
     if (reach == Reach::landed || part_of(file, piece.from) == nullptr) largest = std::max(largest, piece.from.size());
   }
@@ -133,7 +133,7 @@ Result<void> upload_shared(std::span<const Upload> uploads, const GgufFile& file
     SIROCCO_TRY(landing, allocate_pinned(largest));
   }
   SIROCCO_TRY(const Stream stream, make_stream());
-  for (const Piece& piece : pieces) {
+  for (const SharedPiece& piece : pieces) {
     if (progress->stopped()) return fail(ErrorCode::cancelled, "the model was not loaded: asked to stop");
     const GgufFile::Part* const part = part_of(file, piece.from);
     if (part != nullptr && reach != Reach::landed) {
