@@ -37,11 +37,11 @@ else()
   target_link_libraries(sirocco_kernels_cuda_emulated INTERFACE sirocco_kernels sirocco_cuda_emulator)
 endif()
 
-# sirocco_cuda_test(NAME DIR LINK lib... [PARTS n] [TSAN filter]): DIR/*_test.cc and DIR/*.cu as one program on the emulator, and its
+# sirocco_cuda_test(NAME DIR LINK lib... [PARTS n] [ASAN filter] [TSAN filter]): DIR/*_test.cc and DIR/*.cu as one program on the emulator, and its
 # ctest entries. Threads and streams take turns at random; under AddressSanitizer, which also sees out-of-bounds and stale memory,
-# streams as late as they may. TSAN: the tests that ThreadSanitizer sees, which makes kernels a hundred times slower; all if not given.
+# streams as late as they may. ASAN, TSAN: the tests that these sanitizers see, which make kernels many times slower; all if not given.
 function(sirocco_cuda_test NAME DIR)
-  cmake_parse_arguments(TEST "" "TSAN;PARTS" "LINK" ${ARGN})
+  cmake_parse_arguments(TEST "" "ASAN;TSAN;PARTS" "LINK" ${ARGN})
   sirocco_sources(sources ${DIR})
   file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${DIR}/*.cu)
   if(NOT sources)
@@ -62,6 +62,9 @@ function(sirocco_cuda_test NAME DIR)
     set(filter --gtest_filter=${TEST_TSAN})
   elseif(SIROCCO_SANITIZE MATCHES address)
     set(environment CUDAEMU_SCHED=late CUDAEMU_SEED=2)
+    if(TEST_ASAN)
+      set(filter --gtest_filter=${TEST_ASAN})
+    endif()
   endif()
   sirocco_ctest(${NAME} PARTS ${TEST_PARTS} TIMEOUT 600 LABELS unit tsan ARGUMENTS ${filter} ENVIRONMENT ${environment})
 endfunction()

@@ -88,9 +88,10 @@ if(SIROCCO_CUDA_INCLUDE)
   sirocco_cuda_test(cuda_emulator_test tests/unit/cuda_emulator)
   set_target_properties(cuda_emulator_test PROPERTIES SIROCCO_IS_TEST OFF)  # kernels are among its files
   if(NOT SIROCCO_KERNELS_ONLY)
-    # The four types have every way in which a type is multiplied.
+    # The four types have every way in which a type is multiplied; accesses outside of memory the emulator sees in every build.
+    set(four_types *Q4_K*:*Q8_0*:*Q4_1*:*Q6_K*:*Norm*:*Floats*:*Mixed*:*Route*:*Rotate*:*Attention*)
     sirocco_cuda_test(cuda_test tests/unit/cuda LINK sirocco_kernels_cuda_emulated sirocco_kernel_test_data
-                      TSAN *Q4_K*:*Q8_0*:*Q4_1*:*Q6_K*:*Norm*:*Floats*:*Route*:*Rotate*:*Attention*)
+                      ASAN ${four_types} TSAN ${four_types})
   endif()
 endif()
 if(SIROCCO_KERNELS_ONLY)

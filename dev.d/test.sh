@@ -2,7 +2,7 @@
 
 passed=0 failed=0 skipped=0
 failures=()
-fuzz_seconds=${fuzz_seconds:-30}
+fuzz_seconds=${fuzz_seconds:-20}
 
 # count_one NAME STATUS LOG
 count_one() {
