@@ -27,19 +27,14 @@ if(SIROCCO_CUDA_KERNELS OR SIROCCO_CUDA_SOURCES)
   add_library(sirocco_kernels_cuda_emulated STATIC ${SIROCCO_CUDA_SOURCES})
   target_link_libraries(sirocco_kernels_cuda_emulated PUBLIC sirocco_kernels)
   sirocco_emulate_cuda(sirocco_kernels_cuda_emulated ${SIROCCO_CUDA_KERNELS})
-  if(SIROCCO_SANITIZE MATCHES address)
-    # Templates of templates: as kernels/cpu, which says why. (ThreadSanitizer must have -O2: g++ does not instrument a
-    # __half that is passed to a call which is not inlined.)
-    target_compile_options(sirocco_kernels_cuda_emulated PRIVATE -O1 -fno-sanitize=null,object-size,pointer-overflow)
-  endif()
 else()
   add_library(sirocco_kernels_cuda_emulated INTERFACE)
   target_link_libraries(sirocco_kernels_cuda_emulated INTERFACE sirocco_kernels sirocco_cuda_emulator)
 endif()
 
-# sirocco_cuda_test(NAME DIR LINK lib... [PARTS n] [ASAN filter] [TSAN filter]): DIR/*_test.cc and DIR/*.cu as one program on the emulator, and its
-# ctest entries. Threads and streams take turns at random; under AddressSanitizer, which also sees out-of-bounds and stale memory,
-# streams as late as they may. ASAN, TSAN: the tests that these sanitizers see, which make kernels many times slower; all if not given.
+# sirocco_cuda_test(NAME DIR LINK lib... [PARTS n] [ASAN filter] [TSAN filter]): DIR/*_test.cc and DIR/*.cu as one program on
+# the emulator, and its ctest entries. Threads and streams take turns at random; under AddressSanitizer, which also sees
+# out-of-bounds and stale memory, streams as late as they may. ASAN, TSAN: the tests that these sanitizers see, which make kernels many times slower; all if not given.
 function(sirocco_cuda_test NAME DIR)
   cmake_parse_arguments(TEST "" "ASAN;TSAN;PARTS" "LINK" ${ARGN})
   sirocco_sources(sources ${DIR})
@@ -53,9 +48,6 @@ function(sirocco_cuda_test NAME DIR)
   target_link_libraries(${NAME} PRIVATE ${TEST_LINK} sirocco_test_support GTest::gtest_main)
   set(filter)
   set(environment)
-  if(NOT TEST_PARTS)
-    set(TEST_PARTS 1)
-  endif()
   if(CMAKE_CROSSCOMPILING)  # programs that qemu runs start no others
     set(filter --gtest_filter=-*InChild*)
   elseif(SIROCCO_SANITIZE MATCHES thread AND TEST_TSAN)

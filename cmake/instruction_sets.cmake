@@ -18,12 +18,6 @@ function(sirocco_instruction_set NAME)
   elseif(NOT SIROCCO_SANITIZE OR NAME MATCHES "portable|avx_vnni")
     # With avx2 they share all but the instructions: not worth minutes under sanitizers.
     target_compile_options(sirocco_kernels_${NAME} PRIVATE -O1 -fno-sanitize=all)
-  else()
-    # Everything is inlined here: at -O2, with every check, a file takes a minute and half a gigabyte.
-    target_compile_options(sirocco_kernels_${NAME} PRIVATE -O1)
-    if(SIROCCO_SANITIZE MATCHES undefined)
-      target_compile_options(sirocco_kernels_${NAME} PRIVATE -fno-sanitize=null,object-size,pointer-overflow)
-    endif()
   endif()
 endfunction()
 

@@ -9,6 +9,7 @@ function(sirocco_sources OUT)
   set(${OUT} ${all} PARENT_SCOPE)
 endfunction()
 
+# See SIROCCO_UNITY in flags.cmake.
 function(sirocco_unity_of_room TARGET)
   if(SIROCCO_SANITIZE AND SIROCCO_UNITY)
     set_target_properties(${TARGET} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)

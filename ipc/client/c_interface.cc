@@ -15,7 +15,7 @@
 
 #include "ipc/client/c_request.h"
 #include "ipc/client/client.h"
-#include "ipc/client/connect.h"
+#include "ipc/client/fail.h"
 #include "ipc/client/sirocco.h"
 #include "ipc/client/status_json.h"
 

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "ipc/client/connect.h"
+#include "ipc/client/fail.h"
 #include "ipc/wire/codec.h"
 #include "ipc/wire/frame.h"
 #include "ipc/wire/validate.h"

@@ -14,6 +14,8 @@
 #include <system_error>
 #include <thread>
 
+#include "ipc/client/fail.h"
+
 namespace sirocco {
 namespace {
 

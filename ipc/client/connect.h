@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <string>
-#include <utility>
 
 #include "ipc/client/client.h"
 
@@ -11,9 +10,5 @@ namespace sirocco {
 
 // A connected, non-blocking descriptor that the caller closes.
 ClientResult<int> connect_socket(const std::string& path, std::chrono::steady_clock::time_point deadline);
-
-inline tl::unexpected<ClientError> fail(ClientError::Kind kind, std::string message) {
-  return tl::unexpected<ClientError>(ClientError{.kind = kind, .message = std::move(message)});
-}
 
 }  // namespace sirocco

@@ -262,13 +262,16 @@ TEST_F(Setup, AModelIsPlacedAndNamedInTheConfiguration) {
 std::string name_of_first(const fs::path& model, TensorType type) {
   const auto file = GgufFile::open(model).value();
   const auto tensors = file->tensors();
-  return std::find_if(tensors.begin(), tensors.end(), [&](const auto& t) { return t.type == type; })->name;
+  const auto found = std::find_if(tensors.begin(), tensors.end(), [&](const auto& t) { return t.type == type; });
+  return found == tensors.end() ? "" : found->name;
 }
 
 TEST_F(Setup, ADamagedModelChangesNothing) {
   const fs::path damaged = folder_.path() / "damaged.gguf";
   fs::copy_file(kModel, damaged);
-  test::patch_tensor<std::uint32_t>(damaged, name_of_first(damaged, TensorType::f32), 0, 0x7f800000);  // infinity
+  const std::string matrix = name_of_first(damaged, TensorType::f32);
+  ASSERT_NE(matrix, "");
+  test::patch_tensor<std::uint32_t>(damaged, matrix, 0, 0x7f800000);  // infinity
   const test::Ran ran = run({damaged, "--copy"});
   EXPECT_EQ(ran.code, 1);
   EXPECT_THAT(ran.err, testing::HasSubstr("infinit"));
